@@ -1,0 +1,1 @@
+"""Keeps SQLite databases whole."""

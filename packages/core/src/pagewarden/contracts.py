@@ -1,0 +1,195 @@
+"""The four kinds of plugin objects. Core calls them one by one, with a deadline, a timing and its own except.
+
+A plugin's hooks (`pagewarden.hookspecs`) return objects that meet these protocols; `pagewarden.testing` ships a
+contract suite for each. An object must be safe to build without I/O: work begins when a method is called.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from pagewarden.values import Finding, Level, Position, Severity, Verdict
+
+
+class PageImage(Protocol):
+    """All pages of one database at one commit, wherever they are kept."""
+
+    @property
+    def page_size(self) -> int:
+        """Bytes of a page."""
+
+    @property
+    def pages(self) -> int:
+        """Size of the database, in pages."""
+
+    def sums(self, first: int, count: int) -> bytes:
+        """Return the page sums of pages `first` … `first+count-1`: 8 bytes each, little-endian; the lock-byte page's is 0."""
+
+    def page(self, pgno: int) -> bytes:
+        """Return the bytes of one page."""
+
+
+class Baseline(PageImage, Protocol):
+    """An older image of the database that a checker may compare with."""
+
+    @property
+    def position(self) -> Position | None:
+        """Where it stands in the database's history, if known."""
+
+    @property
+    def current(self) -> bool:
+        """Whether it is known to be the database's present commit, so that every difference is damage.
+
+        True where the owner declared it (`--baseline`) or where no commit can have been made since.
+        """
+
+    @property
+    def older(self) -> Sequence[PageImage]:
+        """Still older images, newest first: evidence for a lost write."""
+
+
+class Subject(Protocol):
+    """One database under judgement, as a checker sees it. Nothing here can write to it."""
+
+    @property
+    def path(self) -> str:
+        """The database's real path, for messages only: a checker must not open it (H1)."""
+
+    @property
+    def level(self) -> Level:
+        """How much the run may cost."""
+
+    @property
+    def image(self) -> PageImage:
+        """The pages of the commit under judgement."""
+
+    @property
+    def baseline(self) -> Baseline | None:
+        """What to compare with, if anything."""
+
+    def connect(self) -> sqlite3.Connection:
+        """Return a new read-only connection for the calling thread; core closes it and interrupts it at the deadline."""
+
+    def progress(self, done: int, total: int) -> None:
+        """Tell how far the checker is. Raises the run's own signal once the deadline has passed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckOutcome:
+    """What a checker may return when findings alone do not say it: that part of the file could not be judged."""
+
+    findings: tuple[Finding, ...] = ()
+    verdict: Verdict | None = None  # None: derived from the findings
+    why: str = ""
+
+
+@runtime_checkable
+class Checker(Protocol):
+    """Judges one aspect of a database."""
+
+    name: str  # unique, the stem of the distribution: "check-pragma"
+    level: Level  # the lowest level at which it runs
+
+    def check(self, subject: Subject) -> CheckOutcome | Iterable[Finding]:
+        """Return findings; raise to say `unknown`. May be stopped at any time; must leave nothing behind."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectInfo:
+    """One stored object."""
+
+    key: str
+    bytes: int
+    modified: datetime | None = None
+
+
+@runtime_checkable
+class Target(Protocol):
+    """Storage under a repository. Keys are `/`-separated, of `[A-Za-z0-9._-]` parts, never `.` or `..`."""
+
+    url: str
+
+    def put(self, key: str, data: bytes) -> None:
+        """Store `data`, durable and whole before it is listed. Raise FileExistsError if `key` exists, unchanged."""
+
+    def adopt(self, key: str, path: Path) -> None:
+        """Store the local file `path` as `put` does, and remove `path`. A path in `staging` costs no copy."""
+
+    def get(self, key: str) -> bytes:
+        """Return a small object whole. Raise FileNotFoundError if there is none."""
+
+    def open(self, key: str) -> Path | None:
+        """Return the object as a local file where the target keeps one, else None."""
+
+    def read(self, key: str, offset: int, length: int) -> bytes:
+        """Return a range, shorter only at the object's end. Raise FileNotFoundError."""
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Yield complete objects whose key starts with `prefix`, in order of their keys; never a half-written one."""
+
+    def delete(self, key: str) -> None:
+        """Remove an object; one that is not there is no error."""
+
+    def staging(self) -> Path | None:
+        """Return a local folder from which `adopt` is a rename, or None: core then spools elsewhere."""
+
+
+@runtime_checkable
+class TargetFactory(Protocol):
+    """Opens targets of some URL schemes."""
+
+    name: str
+    schemes: tuple[str, ...]  # "file"; the empty scheme is a plain path
+
+    def open(self, url: str, *, create: bool) -> Target:
+        """Return the target at `url`. Raise FileNotFoundError if it is missing and `create` is false."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepairStep:
+    """One step of a repair plan, which prints itself."""
+
+    text: str
+    loses: str = "nothing"
+
+
+@runtime_checkable
+class Repairer(Protocol):
+    """Plans and executes one kind of repair, always on a copy."""
+
+    name: str
+
+    def plan(self, findings: Sequence[Finding]) -> Sequence[RepairStep]:
+        """Return the steps that would mend `findings`, none where it cannot help. Touches no file."""
+
+    def apply(self, copy: Path, steps: Sequence[RepairStep], quarantine: Path) -> None:
+        """Execute `steps` on the file `copy`; everything that is cut out goes to the folder `quarantine`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """Something that a person should know now."""
+
+    title: str
+    body: str
+    severity: Severity
+    database: str
+    time: datetime
+
+
+@runtime_checkable
+class Notifier(Protocol):
+    """Tells people. Failures are logged and never stop a run."""
+
+    name: str
+
+    def notify(self, notice: Notice) -> None:
+        """Deliver one notice; raise if it could not be delivered."""
+
+
+ProgressSink = Callable[[str, int, int], None]  # step, done, total

@@ -1,0 +1,161 @@
+"""The errors that callers meet: one tree, each leaf with its exit code and its anchor in docs/errors.md.
+
+Damage is data, not an exception: what a check finds is a `Finding`. An error means that the work itself could
+not be done, and that nothing was lost.
+"""
+
+from __future__ import annotations
+
+
+class PagewardenError(Exception):
+    """Something failed in a way that Pagewarden did not foresee."""
+
+    slug = "internal-error"
+    exit_code = 70
+
+    def __init__(self, message: str, *, hint: str = "", **fields: object) -> None:
+        """`message` is lower-case and names what and where; `hint` is the next command; `fields` are plain values."""
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.fields = fields
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ConfigurationInvalid(PagewardenError):
+    """The configuration, an option or an argument is wrong."""
+
+    slug = "configuration-invalid"
+    exit_code = 2
+
+
+class DatabaseNotFound(PagewardenError):
+    """There is no database at the path."""
+
+    slug = "database-not-found"
+    exit_code = 10
+
+
+class NotADatabase(PagewardenError):
+    """The file is not a SQLite database, or it is encrypted."""
+
+    slug = "not-a-database"
+    exit_code = 11
+
+
+class DatabaseUnreadable(PagewardenError):
+    """The database is there but cannot be read: permission, a directory, a device, a hard link, an I/O error."""
+
+    slug = "database-unreadable"
+    exit_code = 12
+
+
+class DatabaseBusy(PagewardenError):
+    """Another process holds the database in a way that does not let the work go on."""
+
+    slug = "database-busy"
+    exit_code = 13
+
+
+class DatabaseUnsettled(PagewardenError):
+    """The database changed under every attempt to read it, was replaced, or waits for a journal to be rolled back."""
+
+    slug = "database-unsettled"
+    exit_code = 14
+
+
+class RepositoryNotFound(PagewardenError):
+    """There is no repository at the URL, or it holds nothing of that name."""
+
+    slug = "repository-not-found"
+    exit_code = 20
+
+
+class RepositoryDamaged(PagewardenError):
+    """Something stored in the repository is not what was stored there."""
+
+    slug = "repository-damaged"
+    exit_code = 21
+
+
+class RepositoryBusy(PagewardenError):
+    """Another backup took the same position first; nothing was lost, and this one left nothing behind."""
+
+    slug = "repository-busy"
+    exit_code = 22
+
+
+class TargetFailed(PagewardenError):
+    """The storage under the repository refused or failed."""
+
+    slug = "target-failed"
+    exit_code = 23
+
+
+class RestoreRefused(PagewardenError):
+    """The restore, undo or injury would touch something that must not be touched."""
+
+    slug = "restore-refused"
+    exit_code = 30
+
+
+class VerificationFailed(PagewardenError):
+    """What was written did not read back as it was meant to be; it was not used."""
+
+    slug = "verification-failed"
+    exit_code = 31
+
+
+class OutOfSpace(PagewardenError):
+    """A file system is full; what was half-written has been removed."""
+
+    slug = "out-of-space"
+    exit_code = 32
+
+
+class PluginUnusable(PagewardenError):
+    """A plugin that was asked for is not installed, failed to load, or broke its contract."""
+
+    slug = "plugin-unusable"
+    exit_code = 40
+
+
+class NativeMissing(PagewardenError):
+    """PAGEWARDEN_NATIVE=require, and the native module cannot be used."""
+
+    slug = "native-missing"
+    exit_code = 41
+
+
+class ReaderCrashed(PagewardenError):
+    """The page-reader process died; the caller, its connections and the database are unharmed."""
+
+    slug = "reader-crashed"
+    exit_code = 50
+
+
+class WorkerCrashed(PagewardenError):
+    """The worker process died or answered nonsense; the application and the database are unharmed."""
+
+    slug = "worker-crashed"
+    exit_code = 51
+
+
+def error_classes() -> dict[str, type[PagewardenError]]:
+    """Return every error class by its slug, the base included."""
+    classes: dict[str, type[PagewardenError]] = {PagewardenError.slug: PagewardenError}
+    classes.update({leaf.slug: leaf for leaf in PagewardenError.__subclasses__()})
+    return classes
+
+
+def to_wire(error: PagewardenError) -> dict[str, object]:
+    """Return `error` as plain values, for another process or for --json."""
+    return {"slug": error.slug, "message": error.message, "hint": error.hint, "exit_code": error.exit_code}
+
+
+def from_wire(value: dict[str, object]) -> PagewardenError:
+    """Return the error that `to_wire` described; an unknown slug becomes the base class."""
+    leaf = error_classes().get(str(value.get("slug")), PagewardenError)
+    return leaf(str(value.get("message", "")), hint=str(value.get("hint", "")))

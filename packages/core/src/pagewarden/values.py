@@ -1,0 +1,303 @@
+"""The values that travel between checks, backups, restores and their reports.
+
+Everything here is frozen, free of I/O, and encodes to JSON as design/cli names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """What is known about a file: sound, damaged, or unknown because it could not be judged."""
+
+    SOUND = "sound"
+    UNKNOWN = "unknown"
+    DAMAGED = "damaged"
+
+    @staticmethod
+    def worst(verdicts: Iterable[Verdict]) -> Verdict:
+        """Return the worst of `verdicts`; `unknown` where there is none, because nothing was judged."""
+        order = (Verdict.SOUND, Verdict.UNKNOWN, Verdict.DAMAGED)
+        ranks = [order.index(verdict) for verdict in verdicts]
+        return order[max(ranks)] if ranks else Verdict.UNKNOWN
+
+
+class Level(StrEnum):
+    """How much a check may cost: `quick` is part of `standard`, which is part of `deep`."""
+
+    QUICK = "quick"
+    STANDARD = "standard"
+    DEEP = "deep"
+
+    def includes(self, other: Level) -> bool:
+        """Return whether a run at this level also does the work of level `other`."""
+        order = tuple(Level)
+        return order.index(self) >= order.index(other)
+
+
+class Severity(StrEnum):
+    """What a finding says of the file.
+
+    `damage` makes the verdict `damaged`; a `violation` breaks a rule of the owner's (a foreign key,
+    CHECK, NOT NULL) and leaves the verdict alone; a `notice` is worth knowing and changes nothing.
+    """
+
+    DAMAGE = "damage"
+    VIOLATION = "violation"
+    NOTICE = "notice"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that a checker saw."""
+
+    kind: str  # a kind of docs/damage.md, such as "flipped-bit"
+    severity: Severity
+    message: str  # one sentence that names what and where
+    checker: str = ""  # filled in by the run
+    pgno: int | None = None  # page number, from 1
+    object: str | None = None  # table or index, by name
+    rowid: int | None = None
+    evidence: str = ""  # raw message, expected and seen sums or bytes
+    hint: str = ""  # the next command to type
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """A place in a database's history. Positions of one timeline are ordered by `txid`, never by `time`."""
+
+    timeline: str  # 32 hexadecimal digits
+    txid: int  # counts the recorded positions of the timeline, from 1
+    time: datetime  # when the position was seen, UTC
+
+    def __str__(self) -> str:
+        return f"{self.timeline[:8]}:{self.txid}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a long step is."""
+
+    step: str  # what is being done, such as "copying pages"
+    done: int
+    total: int  # in the unit of `done`; 0 where it is not known
+    unit: str = "pages"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckerResult:
+    """What became of one checker in a run."""
+
+    name: str
+    verdict: Verdict
+    seconds: float
+    findings: int  # how many findings it reported
+    why: str = ""  # why the verdict is not sound, or what was left out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckReport:
+    """The judgement of one database."""
+
+    database: str  # real path
+    verdict: Verdict
+    position: Position | None  # of the baseline from a repository, where there was one
+    pages: int  # size of the database, in pages
+    page_size: int  # bytes
+    bytes: int  # pages * page_size
+    seconds: float
+    checkers: tuple[CheckerResult, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 sound, 1 damage or violations found, 3 unknown."""
+        if self.verdict is Verdict.DAMAGED or any(f.severity is Severity.VIOLATION for f in self.findings):
+            return 1
+        return 3 if self.verdict is Verdict.UNKNOWN else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceVerdict:
+    """What was known of a database when it was backed up (H18)."""
+
+    verdict: Verdict
+    level: str  # the level it was judged at; "none" where it was not judged
+    findings: int = 0
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupReport:
+    """One backup that was read back, verified and committed to its repository."""
+
+    database: str
+    name: str  # the database's name in the repository
+    repository: str  # URL
+    kind: str  # "snapshot"
+    position: Position
+    pages_copied: int
+    bytes_read: int
+    bytes_stored: int
+    seconds: float
+    database_sum: str  # 16 hexadecimal digits
+    verified: bool
+    source: SourceVerdict
+    attempts: int = 1  # how often the copy was begun until one whole commit was read
+    lock_seconds: float = 0.0  # rollback-journal mode: the longest time a SHARED lock was held
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestorePoint:
+    """A position that can be restored, as `backups` lists it."""
+
+    database: str  # name in the repository
+    position: Position
+    kind: str
+    pages: int
+    page_size: int
+    bytes: int  # of the restored database
+    bytes_stored: int
+    database_sum: str
+    source: SourceVerdict
+    verified_at: datetime  # when the stored object was last read back and verified
+    key: str  # of the object in the repository
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupsReport:
+    """The restore points of a repository, newest last."""
+
+    repository: str
+    backups: tuple[RestorePoint, ...]
+    problems: tuple[str, ...] = ()  # manifests that could not be read, one sentence each
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedPoint:
+    """What `verify` found of one restore point."""
+
+    database: str
+    position: Position | None  # None where the manifest itself could not be read
+    key: str
+    state: str  # "ok", "damaged" or "missing"
+    why: str = ""
+    data: bool = False  # whether the pages were read and the database sum was proved
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyReport:
+    """What a repository's verification proved."""
+
+    repository: str
+    verdict: Verdict
+    read_data: bool
+    bytes_read: int
+    seconds: float
+    points: tuple[VerifiedPoint, ...]
+    leftovers: tuple[str, ...] = ()  # objects of backups that never finished; removed by the next backup
+
+    @property
+    def exit_code(self) -> int:
+        """0 all ok, 1 something damaged or missing, 3 nothing could be judged."""
+        return {Verdict.SOUND: 0, Verdict.DAMAGED: 1, Verdict.UNKNOWN: 3}[self.verdict]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreReport:
+    """A database that was brought back."""
+
+    to: str
+    position: Position
+    time: datetime  # of the position
+    pages: int
+    bytes: int
+    seconds: float
+    database_sum: str
+    verified: bool
+    undo: str  # the command that takes it back; empty where nothing stood there before
+    dry_run: bool = False
+    steps: tuple[str, ...] = ()  # the plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UndoReport:
+    """A restore that was taken back."""
+
+    path: str
+    restored: str  # what stands at `path` now: "previous file" or "nothing"
+    kept: str  # where the file that was taken away is kept
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorFact:
+    """One thing that `doctor` looked at."""
+
+    name: str  # such as "sqlite-version"
+    state: str  # "ok", "warning" or "problem"
+    value: str
+    why: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorReport:
+    """The machine, and a database's surroundings where one was named."""
+
+    database: str | None
+    facts: tuple[DoctorFact, ...]
+    seconds: float
+
+    @property
+    def exit_code(self) -> int:
+        """0 without a problem, 1 with one."""
+        return 1 if any(fact.state == "problem" for fact in self.facts) else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InjuryReport:
+    """What `injure` did to a copy."""
+
+    path: str
+    kind: str
+    seed: int
+    pgno: int
+    offset: int  # first changed byte, from the beginning of the page
+    length: int  # bytes from the first changed one to the last
+    message: str
+    before: str = ""  # hexadecimal, at most 32 bytes
+    after: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginInfo:
+    """One installed plugin, as `plugins` lists it."""
+
+    name: str
+    version: str
+    module: str
+    checkers: tuple[str, ...] = ()
+    repairers: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()  # URL schemes
+    notifiers: tuple[str, ...] = ()
+    observes: bool = False
+    disabled: bool = False
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginsReport:
+    """Everything installed, faults included."""
+
+    plugins: tuple[PluginInfo, ...]
+    faults: tuple[str, ...] = field(default=())
+
+    @property
+    def exit_code(self) -> int:
+        """0 without faults, 1 with."""
+        return 1 if self.faults or any(plugin.fault for plugin in self.plugins) else 0
