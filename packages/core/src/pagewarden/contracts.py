@@ -11,9 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from pagewarden.values import Finding, Level, Position, Severity, Verdict
+
+if TYPE_CHECKING:  # an embedding application, which may use another SQLite library, must not get this one (H2)
+    import sqlite3
 
 
 class PageImage(Protocol):

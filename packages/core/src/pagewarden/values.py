@@ -55,13 +55,13 @@ class Severity(StrEnum):
 class Finding:
     """One thing that a checker saw."""
 
+    checker: str = ""  # filled in by the run
     kind: str  # a kind of docs/damage.md, such as "flipped-bit"
     severity: Severity
-    message: str  # one sentence that names what and where
-    checker: str = ""  # filled in by the run
     pgno: int | None = None  # page number, from 1
     object: str | None = None  # table or index, by name
     rowid: int | None = None
+    message: str  # one sentence that names what and where
     evidence: str = ""  # raw message, expected and seen sums or bytes
     hint: str = ""  # the next command to type
 
@@ -149,6 +149,11 @@ class BackupReport:
     source: SourceVerdict
     attempts: int = 1  # how often the copy was begun until one whole commit was read
     lock_seconds: float = 0.0  # rollback-journal mode: the longest time a SHARED lock was held
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 1 where the source was found damaged: the backup was made all the same, and is marked (H18)."""
+        return 1 if self.source.verdict is Verdict.DAMAGED else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

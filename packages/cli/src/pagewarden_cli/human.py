@@ -1,0 +1,77 @@
+"""Sizes, times and names for people, and nothing that a hostile file could say to their terminal."""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import UTC, datetime, timedelta
+
+UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def size(count: int) -> str:
+    """Return a number of bytes, such as "21.3 MiB"."""
+    if count < 1024:
+        return f"{count} B"
+    value = float(count)
+    unit = "B"
+    for unit in UNITS:
+        value /= 1024
+        if value < 1023.95 or unit == UNITS[-1]:
+            break
+    return f"{value:.1f} {unit}"
+
+
+def number(count: int, what: str = "") -> str:
+    """Return `count` with its thousands apart, and with `what` in the singular or plural."""
+    text = f"{count:,}"
+    if not what:
+        return text
+    return f"{text} {what}" if count == 1 else f"{text} {what}s"
+
+
+def seconds(value: float) -> str:
+    """Return a duration, such as "0.41 s" or "3 min 20 s"."""
+    if value < 60:
+        return f"{value:.2f} s" if value < 10 else f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def moment(time: datetime) -> str:
+    """Return a time in UTC to the second."""
+    return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def age(time: datetime, now: datetime) -> str:
+    """Return how long ago `time` was, in its largest unit; the clock may have been set back since (H23)."""
+    past = now - time
+    if past < timedelta(0):
+        return "in the future"
+    for unit, length in (("d", timedelta(days=1)), ("h", timedelta(hours=1)), ("min", timedelta(minutes=1))):
+        if past >= length:
+            return f"{past // length} {unit} ago"
+    return f"{past // timedelta(seconds=1)} s ago"
+
+
+def safe(text: str) -> str:
+    """Return `text` with control characters and what would reorder a line escaped.
+
+    Names of tables and messages of SQLite come from the file: an escape sequence among them could rewrite what the
+    terminal shows (H29). Bytes of a path that are no UTF-8 are escaped, too.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(character if _harmless(character) else _escape(character) for character in text)
+
+
+def _harmless(character: str) -> bool:
+    # Cc: control; Cf: format, such as a right-to-left override; Cs: surrogate; Zl and Zp: line and paragraph separators.
+    return unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

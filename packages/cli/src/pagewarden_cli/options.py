@@ -1,0 +1,63 @@
+"""Options that every verb takes, and the types of arguments that several share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from pagewarden_cli.session import Session
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Place(click.ParamType):
+    """A path or a URL as it was typed; core judges it. A shell completes it as a file or a folder."""
+
+    def __init__(self, name: str, completes: str) -> None:
+        self.name = name
+        self._completes = completes
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Leave the completion to the shell."""
+        return [CompletionItem(incomplete, type=self._completes)]
+
+
+DATABASE = Place("database", "file")
+FILE = Place("file", "file")
+REPOSITORY = Place("url", "dir")
+
+
+def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    """Store a common option's value in the session."""
+    session = ctx.find_object(Session)
+    if session is not None and value is not None:
+        setattr(session, _ATTRIBUTES.get(param.name or "", param.name or ""), value)
+
+
+_ATTRIBUTES = {"quiet": "given_quiet", "verbose": "given_verbose", "color": "given_color"}
+
+
+def common(function: F) -> F:
+    """Add the options that may stand before or after the verb."""
+    for option in reversed(
+        (
+            _kept("--json", is_flag=True, help="Print one JSON document on stdout, and nothing else there."),
+            _kept("--quiet", "-q", is_flag=True, help="Say only what is wrong."),
+            _kept("--verbose", "-v", is_flag=True, help="Cut nothing, and tell of each step."),
+            _kept("--color/--no-color", help="Paint the terminal or not; NO_COLOR is respected."),
+            _kept("--config", type=FILE, metavar="FILE", help="The configuration to read."),
+            _kept("--debug", is_flag=True, help="Show where an error came from."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def _kept(*names: str, **settings: Any) -> Callable[[F], F]:
+    return click.option(*names, default=None, expose_value=False, callback=_keep, **settings)
+
+
+pass_session = click.make_pass_decorator(Session)

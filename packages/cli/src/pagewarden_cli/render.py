@@ -1,0 +1,298 @@
+"""Reports as blocks for people. `quiet` leaves what is wrong, and results that were asked for; `verbose` cuts nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pagewarden.values import (
+    BackupReport,
+    BackupsReport,
+    CheckReport,
+    DoctorReport,
+    Finding,
+    InjuryReport,
+    PluginInfo,
+    PluginsReport,
+    RestoreReport,
+    Severity,
+    UndoReport,
+    Verdict,
+    VerifyReport,
+)
+from pagewarden_cli.blocks import Block, Grid, Line, Span, Style, line
+from pagewarden_cli.human import age, moment, number, seconds, size
+
+SHOWN_FINDINGS = 20
+
+STYLES: dict[str, Style] = {
+    "sound": "good",
+    "ok": "good",
+    "unknown": "warn",
+    "warning": "warn",
+    "violation": "warn",
+    "damaged": "bad",
+    "damage": "bad",
+    "missing": "bad",
+    "problem": "bad",
+    "fault": "bad",
+    "notice": "dim",
+    "disabled": "dim",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How much is said."""
+
+    quiet: bool = False
+    verbose: bool = False
+    now: datetime
+
+
+def render(report: object, manner: Manner) -> tuple[Block, ...]:
+    """Return what to show of any report."""
+    painter: Callable[[Any, Manner], list[Block]] = _PAINTERS[type(report)]
+    return tuple(painter(report, manner))
+
+
+def _state(word: str) -> Span:
+    return Span(word, STYLES.get(word, ""))
+
+
+def _hint(text: str, indent: int) -> list[Block]:
+    return [line(Span("hint: ", "dim"), text, indent=indent)] if text else []
+
+
+def _check(report: CheckReport, manner: Manner) -> list[Block]:
+    blocks: list[Block] = []
+    if not (manner.quiet and report.exit_code == 0):
+        blocks.append(line(Span(report.database, "strong"), " is ", _verdict(report.verdict)))
+    if not manner.quiet:
+        pages = f"{number(report.pages, 'page')} of {size(report.page_size)}, {size(report.bytes)}"
+        blocks.append(line(f"{pages}, judged in {seconds(report.seconds)}", indent=2))
+        if report.position is not None:
+            compared = f"compared with position {report.position} of {moment(report.position.time)}"
+            blocks.append(line(compared, indent=2))
+        rows = tuple(
+            (
+                Span(checker.name),
+                _state(checker.verdict),
+                Span(seconds(checker.seconds)),
+                Span(number(checker.findings)),
+                Span(checker.why),
+            )
+            for checker in report.checkers
+        )
+        blocks.append(Grid(("checker", "verdict", "time", "findings", "why"), rows, frozenset({2, 3}), indent=2))
+    elif report.verdict is Verdict.UNKNOWN:
+        blocks += [line(f"{checker.name}: {checker.why}", indent=2) for checker in report.checkers if checker.why]
+    findings = [f for f in report.findings if not manner.quiet or f.severity is not Severity.NOTICE]
+    return blocks + _findings(findings, manner)
+
+
+def _verdict(verdict: Verdict) -> Span:
+    return _state(verdict.value)
+
+
+def _findings(findings: list[Finding], manner: Manner) -> list[Block]:
+    shown = findings if manner.verbose else findings[:SHOWN_FINDINGS]
+    blocks: list[Block] = []
+    for finding in shown:
+        blocks += _finding(finding)
+    if len(shown) < len(findings):
+        more = number(len(findings) - len(shown), "more finding")
+        blocks.append(line(Span(f"… and {more}; --verbose or --json show all", "dim"), indent=2))
+    return blocks
+
+
+def _finding(finding: Finding) -> list[Block]:
+    place = [f"page {finding.pgno}"] if finding.pgno is not None else []
+    place += [finding.object] if finding.object is not None else []
+    place += [f"row {finding.rowid}"] if finding.rowid is not None else []
+    where = f"  {', '.join(place)}" if place else ""
+    style = STYLES[finding.severity]
+    blocks: list[Block] = [
+        line(Span(f"{finding.severity} ", style), Span(finding.kind, "strong"), where, indent=2),
+        line(finding.message, indent=4),
+    ]
+    if finding.evidence:
+        blocks.append(line(Span("evidence: ", "dim"), finding.evidence, indent=4))
+    return blocks + _hint(finding.hint, 4)
+
+
+def _backup(report: BackupReport, manner: Manner) -> list[Block]:
+    blocks: list[Block] = []
+    if not manner.quiet:
+        ratio = f", {report.bytes_read / report.bytes_stored:.2f} : 1" if report.bytes_stored else ""
+        speed = f", {size(round(report.bytes_read / report.seconds))}/s" if report.seconds > 0 else ""
+        copied = f"{number(report.pages_copied, 'page')}, {size(report.bytes_read)} read"
+        proof = "read back and verified" if report.verified else "not verified"
+        blocks += [
+            line(Span(report.database, "strong"), f" → {report.repository}: {report.kind} ", _position(report)),
+            line(f"{copied}, {size(report.bytes_stored)} stored{ratio}; {seconds(report.seconds)}{speed}", indent=2),
+            line(f"database sum {report.database_sum}; {proof}", indent=2),
+        ]
+        if report.attempts > 1 and manner.verbose:
+            blocks.append(line(f"one whole commit was read at attempt {report.attempts}", indent=2))
+        if report.lock_seconds:
+            blocks.append(line(f"a SHARED lock was held for {seconds(report.lock_seconds)} at most", indent=2))
+    if not manner.quiet or report.exit_code:
+        source = report.source
+        judged = "not judged" if source.level == "none" else f"{source.level} check"
+        why = f": {source.why}" if source.why else ""
+        of = f" {report.database}" if manner.quiet else ""
+        blocks.append(
+            line(f"source{of}: ", _state(source.verdict), f" ({judged}{why})", indent=0 if manner.quiet else 2)
+        )
+    if report.exit_code:
+        blocks += _hint(f"pagewarden check {report.database}", 2)
+    return blocks
+
+
+def _position(report: BackupReport) -> Span:
+    return Span(f"{report.position} of {moment(report.position.time)}")
+
+
+def _backups(report: BackupsReport, manner: Manner) -> list[Block]:
+    rows = tuple(
+        (
+            Span(point.database),
+            Span(str(point.position)),
+            Span(moment(point.position.time)),
+            Span(age(point.position.time, manner.now)),
+            Span(size(point.bytes)),
+            Span(size(point.bytes_stored)),
+            _state(point.source.verdict if point.source.level != "none" else "not judged"),
+        )
+        for point in report.backups
+    )
+    header = ("database", "position", "time", "age", "size", "stored", "source")
+    blocks: list[Block] = [Grid(header, rows, frozenset({3, 4, 5}))] if rows else []
+    if not rows and not manner.quiet:
+        blocks.append(line(f"no restore points in {report.repository}"))
+    return blocks + [line(Span("problem: ", "bad"), problem) for problem in report.problems]
+
+
+def _verify(report: VerifyReport, manner: Manner) -> list[Block]:
+    blocks: list[Block] = []
+    if not (manner.quiet and report.exit_code == 0):
+        blocks.append(line(Span(report.repository, "strong"), " is ", _verdict(report.verdict)))
+    if not manner.quiet:
+        proved = (
+            "data read, page sums and database sums proved"
+            if report.read_data
+            else "stored bytes proved; --read-data proves the pages in them, too"
+        )
+        read = f"{number(len(report.points), 'restore point')}, {size(report.bytes_read)} read"
+        blocks.append(line(f"{read} in {seconds(report.seconds)}: {proved}", indent=2))
+    rows = tuple(
+        (
+            Span(point.database),
+            Span("" if point.position is None else str(point.position)),
+            _state(point.state),
+            Span(point.why),
+        )
+        for point in report.points
+        if not manner.quiet or point.state != "ok"
+    )
+    if rows:
+        blocks.append(Grid(("database", "position", "state", "why"), rows, indent=2))
+    if report.leftovers and not manner.quiet:
+        left = number(len(report.leftovers), "object")
+        blocks.append(line(f"{left} of backups that never finished; the next backup removes them", indent=2))
+        blocks += [line(leftover, indent=4) for leftover in report.leftovers if manner.verbose]
+    return blocks
+
+
+def _restore(report: RestoreReport, manner: Manner) -> list[Block]:
+    if report.dry_run:
+        place = f" would be restored to {report.position} of {moment(report.time)}"
+        plan: list[Block] = [line(f"{n}. {step}", indent=2) for n, step in enumerate(report.steps, start=1)]
+        return [line(Span(report.to, "strong"), place), *plan]
+    if manner.quiet:
+        return []
+    speed = f", {size(round(report.bytes / report.seconds))}/s" if report.seconds > 0 else ""
+    proof = "verified" if report.verified else "not verified"
+    blocks: list[Block] = [
+        line(Span(report.to, "strong"), f" is restored to {report.position} of {moment(report.time)}"),
+        line(f"{number(report.pages, 'page')}, {size(report.bytes)}; {seconds(report.seconds)}{speed}", indent=2),
+        line(f"database sum {report.database_sum}; {proof}", indent=2),
+    ]
+    if report.undo:
+        blocks.append(line(Span("undo: ", "dim"), report.undo, indent=2))
+    return blocks
+
+
+def _undo(report: UndoReport, manner: Manner) -> list[Block]:
+    if manner.quiet:
+        return []
+    stands = "the previous file" if report.restored == "previous file" else report.restored
+    blocks: list[Block] = [line(Span(report.path, "strong"), f" holds {stands} again ({seconds(report.seconds)})")]
+    if report.kept:
+        blocks.append(line(f"what stood there is kept as {report.kept}", indent=2))
+    return blocks
+
+
+def _doctor(report: DoctorReport, manner: Manner) -> list[Block]:
+    facts = [fact for fact in report.facts if not manner.quiet or fact.state != "ok"]
+    rows = tuple((_state(fact.state), Span(fact.name), Span(fact.value)) for fact in facts)
+    blocks: list[Block] = [Grid(("state", "fact", "value"), rows)] if rows else []
+    for fact in facts:
+        if fact.why and (fact.state != "ok" or manner.verbose):
+            blocks += [Line(), line(Span(fact.name, STYLES.get(fact.state, "")), f": {fact.why}"), *_hint(fact.hint, 2)]
+    return blocks
+
+
+def _plugins(report: PluginsReport, manner: Manner) -> list[Block]:
+    rows = tuple(
+        (Span(plugin.name), Span(plugin.version), Span(_brings(plugin)), _plugin_state(plugin))
+        for plugin in report.plugins
+        if not manner.quiet or plugin.fault
+    )
+    blocks: list[Block] = [Grid(("plugin", "version", "brings", "state"), rows)] if rows else []
+    if not report.plugins and not manner.quiet:
+        blocks.append(line("no plugins are installed"))
+    return blocks + [line(Span("fault: ", "bad"), fault) for fault in report.faults]
+
+
+def _brings(plugin: PluginInfo) -> str:
+    parts = [f"checker {name}" for name in plugin.checkers]
+    parts += [f"repairer {name}" for name in plugin.repairers]
+    parts += [f"target {scheme}:" if scheme else "target for plain paths" for scheme in plugin.targets]
+    parts += [f"notifier {name}" for name in plugin.notifiers]
+    return ", ".join(parts + (["observer"] if plugin.observes else []))
+
+
+def _plugin_state(plugin: PluginInfo) -> Span:
+    return _state("fault" if plugin.fault else "disabled" if plugin.disabled else "ok")
+
+
+def _injury(report: InjuryReport, manner: Manner) -> list[Block]:
+    if manner.quiet:
+        return []
+    last = report.offset + report.length - 1
+    place = f"page {report.pgno}, byte {report.offset}" if report.length == 1 else ""
+    place = place or f"page {report.pgno}, bytes {report.offset} to {last}"
+    blocks: list[Block] = [
+        line(Span(report.path, "strong"), f": {report.kind}, seed {report.seed}"),
+        line(f"{place}: {report.message}", indent=2),
+    ]
+    if report.before or report.after:
+        blocks.append(line(f"before {report.before}  after {report.after}", indent=2))
+    return blocks
+
+
+_PAINTERS: dict[type, Callable[[Any, Manner], list[Block]]] = {
+    CheckReport: _check,
+    BackupReport: _backup,
+    BackupsReport: _backups,
+    VerifyReport: _verify,
+    RestoreReport: _restore,
+    UndoReport: _undo,
+    DoctorReport: _doctor,
+    PluginsReport: _plugins,
+    InjuryReport: _injury,
+}

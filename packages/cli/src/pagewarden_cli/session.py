@@ -1,0 +1,246 @@
+"""One invocation of the command: its common options, its configuration, its runtime, and where results go."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import msgspec
+
+from pagewarden.errors import ConfigurationInvalid, PagewardenError, to_wire
+from pagewarden_cli.exits import Failure
+from pagewarden_cli.human import safe
+
+if TYPE_CHECKING:
+    from pagewarden.config import Configuration, DatabaseSettings, RepositorySettings
+    from pagewarden.events import Event
+    from pagewarden.runtime import Runtime
+    from pagewarden_cli.blocks import Block
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome(Generic[R]):
+    """What became of one database among several: a report, or the error that kept it from being made."""
+
+    database: str
+    report: R | None = None
+    error: PagewardenError | None = None
+
+
+class Session:
+    """What every verb needs; made once per invocation and filled by the common options, wherever they stand."""
+
+    def __init__(self) -> None:
+        self.json = False
+        self.debug = False
+        self.config: str | None = None
+        self.given_quiet: bool | None = None
+        self.given_verbose: bool | None = None
+        self.given_color: bool | None = None
+
+    @cached_property
+    def configuration(self) -> Configuration:
+        """The configuration, read at its first use."""
+        from pagewarden.config import Configuration
+
+        path = self.config_path
+        if path is None:
+            return Configuration(databases={}, repositories={})
+        from pagewarden.config_file import load_config
+
+        return load_config(path)
+
+    @property
+    def config_path(self) -> Path | None:
+        """The file that --config, the environment or the default place names; None where there is none."""
+        if self.config is not None:
+            return Path(self.config)
+        from pagewarden.config_file import default_config_path
+
+        return default_config_path()
+
+    @property
+    def quiet(self) -> bool:
+        """Whether only what is wrong is shown."""
+        return self._output(self.given_quiet, "quiet") and not self.given_verbose
+
+    @property
+    def verbose(self) -> bool:
+        """Whether nothing is cut and events are shown."""
+        return self._output(self.given_verbose, "verbose") and not self.given_quiet
+
+    @property
+    def color(self) -> bool:
+        """Whether a terminal may be painted; NO_COLOR (https://no-color.org) has a say where no option does."""
+        if self.given_color is None and os.environ.get("NO_COLOR"):
+            return False
+        return self._output(self.given_color, "color")
+
+    def _output(self, given: bool | None, key: str) -> bool:
+        return bool(getattr(self.configuration.output, key)) if given is None else given
+
+    def databases(self, arguments: Sequence[str]) -> tuple[DatabaseSettings, ...]:
+        """Return the settings of the databases that were named, or of all configured ones where none was."""
+        chosen = tuple(arguments) or tuple(self.configuration.databases)
+        if not chosen:
+            raise ConfigurationInvalid("no database was named", hint="name one, such as app.db, or configure some")
+        return tuple(self.configuration.database(argument) for argument in chosen)
+
+    def repository(self, given: str | None) -> RepositorySettings:
+        """Return the repository of --repo or of the configuration. Raises ConfigurationInvalid without either."""
+        settings = self.optional_repository(given) or self.configuration.default_repository()
+        if settings is None:
+            raise ConfigurationInvalid(
+                "no repository was named", hint="add --repo URL, such as --repo /backup/pagewarden"
+            )
+        return settings
+
+    def optional_repository(self, given: str | None) -> RepositorySettings | None:
+        """Return the repository of --repo, if it was given."""
+        return None if given is None else self.configuration.repository(given)
+
+    @contextmanager
+    def runtime(self) -> Iterator[Runtime]:
+        """Build the runtime of this process, with progress bars; leaving it ends the page reader."""
+        from pagewarden.runtime import Runtime
+        from pagewarden_cli.progress import Bars
+
+        shown = not self.quiet and sys.stderr is not None and sys.stderr.isatty()
+        with (
+            Bars(shown=shown, color=self.color) as bars,
+            Runtime(
+                plugins=self.configuration.plugins,
+                threads=self.configuration.defaults.threads,
+                on_progress=bars.update,
+                on_event=self._show_event if self.verbose else _ignore_event,
+            ) as runtime,
+        ):
+            yield runtime
+
+    def note(self, text: str) -> None:
+        """Say something beside the result, on stderr."""
+        if sys.stderr is not None and not self.quiet:
+            sys.stderr.write(f"note: {safe(text)}\n")
+
+    def show(self, report: object, rendered: Callable[[], tuple[Block, ...]] | None = None) -> None:
+        """Print a report: as the one JSON document, or for people (as `rendered` says, where it is none of ours)."""
+        if self.json:
+            self.print_json(report)
+            return
+        self._paint(self._render(report) if rendered is None else rendered())
+
+    def each(self, databases: Sequence[DatabaseSettings], run: Callable[[DatabaseSettings], R]) -> list[Outcome[R]]:
+        """Run for every database. Among several, an error of one does not keep the others from their turn."""
+        if len(databases) == 1:
+            return [Outcome(database=databases[0].path, report=run(databases[0]))]
+        outcomes: list[Outcome[R]] = []
+        for settings in databases:
+            try:
+                outcomes.append(Outcome(database=settings.path, report=run(settings)))
+            except PagewardenError as error:
+                if self.debug:
+                    traceback.print_exception(error)
+                outcomes.append(Outcome(database=settings.path, error=error))
+        return outcomes
+
+    def show_each(self, outcomes: Sequence[Outcome[R]], code_of: Callable[[R], int], **more: object) -> int:
+        """Print one report, or several as one document {"databases": […], **more}; return the exit code.
+
+        Of several: 1 if any found something, else the first error's code, else 3 if any is unknown.
+        """
+        if len(outcomes) == 1 and outcomes[0].report is not None:
+            self.show(outcomes[0].report)
+            return code_of(outcomes[0].report)
+        if self.json:
+            documents = [
+                {"database": outcome.database, "error": to_wire(outcome.error)} if outcome.error else outcome.report
+                for outcome in outcomes
+            ]
+            self.print_json({"databases": documents, **more})
+        codes: list[int] = []
+        for outcome in outcomes:
+            if outcome.report is not None:
+                codes.append(code_of(outcome.report))
+                if not self.json:
+                    self._paint(self._render(outcome.report))
+            elif outcome.error is not None:
+                codes.append(outcome.error.exit_code)
+                if not self.json:
+                    _say_error(outcome.error.message, outcome.error.hint)
+        errors = [code for code in codes if code not in (0, 1, 3)]
+        return 1 if 1 in codes else (errors or [3 if 3 in codes else 0])[0]
+
+    def print_json(self, document: object) -> None:
+        """Print the one document of this invocation: indented on a terminal, in one line elsewhere."""
+        if sys.stdout is None:
+            return
+        try:
+            text = msgspec.json.encode(document)
+            if sys.stdout.isatty():
+                text = msgspec.json.format(text, indent=2)
+            shown = text.decode()
+        except UnicodeEncodeError:
+            # A path whose bytes are no UTF-8 holds lone surrogates; JSON can say them only as escapes.
+            shown = json.dumps(msgspec.to_builtins(document))
+        sys.stdout.write(shown + "\n")
+
+    def fail(self, failure: Failure, error: BaseException) -> int:
+        """Print what ended the invocation, and return its exit code."""
+        if self.debug:
+            traceback.print_exception(error)
+        if self.json:
+            self.print_json({"error": msgspec.to_builtins(failure)})
+        else:
+            _say_error(failure.message, failure.hint)
+        return failure.exit_code
+
+    def _render(self, report: object) -> tuple[Block, ...]:
+        from datetime import UTC, datetime
+
+        from pagewarden_cli.render import Manner, render
+
+        return render(report, Manner(quiet=self.quiet, verbose=self.verbose, now=datetime.now(UTC)))
+
+    def _paint(self, blocks: tuple[Block, ...]) -> None:
+        if sys.stdout is None or not blocks:
+            return
+        if sys.stdout.isatty():
+            from rich.console import Console
+
+            from pagewarden_cli.blocks import paint_rich
+
+            paint_rich(blocks, Console(color_system="auto" if self.color else None, highlight=False))
+        else:
+            from pagewarden_cli.blocks import paint_plain
+
+            paint_plain(blocks, sys.stdout)
+
+    def _show_event(self, event: Event) -> None:
+        if sys.stderr is None:
+            return
+        took = "" if event.seconds is None else f" {event.seconds:.3f} s"
+        fields = "".join(f" {name}={value}" for name, value in event.fields.items())
+        place = f" {event.database}" if event.database else ""
+        sys.stderr.write(safe(f"{event.time:%H:%M:%S} {event.name}{took}{place}{fields}") + "\n")
+
+
+def _ignore_event(event: Event) -> None:
+    """Show nothing."""
+
+
+def _say_error(message: str, hint: str) -> None:
+    if sys.stderr is None:
+        return
+    sys.stderr.write(f"pagewarden: {safe(message)}\n")
+    if hint:
+        sys.stderr.write(f"hint: {safe(hint)}\n")

@@ -1,0 +1,67 @@
+"""`pagewarden backup DB… --repo URL`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from pagewarden.errors import ConfigurationInvalid
+from pagewarden_cli.options import DATABASE, REPOSITORY, common, pass_session
+from pagewarden_cli.session import Session
+
+if TYPE_CHECKING:
+    from pagewarden.config import DatabaseSettings
+    from pagewarden.values import BackupReport
+
+
+@click.command("backup", short_help="Back databases up while they are used.")
+@click.argument("databases", nargs=-1, metavar="[DB]...", type=DATABASE)
+@click.option("--repo", type=REPOSITORY, metavar="URL", help="The repository; made where there is none.")
+@click.option("--full", is_flag=True, help="Take a snapshot of every page, as each backup of this version is.")
+@click.option("--compression", type=click.IntRange(1, 22), metavar="LEVEL", help="zstd's level, 1 to 22.")
+@click.option(
+    "--check", type=click.Choice(["none", "quick", "standard", "deep"]), help="How to judge the database first."
+)
+@click.option("--name", metavar="NAME", help="The database's name in the repository; its file name otherwise.")
+@common
+@pass_session
+def command(
+    session: Session,
+    databases: tuple[str, ...],
+    repo: str | None,
+    full: bool,
+    compression: int | None,
+    check: str | None,
+    name: str | None,
+) -> int:
+    """Take hot backups, none of which counts until it was read back and verified.
+
+    DB is a path or a name of the configuration; without one, every configured database is backed up.
+
+    Exit code 0: done. 1: done, but the database was found damaged, and the backup is marked so.
+    """
+    chosen = session.databases(databases)
+    if name is not None and len(chosen) > 1:
+        raise ConfigurationInvalid("--name is for one database", hint="give each a name in the configuration")
+    given = session.optional_repository(repo)
+    repositories = {
+        settings.path: settings.repository if given is None else given.url or session.repository(None).url
+        for settings in chosen
+    }
+    with session.runtime() as runtime:
+        runtime.warm()
+        from pagewarden.backup import BackupRequest, run_backup
+
+        def run(settings: DatabaseSettings) -> BackupReport:
+            request = BackupRequest(
+                database=settings.path,
+                repository=repositories[settings.path],
+                name=settings.name if name is None else name,
+                compression=settings.compression if compression is None else compression,
+                check=settings.check if check is None else check,
+            )
+            return run_backup(request, runtime)
+
+        outcomes = session.each(chosen, run)
+    return session.show_each(outcomes, lambda report: report.exit_code)

@@ -1,0 +1,68 @@
+"""`pagewarden restore --repo URL --to PATH`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import click
+
+from pagewarden.errors import ConfigurationInvalid
+from pagewarden_cli.options import FILE, REPOSITORY, common, pass_session
+from pagewarden_cli.session import Session
+
+
+@click.command("restore", short_help="Bring a database back.")
+@click.option("--repo", type=REPOSITORY, metavar="URL", help="The repository.")
+@click.option(
+    "--db", metavar="NAME", help="The database, by its name in the repository; needed where it holds several."
+)
+@click.option("--to", type=FILE, metavar="PATH", required=True, help="Where to put it; a file there can be had back.")
+@click.option("--at", metavar="TIME", help="The last restore point at or before TIME: RFC 3339, or -15m.")
+@click.option("--txid", type=click.IntRange(min=1), metavar="N", help="The restore point numbered N.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and touch nothing.")
+@click.option("--force", is_flag=True, help="Restore although another process has the file open.")
+@common
+@pass_session
+def command(
+    session: Session,
+    repo: str | None,
+    db: str | None,
+    to: str,
+    at: str | None,
+    txid: int | None,
+    dry_run: bool,
+    force: bool,
+) -> int:
+    """Bring a database back; the file at PATH is not touched until the new one is verified and durable.
+
+    Without --at and --txid, the newest restore point is used. `pagewarden undo PATH` takes a restore back.
+    """
+    if at is not None and txid is not None:
+        raise ConfigurationInvalid("--at and --txid exclude each other", hint="pagewarden backups lists both")
+    repository = session.repository(repo)
+    with session.runtime() as runtime:
+        runtime.warm()
+        from pagewarden.restore import RestoreRequest, run_restore
+
+        request = RestoreRequest(
+            repository=repository.url,
+            to=to,
+            name=db or repository.db,
+            at=None if at is None else _read_time(session, at),
+            txid=txid,
+            dry_run=dry_run,
+            force=force,
+        )
+        report = run_restore(request, runtime)
+    session.show(report)
+    return 0
+
+
+def _read_time(session: Session, text: str) -> str:
+    """Return a time of the command line as RFC 3339 in UTC, and say how it was understood where it does not say."""
+    from pagewarden.times import format_moment, parse_moment
+
+    moment = parse_moment(text, now=datetime.now(UTC), local=True)
+    if moment.note:
+        session.note(moment.note)
+    return format_moment(moment.time)

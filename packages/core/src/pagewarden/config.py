@@ -1,0 +1,208 @@
+"""The configuration as values: databases, repositories, and what they are judged and kept by.
+
+Every key of the file is a field of a section below, and is documented in docs/configuration.md;
+`pagewarden.config_file` reads it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from pagewarden.runtime import DEFAULT_THREADS, PluginChoice
+from pagewarden.values import Level
+
+Judgement = Literal["none", "quick", "standard", "deep"]  # how a backup judges its source
+Compression = Annotated[int, msgspec.Meta(ge=1, le=22)]  # zstd's levels
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Text = Annotated[str, msgspec.Meta(min_length=1)]
+Names = tuple[Text, ...]
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the file; a key that it does not know is an error."""
+
+
+class DefaultsSection(Section, frozen=True):
+    """`[defaults]`: what holds where neither the command line nor a database's own table says otherwise."""
+
+    repository: Text | None = None  # a name of [repositories], or a URL
+    level: Level = Level.STANDARD  # of `check`
+    checkers: Names = ()  # the only checkers to run; empty: all that the level includes
+    max_time: Seconds | None = None  # of one `check`, in seconds
+    check: Judgement = "quick"  # how `backup` judges its source first
+    compression: Compression = 1
+    threads: Annotated[int, msgspec.Meta(ge=1, le=64)] = DEFAULT_THREADS
+
+
+class DatabaseSection(Section, frozen=True):
+    """`[databases.NAME]`: a database, and what differs from the defaults for it."""
+
+    path: Text
+    name: Text | None = None  # in the repository; None: the file's name
+    repository: Text | None = None
+    level: Level | None = None
+    checkers: Names | None = None
+    max_time: Seconds | None = None
+    check: Judgement | None = None
+    compression: Compression | None = None
+
+
+class RepositorySection(Section, frozen=True):
+    """`[repositories.NAME]`: where backups are kept."""
+
+    url: Text
+    db: Text | None = None  # what --db is where it is left out
+    read_data: bool = False  # whether `verify` reads the data
+
+
+class PluginsSection(Section, frozen=True):
+    """`[plugins]`: which of the installed plugins are used."""
+
+    only: Names | None = None
+    disabled: Names = ()
+    extra: Names = ()  # modules to import as plugins
+
+
+class OutputSection(Section, frozen=True):
+    """`[output]`: how the command line speaks."""
+
+    color: bool = True
+    quiet: bool = False
+    verbose: bool = False
+
+
+SECTIONS: Mapping[str, type[Section]] = {
+    "defaults": DefaultsSection,
+    "databases.NAME": DatabaseSection,
+    "repositories.NAME": RepositorySection,
+    "plugins": PluginsSection,
+    "output": OutputSection,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseSettings:
+    """What holds for one database, the defaults filled in."""
+
+    path: str  # absolute, not resolved
+    name: str | None  # in the repository; None: the file's name
+    repository: str | None  # URL
+    level: Level
+    checkers: tuple[str, ...]
+    max_time: float | None  # seconds
+    check: Judgement
+    compression: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepositorySettings:
+    """What holds for one repository."""
+
+    url: str
+    db: str | None = None
+    read_data: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """A configuration that was read, or the defaults where there is no file (`source` is None then)."""
+
+    source: Path | None = None
+    defaults: DefaultsSection = field(default_factory=DefaultsSection)
+    databases: Mapping[str, DatabaseSection]
+    repositories: Mapping[str, RepositorySection]
+    plugins: PluginChoice = field(default_factory=PluginChoice)
+    output: OutputSection = field(default_factory=OutputSection)
+
+    def database(self, argument: str) -> DatabaseSettings:
+        """Return the settings of a configured name, or of a path; a name wins over a file in the current folder.
+
+        A path that is a configured database's path gets that database's settings.
+        """
+        if argument in self.databases:
+            section, path = self.databases[argument], self._beside(self.databases[argument].path)
+        else:
+            path = str(Path(argument).absolute())
+            section = self._section_at(path) or DatabaseSection(path=path)
+        defaults = self.defaults
+        repository = section.repository or defaults.repository
+        return DatabaseSettings(
+            path=path,
+            name=section.name,
+            repository=None if repository is None else self._stored_url(repository),
+            level=section.level or defaults.level,
+            checkers=defaults.checkers if section.checkers is None else section.checkers,
+            max_time=section.max_time or defaults.max_time,
+            check=section.check or defaults.check,
+            compression=section.compression or defaults.compression,
+        )
+
+    def repository(self, argument: str) -> RepositorySettings:
+        """Return the settings of a configured name, or of a URL; a plain path becomes absolute."""
+        if argument in self.repositories:
+            return self._configured(argument)
+        return RepositorySettings(url=absolute_url(argument, Path.cwd()))
+
+    def default_repository(self) -> RepositorySettings | None:
+        """Return the repository of `[defaults]`, if there is one."""
+        name = self.defaults.repository
+        if name is None:
+            return None
+        return self._configured(name) if name in self.repositories else RepositorySettings(url=self._stored_url(name))
+
+    def _configured(self, name: str) -> RepositorySettings:
+        section = self.repositories[name]
+        return RepositorySettings(url=self._stored_url(name), db=section.db, read_data=section.read_data)
+
+    def _stored_url(self, value: str) -> str:
+        """Return the URL of a repository as the file names it."""
+        section = self.repositories.get(value)
+        return absolute_url(value if section is None else section.url, self._folder())
+
+    def _section_at(self, path: str) -> DatabaseSection | None:
+        real = os.path.realpath(path)
+        for section in self.databases.values():
+            if os.path.realpath(self._beside(section.path)) == real:
+                return section
+        return None
+
+    def _beside(self, path: str) -> str:
+        return absolute_url(path, self._folder())
+
+    def _folder(self) -> Path:
+        """Return the folder that relative paths in the file start from: the file's own."""
+        return Path.cwd() if self.source is None else self.source.parent
+
+
+def absolute_url(url: str, folder: Path) -> str:
+    """Return a plain path as an absolute one, starting from `folder`; anything with a scheme unchanged."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", url):
+        return url
+    return str((folder / expand_home(url)).absolute())
+
+
+def expand_home(path: str) -> Path:
+    """Return `path` with its `~` expanded; unchanged where the machine knows no home folder."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+def as_plain(configuration: Configuration) -> dict[str, Any]:
+    """Return the configuration as plain values, for --json."""
+    return {
+        "file": None if configuration.source is None else str(configuration.source),
+        "databases": {name: msgspec.to_builtins(configuration.database(name)) for name in configuration.databases},
+        "repositories": {
+            name: msgspec.to_builtins(configuration.repository(name)) for name in configuration.repositories
+        },
+        "plugins": msgspec.to_builtins(configuration.plugins),
+    }

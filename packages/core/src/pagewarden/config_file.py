@@ -1,0 +1,232 @@
+"""The configuration's file: where it is looked for, how it is decoded, and what is said of a mistake in it.
+
+It is TOML, read from where the command line or `$PAGEWARDEN_CONFIG` names it, else from
+`$XDG_CONFIG_HOME/pagewarden/pagewarden.toml`; never from the current folder, because a configuration names modules that
+are imported, and a folder may belong to someone else.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from pagewarden.config import (
+    SECTIONS,
+    Configuration,
+    DatabaseSection,
+    DefaultsSection,
+    OutputSection,
+    PluginsSection,
+    RepositorySection,
+    Section,
+    expand_home,
+)
+from pagewarden.errors import ConfigurationInvalid
+from pagewarden.runtime import PluginChoice
+
+CONFIG_VARIABLE = "PAGEWARDEN_CONFIG"
+MAX_CONFIG_BYTES = 1 << 20  # far above any real file, and it keeps a wrong path (a database, /dev/zero) from being read
+EXAMPLE_HINT = "pagewarden config example"
+
+S = TypeVar("S", bound=Section)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _File:
+    """The whole file."""
+
+    defaults: DefaultsSection
+    databases: dict[str, DatabaseSection]
+    repositories: dict[str, RepositorySection]
+    plugins: PluginsSection
+    output: OutputSection
+
+
+def default_config_path() -> Path | None:
+    """Return the file that is read where none is named, if it exists.
+
+    `$PAGEWARDEN_CONFIG` is returned whether it exists or not: a file that was named must be there. Set to nothing, it
+    switches the default file off.
+    """
+    named = os.environ.get(CONFIG_VARIABLE)
+    if named is not None:
+        return Path(named) if named else None
+    configured = Path(os.environ.get("XDG_CONFIG_HOME", ""))
+    base = configured if configured.is_absolute() else expand_home("~/.config")
+    path = base / "pagewarden" / "pagewarden.toml"
+    return path if path.exists() else None
+
+
+def load_config(path: Path | None) -> Configuration:
+    """Read and validate the file at `path`; None gives the defaults. Raises ConfigurationInvalid, naming the key."""
+    if path is None:
+        return Configuration(databases={}, repositories={})
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(MAX_CONFIG_BYTES + 1)
+    except FileNotFoundError as error:
+        raise ConfigurationInvalid(
+            f"there is no configuration at {path}", hint=f"pagewarden config example > {path}"
+        ) from error
+    except OSError as error:
+        raise ConfigurationInvalid(f"the configuration {path} cannot be read: {error.strerror}") from error
+    if len(raw) > MAX_CONFIG_BYTES:
+        raise ConfigurationInvalid(f"{path} is no configuration: it is larger than {MAX_CONFIG_BYTES} bytes")
+    return parse_config(raw, path)
+
+
+def parse_config(raw: bytes, path: Path) -> Configuration:
+    """Validate the bytes of a file; `path` is for messages and for what relative paths start from."""
+    path = path.absolute()
+    file = _decode(raw, path)
+    _check_references(file, path)
+    plugins = file.plugins
+    return Configuration(
+        source=path,
+        defaults=file.defaults,
+        databases=file.databases,
+        repositories=file.repositories,
+        plugins=PluginChoice(only=plugins.only, disabled=plugins.disabled, extra=plugins.extra),
+        output=file.output,
+    )
+
+
+def _decode(raw: bytes, path: Path) -> _File:
+    try:
+        import tomllib
+
+        document = tomllib.loads(raw.decode())
+    except UnicodeDecodeError as error:
+        raise ConfigurationInvalid(f"{path} is not UTF-8 at byte {error.start}", hint="save it as UTF-8") from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigurationInvalid(f"{path} is not TOML: {error}", hint=EXAMPLE_HINT) from error
+    known = tuple(dict.fromkeys(name.partition(".")[0] for name in SECTIONS))
+    for name in document:
+        if name not in known:
+            raise _unknown(path, name, "at the top", known)
+    return _File(
+        defaults=_section(document, "defaults", DefaultsSection, path),
+        databases=_sections(document, "databases", DatabaseSection, path),
+        repositories=_sections(document, "repositories", RepositorySection, path),
+        plugins=_section(document, "plugins", PluginsSection, path),
+        output=_section(document, "output", OutputSection, path),
+    )
+
+
+def _sections(document: dict[str, Any], name: str, kind: type[S], path: Path) -> dict[str, S]:
+    """Decode the tables `[name.…]`, each by itself, so that a message can name it."""
+    tables = document.get(name, {})
+    if not isinstance(tables, dict):
+        raise ConfigurationInvalid(f"{path}: {name}: expected tables [{name}.NAME]", hint=EXAMPLE_HINT)
+    for entry in tables:
+        if not re.fullmatch(r"[A-Za-z0-9._-]+", entry):
+            raise ConfigurationInvalid(
+                f'{path}: {name}: "{entry}" is no name', hint="use letters, digits, dots, dashes and underscores"
+            )
+    return {entry: _section(tables, entry, kind, path, f"{name}.") for entry in tables}
+
+
+def _section(tables: dict[str, Any], name: str, kind: type[S], path: Path, prefix: str = "") -> S:
+    try:
+        return msgspec.convert(tables.get(name, {}), kind)
+    except msgspec.ValidationError as error:
+        raise _explain(str(error), kind, prefix + name, path) from error
+
+
+def _explain(problem: str, kind: type[Section], table: str, path: Path) -> ConfigurationInvalid:
+    """Turn msgspec's message, such as "Expected `int`, got `str` - at `$.compression`", into one with key and fix."""
+    what, _, place = problem.partition(" - at ")
+    if (unknown := re.fullmatch(r"Object contains unknown field `(.*)`", what, re.DOTALL)) is not None:
+        return _unknown(path, unknown[1], f"in [{table}]", kind.__struct_fields__)
+    if (missing := re.fullmatch(r"Object missing required field `(.*)`", what)) is not None:
+        return ConfigurationInvalid(f"{path}: [{table}] has no {missing[1]}", hint=EXAMPLE_HINT)
+    key = table + place.strip("`").removeprefix("$")
+    what = what.replace("`", "").replace("enum value", "value")
+    hint = _FIXES.get(place.strip("`").removeprefix("$.").partition("[")[0], EXAMPLE_HINT)
+    return ConfigurationInvalid(f"{path}: {key}: {what[:1].lower()}{what[1:]}", hint=hint)
+
+
+_FIXES = {
+    **dict.fromkeys(("path", "name", "repository", "url", "db"), "write a text in quotes"),
+    **dict.fromkeys(("checkers", "only", "disabled"), 'write a list of names, such as ["check-pragma"]'),
+    **dict.fromkeys(("color", "quiet", "verbose", "read_data"), "write true or false"),
+    "extra": 'write a list of modules, such as ["myapp.pagewarden_plugin"]',
+    "level": 'write "quick", "standard" or "deep"',
+    "check": 'write "none", "quick", "standard" or "deep"',
+    "compression": "write a whole number from 1 to 22",
+    "threads": "write a whole number from 1 to 64",
+    "max_time": "write a number of seconds above 0",
+}
+
+
+def _unknown(path: Path, key: str, where: str, known: tuple[str, ...]) -> ConfigurationInvalid:
+    close = get_close_matches(key, known, n=1)
+    hint = f'did you mean "{close[0]}"?' if close else f"known here: {', '.join(known)}"
+    return ConfigurationInvalid(f'{path}: unknown key "{key}" {where}', hint=hint)
+
+
+def _check_references(file: _File, path: Path) -> None:
+    """Refuse a repository that is neither a name of the file nor a URL, and two names for one thing."""
+    named: list[tuple[str, str | None]] = [("defaults.repository", file.defaults.repository)]
+    named += [(f"databases.{name}.repository", section.repository) for name, section in file.databases.items()]
+    for key, value in named:
+        if value is None or value in file.repositories or "/" in value:
+            continue
+        close = get_close_matches(value, file.repositories, n=1)
+        hint = (
+            f'did you mean "{close[0]}"?' if close else f'add [repositories.{value}] with its url, or write "./{value}"'
+        )
+        raise ConfigurationInvalid(f'{path}: {key}: there is no repository "{value}"', hint=hint)
+    if file.output.quiet and file.output.verbose:
+        raise ConfigurationInvalid(f"{path}: output: quiet and verbose exclude each other", hint="remove one of them")
+
+
+def example_config() -> str:
+    """Return a commented file that has every key and that `parse_config` accepts."""
+    return EXAMPLE
+
+
+EXAMPLE = """\
+# Pagewarden's configuration. Every key is optional except `path` and `url`; docs/configuration.md explains each.
+# Relative paths start from this file's folder.
+
+[defaults]
+repository = "main"       # a name of [repositories], or a URL
+level = "standard"        # of check: quick, standard or deep
+checkers = []             # the only checkers to run; empty: all that the level includes
+max_time = 600            # seconds that one check may take
+check = "quick"           # how backup judges its source first: none, quick, standard or deep
+compression = 1           # zstd's level, 1 to 22
+threads = 2               # that read, hash and compress pages
+
+[databases.app]           # `pagewarden check app` finds it by this name
+path = "/srv/app/app.db"
+name = "app.db"           # in the repository; the file's name where it is left out
+repository = "main"
+level = "deep"
+checkers = ["check-pragma", "check-foreign-keys", "check-pages"]
+max_time = 1800
+check = "standard"
+compression = 3
+
+[repositories.main]       # `--repo main` finds it by this name
+url = "/backup/pagewarden"
+db = "app.db"             # what --db is where it is left out
+read_data = true          # verify reads the data
+
+[plugins]
+# only = ["check-pragma", "check-foreign-keys", "check-pages", "target-directory"]   # all that are installed
+disabled = []             # names of installed plugins
+extra = []                # modules to import as plugins, such as "myapp.pagewarden_plugin"
+
+[output]
+color = true
+quiet = false
+verbose = false
+"""

@@ -1,0 +1,78 @@
+"""Foreign code under a deadline: a plugin's object runs in a thread of its own, so that a hang is an answer.
+
+Python cannot kill a thread. What can be done is done in this order: the deadline passes, `interrupt` is called (for a
+checker: its SQLite connections are interrupted), the thread is given a moment to end, and then it is abandoned. It is a
+daemon, so it does not keep the process from ending.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+GRACE_SECONDS = 2.0
+"""How long a thread may take to end after it was interrupted. SQLite looks at the flag every few thousand steps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended(Generic[T]):
+    """What became of a call."""
+
+    value: T | None = None
+    error: BaseException | None = None  # what it raised
+    seconds: float  # how long it ran
+    late: bool = False  # whether it was still running at its deadline
+    abandoned: bool = False  # whether it was running even after it was interrupted
+
+
+def _nothing() -> None:
+    """Interrupt nothing."""
+
+
+def call_with_deadline(
+    work: Callable[[], T],
+    *,
+    name: str,
+    seconds: float | None,
+    interrupt: Callable[[], None] = _nothing,
+    grace: float = GRACE_SECONDS,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Ended[T]:
+    """Run `work` in a thread called `name` for at most `seconds` (None: for ever), and never raise what it raises.
+
+    `interrupt` is called from the calling thread once the deadline has passed, or when the caller itself is
+    interrupted (Ctrl-C), which is then raised.
+    """
+    values: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            values.append(work())
+        except BaseException as error:  # noqa: BLE001 - handed to the caller as a value, SystemExit included
+            errors.append(error)
+
+    started = monotonic()
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    try:
+        thread.join(None if seconds is None else max(0.0, seconds))
+        late = thread.is_alive()
+        if late:
+            interrupt()
+            thread.join(grace)
+    except BaseException:
+        interrupt()
+        raise
+    return Ended(
+        value=values[0] if values else None,
+        error=errors[0] if errors else None,
+        seconds=monotonic() - started,
+        late=late,
+        abandoned=thread.is_alive(),
+    )

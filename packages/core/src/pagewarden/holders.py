@@ -1,0 +1,194 @@
+"""Who has a database open: looked up in /proc, without opening the database (H1).
+
+1. The database, its -wal, -shm and -journal are told by device and inode, by `stat` alone.
+2. /proc/PID/fd shows every open file of the processes that this user may look into, deleted files included: a process
+   whose file was renamed over or removed goes on writing to it (H5).
+3. /proc/locks shows the POSIX locks of every process, also of those whose files cannot be seen. A connection in WAL
+   mode always holds one; one in rollback-journal mode only while it reads or writes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pagewarden.errors import DatabaseBusy
+
+COMPANIONS = ("", "-wal", "-shm", "-journal")
+"""What SQLite appends to a database's path to name the files that belong to it; the first is the database itself."""
+
+SHM_READ_LOCKS = range(123, 128)
+"""Bytes of the -shm that readers lock, one for each read-mark (SQLite's wal.c: 120 + 3 + mark)."""
+
+_PROC = Path("/proc")
+# One line of proc_locks(5); a blocked request stands behind "->", and waits for a lock instead of holding one.
+_LOCK = re.compile(
+    r"\d+: (?P<blocked>-> )?(?:POSIX|OFDLCK)\s+\S+\s+(?P<kind>READ|WRITE)\s+(?P<pid>-?\d+)\s+"
+    r"(?P<major>[0-9a-f]+):(?P<minor>[0-9a-f]+):(?P<inode>\d+)\s+(?P<first>\d+)\s+(?P<last>\d+|EOF)"
+)
+
+_Inode = tuple[int, int]  # st_dev, st_ino
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lock:
+    """One POSIX lock on a file of the database."""
+
+    pid: int  # 0 where the owner cannot be told
+    file: str  # name of the locked file
+    write: bool
+    first: int  # first locked byte
+    last: int | None  # last locked byte; None: to the end of the file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """One process that has files of the database open."""
+
+    pid: int  # 0 where it cannot be told
+    command: str
+    files: tuple[str, ...]  # names, with " (deleted)" behind those that no longer stand at their path
+    relation: str = ""  # "this process", "a child of this process", or nothing
+
+    def __str__(self) -> str:
+        who = f"{self.command} (pid {self.pid}{', ' + self.relation if self.relation else ''})"
+        return f"{who if self.pid else 'a process that cannot be told'} has {', '.join(self.files)} open"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holders:
+    """What could be seen of who has a database open."""
+
+    path: str
+    holders: tuple[Holder, ...]
+    locks: tuple[Lock, ...]
+    why: str = ""  # what could not be seen; empty where everything was
+
+    @property
+    def complete(self) -> bool:
+        """Whether every process could be looked into."""
+        return not self.why
+
+    def refuse(self, doing: str) -> None:
+        """Raise DatabaseBusy, naming every holder, if there is one. `doing` is what they stand in the way of."""
+        if self.holders:
+            names = "; ".join(map(str, self.holders))
+            pids = ",".join(str(holder.pid) for holder in self.holders)
+            raise DatabaseBusy(
+                f"cannot {doing} {self.path}: {names}",
+                hint=f"end it and try again (ps -fp {pids}), or add --force: it would go on writing to the old file",
+                path=self.path,
+                pids=[holder.pid for holder in self.holders],
+            )
+
+
+def find_holders(path: str, *, also: Sequence[str] = ()) -> Holders:
+    """Return the processes that have the database at the real path `path` open, or a file that stood there.
+
+    Files of `also` count as the database itself: a file that was put aside may still be open. Nothing is opened.
+    """
+    if not (_PROC / "self" / "fd").is_dir():
+        return Holders(path=path, holders=(), locks=(), why="this system has no /proc: who has it open cannot be told")
+    names = {path + suffix: Path(path + suffix).name for suffix in COMPANIONS}
+    wanted: dict[_Inode, str] = {}
+    for file in (*also, *names):
+        try:
+            found = Path(file).stat()
+        except OSError:  # not there, or out of reach: then it cannot be told by its inode either
+            continue
+        wanted[found.st_dev, found.st_ino] = Path(file).name
+    files: dict[int, set[str]] = {}
+    locks = tuple(_locks(wanted))
+    for lock in locks:
+        files.setdefault(lock.pid, set()).add(lock.file)
+    hidden = 0
+    for pid in _processes():
+        try:
+            for name in _open_files(pid, wanted, names):
+                files.setdefault(pid, set()).add(name)
+        except PermissionError:
+            hidden += 1
+    holders = tuple(
+        Holder(pid=pid, command=_command(pid), files=tuple(sorted(files[pid])), relation=_relation(pid))
+        for pid in sorted(files)
+    )
+    why = f"{hidden} processes of other users cannot be looked into" if hidden else ""
+    return Holders(path=path, holders=holders, locks=locks, why=why)
+
+
+def _processes() -> Iterator[int]:
+    for entry in os.scandir(_PROC):
+        if entry.name.isdecimal():
+            yield int(entry.name)
+
+
+def _open_files(pid: int, wanted: dict[_Inode, str], names: dict[str, str]) -> Iterator[str]:
+    """Yield the names of the files in question that `pid` has open. Raises PermissionError if it may not be seen."""
+    try:
+        links = list((_PROC / str(pid) / "fd").iterdir())
+    except (FileNotFoundError, ProcessLookupError):  # it ended
+        return
+    for link in links:
+        try:
+            target = str(link.readlink())
+            if not target.startswith("/"):  # a pipe, a socket
+                continue
+            # Not the name decides but the inode: a process in a container sees the same file under another name.
+            found = link.stat()
+        except PermissionError:
+            raise
+        except OSError:  # closed meanwhile, or on a file system that does not answer
+            continue
+        deleted = target.removesuffix(" (deleted)")
+        if (name := wanted.get((found.st_dev, found.st_ino))) is not None:
+            yield name
+        elif deleted != target and deleted in names:
+            yield f"{names[deleted]} (deleted)"
+
+
+def _locks(wanted: dict[_Inode, str]) -> Iterator[Lock]:
+    try:
+        lines = (_PROC / "locks").read_text(encoding="ascii").splitlines()
+    except OSError:  # some containers hide it; the open files still tell
+        return
+    for line in lines:
+        match = _LOCK.match(line)
+        if match is None or match["blocked"]:
+            continue
+        device = os.makedev(int(match["major"], 16), int(match["minor"], 16))
+        name = wanted.get((device, int(match["inode"])))
+        if name is not None:
+            last = None if match["last"] == "EOF" else int(match["last"])
+            pid = max(int(match["pid"]), 0)
+            yield Lock(pid=pid, file=name, write=match["kind"] == "WRITE", first=int(match["first"]), last=last)
+
+
+def _command(pid: int) -> str:
+    """Return the name of the program; never its arguments, which may hold secrets."""
+    try:
+        return Path(f"{_PROC}/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:  # it ended, or cannot be seen
+        return "a process"
+
+
+def _relation(pid: int) -> str:
+    own = os.getpid()
+    if pid == own:
+        return "this process"
+    while pid > 1:
+        pid = _parent(pid)
+        if pid == own:
+            return "a child of this process"
+    return ""
+
+
+def _parent(pid: int) -> int:
+    try:
+        stat = Path(f"{_PROC}/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # it ended
+        return 0
+    # proc_pid_stat(5): pid (comm) state ppid …; the name may itself hold spaces and parentheses.
+    return int(stat.rpartition(")")[2].split()[1])

@@ -1,0 +1,52 @@
+"""The pages of one commit: reading, page sums, compressed copies and their inverse, and the WAL they may stand in.
+
+Only the page-reader process may use this on the files of a live database (H1).
+"""
+
+from pagewarden.pages.backend import ENVIRONMENT, Backend, Compressor, Decompressor, backend
+from pagewarden.pages.copier import Batch, FrameCopy, StoredFrame, copy_in, copy_out
+from pagewarden.pages.scan import Progress, database_sum, scan_sums
+from pagewarden.pages.source import (
+    LOCK_BYTE_OFFSET,
+    MAX_PAGES,
+    BadFrame,
+    Buffer,
+    PageDataError,
+    PageSource,
+    ShortRead,
+    SumMismatch,
+    WalEnd,
+    WalScan,
+    frame_bound,
+    is_page_size,
+    lock_page,
+)
+
+__all__ = [
+    "ENVIRONMENT",
+    "LOCK_BYTE_OFFSET",
+    "MAX_PAGES",
+    "Backend",
+    "BadFrame",
+    "Batch",
+    "Buffer",
+    "Compressor",
+    "Decompressor",
+    "FrameCopy",
+    "PageDataError",
+    "PageSource",
+    "Progress",
+    "ShortRead",
+    "StoredFrame",
+    "SumMismatch",
+    "WalEnd",
+    "WalScan",
+    "backend",
+    "copy_in",
+    "copy_out",
+    "database_sum",
+    "frame_bound",
+    "is_page_size",
+    "lock_page",
+    "scan_sums",
+]

@@ -1,0 +1,50 @@
+"""What both backends refuse before they begin, in the same words: ValueError."""
+
+from __future__ import annotations
+
+from pagewarden.pages.source import MAX_PAGES, Buffer, PageSource, frame_bound, is_page_size
+
+
+def check_level(level: int) -> None:
+    """Refuse what is not a zstd level from 1 to 22."""
+    if not 1 <= level <= 22:
+        raise ValueError(f"{level} is not a compression level from 1 to 22")
+
+
+def check_out(page_size: int, count: int, out: Buffer) -> None:
+    """Refuse a buffer that cannot hold the pages."""
+    if len(out) < count * page_size:
+        raise ValueError(f"{count} pages of {page_size} bytes need more than {len(out)} bytes")
+
+
+def check_buffer(pages: Buffer, page_size: int, first: int, count: int) -> None:
+    """Refuse a page size or range that no database has, and a buffer that does not hold the pages."""
+    if not is_page_size(page_size) or first < 1 or count < 0 or first + count - 1 > MAX_PAGES:
+        raise ValueError(f"no database has {count} pages of {page_size} bytes from page {first}")
+    check_out(page_size, count, pages)
+
+
+def check_frame(page_size: int, first: int, count: int, out: Buffer) -> None:
+    """Refuse a frame of no pages, and what `check_buffer` refuses."""
+    if count < 1:
+        raise ValueError("a frame holds at least one page")
+    check_buffer(out, page_size, first, count)
+
+
+def check_frame_range(source: PageSource, first: int, count: int, out: Buffer) -> None:
+    """Refuse a frame of no pages, pages outside the commit, and a buffer that could be too small."""
+    if count < 1:
+        raise ValueError("a frame holds at least one page")
+    source.check_range(first, count)
+    need = frame_bound(count * source.page_size)
+    if len(out) < need:
+        raise ValueError(f"a frame of {count} pages needs a buffer of {need} bytes, not {len(out)}")
+
+
+def check_wal(page_size: int, last_frame: int | None) -> int:
+    """Refuse a page size that is neither 0 nor SQLite's; return the limit as a number of 32 bits."""
+    if page_size and not is_page_size(page_size):
+        raise ValueError(f"{page_size} is not a page size")
+    if last_frame is not None and last_frame < 0:
+        raise ValueError(f"{last_frame} is not a frame")
+    return 0xFFFFFFFE if last_frame is None else min(last_frame, 0xFFFFFFFE)

@@ -1,0 +1,44 @@
+"""Work in threads, results in order, memory bounded."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+Job = TypeVar("Job")
+Slot = TypeVar("Slot")
+Result = TypeVar("Result")
+
+
+def in_order(
+    jobs: Iterable[Job], work: Callable[[Job, Slot], Result], *, slots: Sequence[Slot], threads: int
+) -> Iterator[Result]:
+    """Yield `work(job, slot)` for each job, in the order of `jobs`, computed by `threads` threads.
+
+    A slot holds what a job needs (buffers, contexts). It is lent to one job at a time and comes back when the consumer
+    asks for the next result, so at most `len(slots)` jobs are under way and memory is bounded. `jobs` is advanced in
+    the consumer's thread. When the consumer stops early, or anything raises, no work is running any more once this
+    returns: whoever owns the descriptors may close them.
+    """
+    # concurrent.futures costs milliseconds of start-up (it imports logging): only whoever copies pays for it.
+    from concurrent.futures import ThreadPoolExecutor
+
+    free: deque[Slot] = deque(slots)
+    running: deque[tuple[Future[Result], Slot]] = deque()
+    pool = ThreadPoolExecutor(threads, "pages")
+    try:
+        for job in jobs:
+            if not free:
+                future, slot = running.popleft()
+                yield future.result()
+                free.append(slot)
+            slot = free.popleft()
+            running.append((pool.submit(work, job, slot), slot))
+        while running:
+            yield running.popleft()[0].result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,242 @@
+"""The pure-Python backend: the same promises as the native one, for small data and as the reference in tests."""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+from array import array
+from bisect import bisect_left
+
+from pagewarden.pages._checks import check_buffer, check_level, check_out, check_wal
+from pagewarden.pages._zstd import PublicCompressor, PublicDecompressor
+from pagewarden.pages.backend import Compressor, Decompressor
+from pagewarden.pages.source import (
+    WAL_FRAME_HEADER,
+    WAL_HEADER,
+    Buffer,
+    PageSource,
+    ShortRead,
+    WalEnd,
+    WalScan,
+    is_page_size,
+    lock_page,
+)
+
+_M = (1 << 64) - 1
+_M32 = (1 << 32) - 1
+_P1, _P2, _P3 = 0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9
+_P4, _P5 = 0x85EBCA77C2B2AE63, 0x27D4EB2F165667C5
+
+
+def _rotate(n: int, bits: int) -> int:
+    return ((n << bits) | (n >> (64 - bits))) & _M
+
+
+def _stir(lane: int, word: int) -> int:
+    return _rotate((lane + word * _P2) & _M, 31) * _P1 & _M
+
+
+def _lane(lane: int, words: tuple[int, ...]) -> int:
+    for word in words:
+        lane = (lane + word * _P2) & _M
+        lane = ((lane << 31) | (lane >> 33)) * _P1 & _M  # the bits above 64 that the rotation leaves fall here
+    return lane
+
+
+def xxh64(data: Buffer, seed: int = 0) -> int:
+    """Return the XXH64 of `data`. https://github.com/Cyan4973/xxHash, doc/xxhash_spec.md."""
+    data = bytes(data)
+    whole = len(data) // 32 * 32
+    if whole:
+        words = struct.unpack_from(f"<{whole // 8}Q", data)
+        starts = (seed + _P1 + _P2, seed + _P2, seed, seed - _P1)
+        lanes = [_lane(start & _M, words[i::4]) for i, start in enumerate(starts)]
+        value = sum(_rotate(lane, bits) for lane, bits in zip(lanes, (1, 7, 12, 18), strict=True)) & _M
+        for lane in lanes:
+            value = ((value ^ _stir(0, lane)) * _P1 + _P4) & _M
+    else:
+        value = (seed + _P5) & _M
+    value = (value + len(data)) & _M
+    for at in range(whole, len(data) - 7, 8):
+        value = (_rotate(value ^ _stir(0, int.from_bytes(data[at : at + 8], "little")), 27) * _P1 + _P4) & _M
+    at = len(data) & ~7
+    if len(data) - at >= 4:
+        value = (_rotate(value ^ (int.from_bytes(data[at : at + 4], "little") * _P1 & _M), 23) * _P2 + _P3) & _M
+        at += 4
+    for byte in data[at:]:
+        value = _rotate(value ^ (byte * _P5 & _M), 11) * _P1 & _M
+    value = (value ^ (value >> 33)) * _P2 & _M
+    value = (value ^ (value >> 29)) * _P3 & _M
+    return value ^ (value >> 32)
+
+
+def pread_whole(file: int, size: int, offset: int) -> bytes:
+    """Return `size` bytes at `offset`, fewer only at the file's end."""
+    parts = []
+    while size and (part := os.pread(file, size, offset)):
+        parts.append(part)
+        size -= len(part)
+        offset += len(part)
+    return b"".join(parts)
+
+
+class TwinBackend:
+    """See `Backend`. It has no state, so one instance serves all threads."""
+
+    name = "twin"
+
+    def page_sum(self, pgno: int, page: Buffer) -> int:
+        """Return the XXH64 of `page` seeded with `pgno`; 0 for the lock-byte page."""
+        if is_page_size(len(page)) and pgno == lock_page(len(page)):
+            return 0
+        return xxh64(page, pgno)
+
+    def buffer_sums(self, pages: Buffer, page_size: int, first: int, count: int) -> bytes:
+        """Return the sums of pages that stand in a buffer."""
+        check_buffer(pages, page_size, first, count)
+        data = memoryview(pages)
+        sums = (self.page_sum(first + i, data[i * page_size : (i + 1) * page_size]) for i in range(count))
+        return b"".join(value.to_bytes(8, "little") for value in sums)
+
+    def read(self, source: PageSource, first: int, count: int, out: bytearray | memoryview) -> None:
+        """Read pages into the beginning of `out`."""
+        source.check_range(first, count)
+        check_out(source.page_size, count, out)
+        size = source.page_size
+        with memoryview(out) as view:
+            for pgno in range(first, first + count):
+                at = (pgno - first) * size
+                view[at : at + size] = self._page(source, pgno)
+
+    def _page(self, source: PageSource, pgno: int) -> bytes:
+        size = source.page_size
+        if pgno == lock_page(size):
+            return bytes(size)
+        frame = _find(source.frames, pgno)
+        if frame is None:
+            file, offset = source.database, (pgno - 1) * size
+            there = max(0, min(size, source.file_size - offset))
+        elif frame == 0:
+            raise ValueError(f"the map names frame 0 for page {pgno}")
+        else:
+            file, there = source.wal, size
+            offset = WAL_HEADER + (frame - 1) * (WAL_FRAME_HEADER + size) + WAL_FRAME_HEADER
+        data = pread_whole(file, there, offset)
+        if len(data) < there:
+            raise ShortRead(f"the file ends at byte {offset + len(data)}, within page {pgno}", pgno=pgno)
+        return data + bytes(size - there)
+
+    def sums(self, source: PageSource, first: int, count: int) -> bytes:
+        """Return the sums of pages."""
+        source.check_range(first, count)
+        page = bytearray(source.page_size)
+        sums = bytearray()
+        for pgno in range(first, first + count):
+            self.read(source, pgno, 1, page)
+            sums += self.buffer_sums(page, source.page_size, pgno, 1)
+        return bytes(sums)
+
+    def fold(self, sums: Buffer) -> int:
+        """Return the XOR of all sums."""
+        if len(sums) % 8:
+            raise ValueError("sums are 8 bytes each")
+        folded = 0
+        for (value,) in struct.iter_unpack("<Q", sums):
+            folded ^= value
+        return folded
+
+    def compressor(self, level: int) -> Compressor:
+        """Return a new compressor for one thread."""
+        check_level(level)
+        return PublicCompressor(self, level)
+
+    def decompressor(self) -> Decompressor:
+        """Return a new decompressor for one thread."""
+        return PublicDecompressor(self)
+
+    def wal_scan(self, wal_fd: int, *, page_size: int, last_frame: int | None = None) -> WalScan:
+        """Verify a WAL."""
+        limit = check_wal(page_size, last_frame)
+        header = pread_whole(wal_fd, WAL_HEADER, 0)
+        if len(header) < WAL_HEADER:
+            return _no_chain(WalEnd.NO_HEADER)
+        magic, version, size, sequence = struct.unpack_from(">4I", header)
+        order = "big" if magic & 1 else "little"
+        known = magic & ~1 == 0x377F0682 and version == 3007000 and is_page_size(size)
+        running = _chain(header[:24], order, (0, 0))
+        if not known or running != struct.unpack_from(">2I", header, 24):
+            return _no_chain(WalEnd.BAD_HEADER)
+        salts = header[16:24]
+        valid, commit, pages, checksum = 0, 0, 0, (0, 0)
+        frames: list[int] = []  # pgno of each frame
+        end = WalEnd.PAGE_SIZE if page_size not in (0, size) else None
+        while end is None:
+            offset = WAL_HEADER + valid * (WAL_FRAME_HEADER + size)
+            frame = b"" if valid >= limit else pread_whole(wal_fd, WAL_FRAME_HEADER + size, offset)
+            running, end = _judge(frame, size, salts, order, running, at_limit=valid >= limit)
+            if end is None:
+                valid += 1
+                pgno, commit_pages = struct.unpack_from(">2I", frame)
+                frames.append(pgno)
+                if commit_pages:
+                    commit, pages, checksum = valid, commit_pages, running
+        last = {pgno: frame for frame, pgno in enumerate(frames[:commit], start=1)}
+        return WalScan(
+            salts=salts,
+            page_size=size,
+            sequence=sequence,
+            big_endian_cksum=order == "big",
+            frames_valid=valid,
+            last_commit=commit,
+            pages=pages,
+            checksum=checksum,
+            map=b"".join(struct.pack("<2I", pgno, last[pgno]) for pgno in sorted(last)),
+            end=end,
+        )
+
+
+def _find(frames: bytes, pgno: int) -> int | None:
+    """Return the frame that a map names for a page."""
+    entries = len(frames) // 8
+    index = bisect_left(range(entries), pgno, key=lambda i: int(struct.unpack_from("<I", frames, i * 8)[0]))
+    found, frame = struct.unpack_from("<2I", frames, index * 8) if index < entries else (0, 0)
+    return int(frame) if found == pgno else None
+
+
+def _chain(data: Buffer, order: str, running: tuple[int, int]) -> tuple[int, int]:
+    """Continue SQLite's checksum over `data`, whose size is a multiple of 8."""
+    words = array("I", bytes(data))
+    if order != sys.byteorder:
+        words.byteswap()
+    a, b = running
+    pairs = iter(words)
+    for x in pairs:
+        a = (a + x + b) & _M32
+        b = (b + next(pairs) + a) & _M32
+    return a, b
+
+
+def _judge(
+    frame: bytes, size: int, salts: bytes, order: str, running: tuple[int, int], *, at_limit: bool
+) -> tuple[tuple[int, int], WalEnd | None]:
+    """Return the running checksum after `frame`, and why the chain ends before it, if it does."""
+    if at_limit:
+        return running, WalEnd.LIMIT
+    if len(frame) < WAL_FRAME_HEADER + size:
+        return running, WalEnd.PARTIAL if frame else WalEnd.END
+    if frame[8:16] != salts:
+        return running, WalEnd.SALTS
+    if not any(frame[:4]):
+        return running, WalEnd.PGNO
+    after = _chain(frame[WAL_FRAME_HEADER:], order, _chain(frame[:8], order, running))
+    if after != struct.unpack_from(">2I", frame, 16):
+        return running, WalEnd.CHECKSUM
+    return after, None
+
+
+def _no_chain(end: WalEnd) -> WalScan:
+    return WalScan(
+        salts=b"", page_size=0, sequence=0, big_endian_cksum=False, frames_valid=0, last_commit=0, pages=0,
+        checksum=(0, 0), map=b"", end=end,
+    )  # fmt: skip

@@ -1,0 +1,102 @@
+"""The one interface of the scanner and the copier, and the choice between its two backends."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import Protocol
+
+from pagewarden.errors import ConfigurationInvalid, NativeMissing
+from pagewarden.pages.source import Buffer, PageSource, WalScan
+
+ENVIRONMENT = "PAGEWARDEN_NATIVE"
+"""Environment variable: `require`, `prefer` (the default) or `off`."""
+
+
+class Compressor(Protocol):
+    """Copies pages out. It keeps buffers and a zstd context, and belongs to one thread at a time."""
+
+    def compress(self, source: PageSource, first: int, count: int, out: bytearray | memoryview) -> tuple[int, bytes]:
+        """Write pages as one independent zstd frame with its content size; return its bytes and the page sums.
+
+        `out` holds at least `frame_bound(count * page_size)` bytes. `count` is at least 1.
+        """
+
+
+class Decompressor(Protocol):
+    """Copies pages in. It keeps a zstd context and belongs to one thread at a time."""
+
+    def decompress(self, frame: Buffer, page_size: int, first: int, count: int, out: bytearray | memoryview) -> bytes:
+        """Decode one frame that must hold exactly `count` pages into the beginning of `out`; return the page sums.
+
+        Raises BadFrame for anything else. No frame, however hostile, costs more memory than `out`.
+        """
+
+
+class Backend(Protocol):
+    """Page sums, reads, copies and WAL scans. Safe for many threads at once.
+
+    Everywhere: ValueError for arguments out of bounds, OSError with its errno for a failed read, ShortRead where a
+    file ends before a byte it was believed to hold. Sums are 8 bytes for each page, little-endian.
+    """
+
+    @property
+    def name(self) -> str:
+        """`native` or `twin`."""
+
+    def page_sum(self, pgno: int, page: Buffer) -> int:
+        """Return the XXH64 of `page` seeded with `pgno`; 0 for the lock-byte page."""
+
+    def buffer_sums(self, pages: Buffer, page_size: int, first: int, count: int) -> bytes:
+        """Return the sums of `count` pages that stand in `pages`, the first of which is page `first`."""
+
+    def read(self, source: PageSource, first: int, count: int, out: bytearray | memoryview) -> None:
+        """Read pages into the beginning of `out`."""
+
+    def sums(self, source: PageSource, first: int, count: int) -> bytes:
+        """Return the sums of pages `first` … `first + count - 1`."""
+
+    def fold(self, sums: Buffer) -> int:
+        """Return the XOR of all sums: the database sum, if they are those of all pages."""
+
+    def compressor(self, level: int) -> Compressor:
+        """Return a new compressor for one thread. `level` is a zstd level from 1 to 22."""
+
+    def decompressor(self) -> Decompressor:
+        """Return a new decompressor for one thread."""
+
+    def wal_scan(self, wal_fd: int, *, page_size: int, last_frame: int | None = None) -> WalScan:
+        """Verify the WAL at `wal_fd` up to `last_frame` (None: to its end). `page_size` 0 believes its header."""
+
+
+def backend() -> Backend:
+    """Return the backend that PAGEWARDEN_NATIVE asks for.
+
+    Raises NativeMissing if it is `require` and the native module cannot be used, ConfigurationInvalid if it is
+    something else than `require`, `prefer` or `off`.
+    """
+    return _choose(os.environ.get(ENVIRONMENT, "prefer"))
+
+
+@cache
+def _choose(wish: str) -> Backend:
+    if wish not in ("require", "prefer", "off"):
+        raise ConfigurationInvalid(
+            f"{ENVIRONMENT} is {wish!r}, which is not a choice",
+            hint=f"export {ENVIRONMENT}=prefer (or require, or off)",
+        )
+    if wish != "off":
+        # Imported here: whoever chose the twin must not need the module, and start-up must not pay for both.
+        try:
+            from pagewarden.pages._native import NativeBackend
+
+            return NativeBackend()
+        except ImportError as error:
+            if wish == "require":
+                raise NativeMissing(
+                    f"{ENVIRONMENT} is require, but the native module cannot be used: {error}",
+                    hint="pip install pagewarden-native",
+                ) from error
+    from pagewarden.pages._twin import TwinBackend
+
+    return TwinBackend()

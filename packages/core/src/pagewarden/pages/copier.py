@@ -1,0 +1,208 @@
+"""Copying pages out into zstd frames, and frames back into pages: in threads, in order, with bounded memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from pagewarden.pages._order import in_order
+from pagewarden.pages._twin import pread_whole
+from pagewarden.pages.backend import Backend, Compressor, Decompressor, backend
+from pagewarden.pages.scan import Progress
+from pagewarden.pages.source import BadFrame, PageSource, ShortRead, SumMismatch, frame_bound
+
+BATCH = 2 << 20
+"""Bytes of pages that are copied between two turns of the sink."""
+
+STORED_BATCH = 1 << 20
+"""Bytes of stored frames that are read at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameCopy:
+    """One frame of a batch."""
+
+    first: int  # its first page
+    count: int  # pages
+    csize: int  # bytes of the zstd frame
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Consecutive frames, as the sink gets them. `data` is valid only during the sink's call."""
+
+    frames: tuple[FrameCopy, ...]
+    data: memoryview  # the zstd frames, one after the other
+    sums: bytes  # of all pages of the frames, 8 bytes each
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredFrame:
+    """Where one frame is stored, and what it must hold."""
+
+    offset: int  # byte of the file
+    csize: int  # bytes of the zstd frame
+    first: int  # its first page
+    count: int  # pages
+
+
+class _Out:
+    """What one batch on its way out needs: a compressor and a buffer for its frames."""
+
+    def __init__(self, chosen: Backend, level: int, size: int) -> None:
+        self.compressor: Compressor = chosen.compressor(level)
+        self.buffer = memoryview(bytearray(size))
+
+
+def copy_out(
+    source: PageSource,
+    *,
+    first: int,
+    count: int,
+    pages_per_frame: int,
+    level: int,
+    threads: int,
+    sink: Callable[[Batch], None],
+    progress: Progress | None = None,
+    using: Backend | None = None,
+) -> None:
+    """Compress pages into independent frames of `pages_per_frame` pages each (the last may be shorter).
+
+    `sink` is called in page order, one call at a time, in the calling thread. Raises what `Compressor.compress` and
+    `sink` raise; no thread is left behind.
+    """
+    source.check_range(first, count)
+    if pages_per_frame < 1:
+        raise ValueError("a frame holds at least one page")
+    chosen = using or backend()
+    past = first + count
+    frames_per_batch = max(1, BATCH // (pages_per_frame * source.page_size))
+    step = frames_per_batch * pages_per_frame
+    bound = frame_bound(min(pages_per_frame, max(1, count)) * source.page_size)
+
+    def work(start: int, slot: _Out) -> Batch:
+        frames, parts, used = [], [], 0
+        for at in range(start, min(start + step, past), pages_per_frame):
+            some = min(pages_per_frame, past - at)
+            csize, sums = slot.compressor.compress(source, at, some, slot.buffer[used:])
+            frames.append(FrameCopy(first=at, count=some, csize=csize))
+            parts.append(sums)
+            used += csize
+        return Batch(frames=tuple(frames), data=slot.buffer[:used], sums=b"".join(parts))
+
+    slots = [_Out(chosen, level, bound * frames_per_batch) for _ in range(threads + 2)]
+    done = 0
+    for batch in in_order(range(first, past, step), work, slots=slots, threads=threads):
+        sink(batch)
+        done += len(batch.sums) // 8
+        if progress is not None:
+            progress(done, count)
+
+
+class _In:
+    """What one group of frames on its way in needs: a decompressor and a buffer for a frame's pages."""
+
+    def __init__(self, chosen: Backend) -> None:
+        self.decompressor: Decompressor = chosen.decompressor()
+        self.stored = bytearray()
+        self.pages = bytearray()
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Frames that are stored one after the other, with the index of the first among all, and the expected sums."""
+
+    index: int
+    frames: tuple[StoredFrame, ...]
+    expected: tuple[bytes, ...] | None
+
+
+def copy_in(
+    frames: Iterable[StoredFrame],
+    *,
+    fd_in: int,
+    fd_out: int,
+    page_size: int,
+    threads: int,
+    expected: Callable[[int, int], bytes] | None = None,
+    progress: Progress | None = None,
+    using: Backend | None = None,
+) -> Iterator[tuple[int, bytes]]:
+    """Decode stored frames, compare their page sums with `expected(first, count)`, write the pages to `fd_out`.
+
+    Yields (first page, sums) for each frame, in the order of `frames`; pages go to byte `(pgno - 1) * page_size`, none
+    of a frame before all of it was compared; `fd_out` -1 only verifies. `frames` and `expected` run in the calling
+    thread. Raises BadFrame, ShortRead or SumMismatch, which name frame (counted from 0) and page, or OSError.
+    `progress` is told the pages done and 0, as the total is not known here.
+    """
+    chosen = using or backend()
+
+    def work(group: _Group, slot: _In) -> list[tuple[int, bytes]]:
+        return _decode(group, slot, fd_in, fd_out, page_size)
+
+    done = 0
+    groups = _groups(frames, expected)
+    for results in in_order(groups, work, slots=[_In(chosen) for _ in range(threads + 2)], threads=threads):
+        for start, sums in results:
+            done += len(sums) // 8
+            yield start, sums
+        if progress is not None:
+            progress(done, 0)
+
+
+def _groups(frames: Iterable[StoredFrame], expected: Callable[[int, int], bytes] | None) -> Iterator[_Group]:
+    """Gather frames that are stored one after the other, up to STORED_BATCH bytes."""
+    group: list[StoredFrame] = []
+    begun = 0  # index of the group's first frame
+
+    def close() -> _Group:
+        sums = None if expected is None else tuple(expected(frame.first, frame.count) for frame in group)
+        return _Group(begun, tuple(group), sums)
+
+    for index, frame in enumerate(frames):
+        if group and (
+            frame.offset != group[-1].offset + group[-1].csize
+            or frame.offset + frame.csize - group[0].offset > STORED_BATCH
+        ):
+            yield close()
+            group, begun = [], index
+        group.append(frame)
+    if group:
+        yield close()
+
+
+def _decode(group: _Group, slot: _In, fd_in: int, fd_out: int, page_size: int) -> list[tuple[int, bytes]]:
+    begin = group.frames[0].offset
+    stored = memoryview(pread_whole(fd_in, group.frames[-1].offset + group.frames[-1].csize - begin, begin))
+    results = []
+    for i, frame in enumerate(group.frames):
+        index = group.index + i
+        data = stored[frame.offset - begin : frame.offset - begin + frame.csize]
+        size = frame.count * page_size
+        if len(data) < frame.csize:
+            raise ShortRead(f"the file ends within frame {index}, page {frame.first}", pgno=frame.first, frame=index)
+        if len(slot.pages) < size:
+            slot.pages = bytearray(size)
+        try:
+            sums = slot.decompressor.decompress(data, page_size, frame.first, frame.count, slot.pages)
+        except BadFrame as error:
+            raise BadFrame(f"frame {index}: {error}", pgno=error.pgno, frame=index) from error
+        if group.expected is not None and sums != group.expected[i]:
+            raise _mismatch(index, frame, sums, group.expected[i])
+        if fd_out >= 0:
+            _pwrite(fd_out, memoryview(slot.pages)[:size], (frame.first - 1) * page_size)
+        results.append((frame.first, sums))
+    return results
+
+
+def _mismatch(index: int, frame: StoredFrame, sums: bytes, expected: bytes) -> SumMismatch:
+    wrong = (i for i in range(frame.count) if sums[i * 8 : i * 8 + 8] != expected[i * 8 : i * 8 + 8])
+    pgno = frame.first + next(wrong, 0)
+    return SumMismatch(f"frame {index}: the sum of page {pgno} is not the recorded one", pgno=pgno, frame=index)
+
+
+def _pwrite(file: int, data: memoryview, offset: int) -> None:
+    while data:
+        n = os.pwrite(file, data, offset)
+        data, offset = data[n:], offset + n

@@ -1,0 +1,53 @@
+"""Page sums of a whole commit, in threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from pagewarden.pages._order import in_order
+from pagewarden.pages.backend import Backend, backend
+from pagewarden.pages.source import PageSource
+
+CHUNK = 8 << 20
+"""Bytes of pages in each chunk of sums."""
+
+Progress = Callable[[int, int], None]
+"""Told how many pages are done, and of how many."""
+
+
+def scan_sums(
+    source: PageSource,
+    *,
+    first: int = 1,
+    count: int | None = None,
+    threads: int = 2,
+    progress: Progress | None = None,
+    using: Backend | None = None,
+) -> Iterator[tuple[int, bytes]]:
+    """Yield (first page, sums) of consecutive chunks that cover `count` pages from `first` (None: to the last page).
+
+    Sums are 8 bytes for each page, little-endian. Raises what `Backend.sums` raises.
+    """
+    if count is None:
+        count = source.pages - first + 1
+    source.check_range(first, count)
+    chosen = using or backend()
+    past = first + count
+    step = max(1, CHUNK // source.page_size)
+
+    def work(start: int, _slot: None) -> tuple[int, bytes]:
+        return start, chosen.sums(source, start, min(step, past - start))
+
+    for start, sums in in_order(range(first, past, step), work, slots=[None] * (threads * 2), threads=threads):
+        yield start, sums
+        if progress is not None:
+            progress(start - first + len(sums) // 8, count)
+
+
+def database_sum(chunks: Iterable[bytes], *, using: Backend | None = None) -> int:
+    """Return the XOR of all sums in `chunks`: the database sum, if they are those of all pages."""
+    chosen = using or backend()
+    total = 0
+    for chunk in chunks:
+        total ^= chosen.fold(chunk)
+    return total

@@ -1,0 +1,101 @@
+"""A raw copy of a database: what a snapshot is to a repository, for checks that would hold a lock for too long.
+
+Runs in the page reader. It has the verbs of `SnapshotWriter`, so that one protocol settles both.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from pagewarden import durable
+from pagewarden.pages import PageSource, backend
+from pagewarden.pages.scan import Progress
+
+_CHUNK = 4 << 20  # bytes of pages that are in memory at once
+_SUM = 8  # bytes of a page sum
+
+
+class RawImage:
+    """Writes one database file: `copy` and `recopy_changed` until every page is there, then `seal`."""
+
+    def __init__(self, path: str | Path, page_size: int) -> None:
+        """Create the file `path`, which must not exist. Raises OutOfSpace or TargetFailed."""
+        self.path = Path(path)
+        self._page_size = page_size
+        self._descriptor = -1
+        # Eight bytes for each page, on disk: memory must not grow with the database.
+        self._sums = tempfile.TemporaryFile(dir=self.path.parent)  # noqa: SIM115 - closed by _close()
+        try:
+            self._descriptor = durable.create(self.path, readable=True)
+        except OSError as error:
+            self._close()
+            raise durable.failure(error, f"cannot write {self.path}") from error
+
+    def copy(self, source: PageSource, first: int, count: int, progress: Progress | None = None) -> None:
+        """Copy pages `first` … `first+count-1` as they are."""
+        self._walk(source, first, count, progress, always=True)
+
+    def recopy_changed(
+        self, source: PageSource, progress: Progress | None = None, *, first: int = 1, count: int | None = None
+    ) -> int:
+        """Copy those pages again that differ from what was copied before; return how many did."""
+        return self._walk(source, first, source.pages - first + 1 if count is None else count, progress, always=False)
+
+    def seal(self, *, pages: int) -> None:
+        """Cut the file to `pages` pages and close it. It is not made durable: it is thrown away after the check."""
+        try:
+            os.ftruncate(self._descriptor, pages * self._page_size)
+        except OSError as error:
+            self.abandon()
+            raise durable.failure(error, f"cannot write {self.path}") from error
+        self._close()
+
+    def abandon(self) -> None:
+        """Remove what was written. Safe at any time; after `seal` it does nothing."""
+        if self._descriptor >= 0:
+            self.path.unlink(missing_ok=True)
+        self._close()
+
+    def _walk(self, source: PageSource, first: int, count: int, progress: Progress | None, *, always: bool) -> int:
+        """Write the pages of a range that differ from those copied before, or all of them; return how many it wrote."""
+        size, step = self._page_size, max(1, _CHUNK // self._page_size)
+        if source.page_size != size:
+            raise ValueError(f"pages of {source.page_size} bytes do not fit an image of {size}")
+        pages = bytearray(min(step, count) * size)
+        written = 0
+        for start in range(first, first + count, step):
+            some = min(step, first + count - start)
+            backend().read(source, start, some, pages)
+            sums = backend().buffer_sums(pages, size, start, some)
+            known = os.pread(self._sums.fileno(), some * _SUM, (start - 1) * _SUM)
+            if always or sums != known:
+                written += self._write(start, memoryview(pages)[: some * size], sums, b"" if always else known)
+            if progress is not None:
+                progress(start - first + some, count)
+        return written
+
+    def _write(self, first: int, pages: memoryview, sums: bytes, known: bytes) -> int:
+        """Write those of `pages` whose sums are not the `known` ones."""
+        size, count = self._page_size, len(sums) // _SUM
+        if known:
+            places = [k for k in range(count) if sums[k * _SUM : (k + 1) * _SUM] != known[k * _SUM : (k + 1) * _SUM]]
+            runs = [(k, 1) for k in places]
+        else:
+            runs = [(0, count)]
+        try:
+            for place, some in runs:
+                durable.write_at(
+                    self._descriptor, pages[place * size : (place + some) * size], (first - 1 + place) * size
+                )
+            durable.write_at(self._sums.fileno(), sums, (first - 1) * _SUM)
+        except OSError as error:
+            raise durable.failure(error, f"cannot write {self.path}") from error
+        return sum(some for _, some in runs)
+
+    def _close(self) -> None:
+        self._sums.close()
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1

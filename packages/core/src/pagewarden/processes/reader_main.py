@@ -1,0 +1,291 @@
+"""The page reader: a child process that reads raw pages and holds no SQLite connection, ever (H1, H2).
+
+It answers one call at a time, in the order in which they come, until its input ends. Bytes that it reads may be
+hostile: if they kill it, the parent sees a named error and starts another one.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pagewarden.errors import DatabaseUnreadable, PagewardenError, to_wire
+from pagewarden.processes.attach import Attached, glance, open_regular
+from pagewarden.processes.channel import Channel, ProtocolError, Value
+
+if TYPE_CHECKING:
+    from pagewarden.pages import PageSource
+    from pagewarden.processes.image import RawImage
+    from pagewarden.repository.pageset import PageSetFile
+    from pagewarden.repository.writer import SnapshotWriter
+
+_TOLD_EVERY = 0.05  # seconds between two messages of progress
+_LOOK_EVERY = 2000  # milliseconds between two looks for the parent
+_GRACE = 3.0  # seconds to end by oneself once the parent is gone
+_OPEN_PAGE_SETS = 4
+
+
+class _File:
+    """A closed private file as a source of pages."""
+
+    def __init__(self, path: str, page_size: int) -> None:
+        from pagewarden.pages import PageSource
+
+        self.descriptor = open_regular(path)
+        size = os.fstat(self.descriptor).st_size
+        self.source = PageSource(
+            database=self.descriptor, page_size=page_size, pages=-(-size // page_size), file_size=size
+        )
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+
+class Reader:
+    """The state behind the calls, and the calls: every public method but `answer`. Handles are chosen by the client."""
+
+    def __init__(self, channel: Channel, threads: int) -> None:
+        """`threads` work on pages at once."""
+        self._channel = channel
+        self._threads = threads
+        self._open: dict[int, Attached | _File] = {}
+        self._snapshots: dict[int, SnapshotWriter | RawImage] = {}
+        self._page_sets: dict[tuple[str, int, int], PageSetFile] = {}
+        self._told = 0.0
+
+    def ping(self) -> str:
+        """Return the backend's name."""
+        from pagewarden.pages import backend
+
+        return backend().name
+
+    def attach(self, handle: int, database: str) -> Mapping[str, Value]:
+        """Open one commit of a live database."""
+        self._open[handle] = attached = Attached(database)
+        return attached.describe()
+
+    def glance(self, database: str) -> bytes:
+        """Return the wal-index header as it stands."""
+        return glance(database)
+
+    def open_file(self, handle: int, path: str, page_size: int) -> int:
+        """Open a private file that nobody writes to; return its size in pages."""
+        self._open[handle] = opened = _File(path, page_size)
+        return opened.source.pages
+
+    def sums(self, handle: int, first: int, count: int) -> bytes:
+        """Return page sums."""
+        from pagewarden.pages import scan_sums
+
+        source = self._source(handle)
+        return b"".join(sums for _, sums in scan_sums(source, first=first, count=count, threads=self._threads))
+
+    def pages(self, handle: int, pgnos: list[int]) -> list[bytes]:
+        """Return pages."""
+        from pagewarden.pages import backend
+
+        source = self._source(handle)
+        page = bytearray(source.page_size)
+        pages = []
+        for pgno in pgnos:
+            backend().read(source, pgno, 1, page)
+            pages.append(bytes(page))
+        return pages
+
+    def check(self, handle: int) -> None:
+        """Step 6 of the live read."""
+        attached = self._open[handle]
+        if isinstance(attached, Attached):
+            attached.check()
+
+    def release(self, handle: int) -> None:
+        """Close the descriptors of a handle."""
+        self._open.pop(handle).close()
+
+    def begin_snapshot(self, snapshot: int, path: str, header: Mapping[str, Any], level: int) -> None:
+        """Begin a page set."""
+        from pagewarden.processes.wire import header_from_wire
+        from pagewarden.repository.writer import SnapshotWriter
+
+        self._snapshots[snapshot] = SnapshotWriter(path, header_from_wire(header), level=level, threads=self._threads)
+
+    def begin_image(self, snapshot: int, path: str, page_size: int) -> None:
+        """Begin a raw copy."""
+        from pagewarden.processes.image import RawImage
+
+        self._snapshots[snapshot] = RawImage(path, page_size)
+
+    def copy(self, snapshot: int, handle: int, first: int, count: int) -> None:
+        """Copy pages into a snapshot or a raw copy."""
+        self._snapshots[snapshot].copy(self._source(handle), first, count, self._tell)
+
+    def recopy_changed(self, snapshot: int, handle: int, first: int, count: int) -> int:
+        """Copy what differs again; return how many pages did."""
+        source = self._source(handle)
+        return self._snapshots[snapshot].recopy_changed(source, self._tell, first=first, count=count)
+
+    def seal(self, snapshot: int, pages: int, time: str) -> Mapping[str, Any]:
+        """Finish a page set: make it durable and tell what it is."""
+        from datetime import datetime
+
+        from pagewarden.processes.wire import info_to_wire
+        from pagewarden.repository.writer import SnapshotWriter
+
+        writer = self._snapshots[snapshot]
+        assert isinstance(writer, SnapshotWriter)
+        info = writer.seal(pages=pages, time=datetime.fromisoformat(time) if time else None)
+        del self._snapshots[snapshot]
+        return info_to_wire(info)
+
+    def seal_image(self, snapshot: int, pages: int) -> None:
+        """Finish a raw copy."""
+        from pagewarden.processes.image import RawImage
+
+        writer = self._snapshots[snapshot]
+        assert isinstance(writer, RawImage)
+        writer.seal(pages=pages)
+        del self._snapshots[snapshot]
+
+    def abandon(self, snapshot: int) -> None:
+        """Remove what a snapshot or a raw copy has written."""
+        self._snapshots.pop(snapshot).abandon()
+
+    def verify_pageset(self, path: str, read_data: bool, drop_cache: bool) -> Mapping[str, Any]:
+        """Prove a stored page set."""
+        from pagewarden.processes.wire import info_to_wire
+        from pagewarden.repository.pageset import verify_pageset
+
+        return info_to_wire(
+            verify_pageset(
+                path, threads=self._threads, read_data=read_data, drop_cache=drop_cache, progress=self._tell
+            )
+        )
+
+    def restore_pageset(self, path: str, to_path: str) -> Mapping[str, Any]:
+        """Write the database that a page set holds to a new file; remove it if that fails."""
+        from pathlib import Path
+
+        from pagewarden import durable
+        from pagewarden.processes.wire import info_to_wire
+        from pagewarden.repository.pageset import restore_pageset
+
+        try:
+            descriptor = durable.create(Path(to_path), readable=True)
+        except OSError as error:
+            raise durable.failure(error, f"cannot write {to_path}") from error
+        try:
+            info = restore_pageset(path, descriptor, threads=self._threads, progress=self._tell)
+        except BaseException:
+            Path(to_path).unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(descriptor)
+        return info_to_wire(info)
+
+    def pageset_info(self, path: str) -> Mapping[str, Any]:
+        """Return what a page set is, its structure proved."""
+        from pagewarden.processes.wire import info_to_wire
+
+        return info_to_wire(self._page_set(path).info)
+
+    def pageset_pages(self, path: str, pgnos: list[int]) -> list[bytes]:
+        """Return pages of a page set."""
+        file = self._page_set(path)
+        return [file.page(pgno) for pgno in pgnos]
+
+    def pageset_sums(self, path: str, first: int, count: int) -> bytes:
+        """Return page sums of a page set."""
+        return self._page_set(path).sums(first, count)
+
+    def answer(self, call: str, arguments: Mapping[str, Any]) -> Mapping[str, Value]:
+        """Do one call and return the reply, errors included."""
+        method: Callable[..., Value] | None = None if call.startswith("_") or call == "answer" else getattr(self, call)
+        if method is None:
+            raise ProtocolError(f"there is no call {call!r}")
+        try:
+            return {"value": method(**arguments)}
+        except Exception as error:  # noqa: BLE001 - the rim of the process: whatever failed is told to the parent
+            return {"error": _error_to_wire(error)}
+
+    def _source(self, handle: int) -> PageSource:
+        return self._open[handle].source
+
+    def _page_set(self, path: str) -> PageSetFile:
+        """Return an open page set; a few stay open, because opening one proves its whole structure."""
+        from pagewarden.repository.pageset import PageSetFile
+
+        found = os.stat(path)
+        key = (path, found.st_ino, found.st_mtime_ns)
+        file = self._page_sets.pop(key, None) or PageSetFile(path)
+        self._page_sets[key] = file  # the newest stands last
+        while len(self._page_sets) > _OPEN_PAGE_SETS:
+            self._page_sets.pop(next(iter(self._page_sets))).close()
+        return file
+
+    def _tell(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done >= total or now - self._told >= _TOLD_EVERY:
+            self._told = now
+            self._channel.send({"progress": [done, total]})
+
+
+def _error_to_wire(error: Exception) -> Mapping[str, Value]:
+    if isinstance(error, PagewardenError):
+        fields = {key: value for key, value in error.fields.items() if isinstance(value, int | str)}
+        return {**to_wire(error), "fields": fields, "kind": "error"}  # type: ignore[dict-item]
+    pgno = getattr(error, "pgno", None)
+    if isinstance(error, OSError):
+        # Files that are written have errors of their own (see durable.failure): what is left was read.
+        unreadable = DatabaseUnreadable(
+            f"a page cannot be read: {error.strerror or error}", hint="look at the disk: dmesg | tail"
+        )
+        return {**to_wire(unreadable), "fields": {"errno": error.errno or 0}, "kind": "error"}  # type: ignore[dict-item]
+    kind = "page-data" if pgno is not None or type(error).__name__ == "ShortRead" else "failure"
+    return {"kind": kind, "message": f"{error}", "pgno": pgno, "type": type(error).__name__}
+
+
+def _watch_parent() -> None:
+    """End this process when the parent is gone, even in the midst of a call."""
+    parent = os.getppid()
+    poll = select.poll()
+    poll.register(0, 0)  # no data, only the end: POLLHUP comes unasked
+    while not poll.poll(_LOOK_EVERY) and os.getppid() == parent:
+        pass
+    time.sleep(_GRACE)
+    os._exit(1)
+
+
+def serve(channel: Channel, threads: int) -> None:
+    """Answer calls until the input ends."""
+    reader = Reader(channel, threads)
+    while True:
+        try:
+            message = channel.receive()
+        except EOFError:
+            return
+        if not isinstance(message, Mapping):
+            raise ProtocolError("a call is no map")
+        try:
+            channel.send(reader.answer(message["call"], message["arguments"]))
+        except BrokenPipeError:
+            return
+
+
+def main() -> None:
+    """Take over standard input and output as the channel, and serve."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    faulthandler.enable()  # a crash in native code leaves its stack on standard error
+    channel = Channel(os.dup(0), os.dup(1))
+    os.dup2(2, 1)  # whatever is printed must not end up in the conversation
+    threading.Thread(target=_watch_parent, name="watch-parent", daemon=True).start()
+    serve(channel, int(os.environ.get("PAGEWARDEN_READER_THREADS", "2")))
+
+
+if __name__ == "__main__":
+    main()

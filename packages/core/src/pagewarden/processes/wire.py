@@ -1,0 +1,49 @@
+"""Page-set values as plain values, for the way between the reader and its client.
+
+Written out, because both sides must not pay for a library at start-up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from pagewarden.repository.format import Kind, PageSetHeader, PageSetInfo
+
+
+def header_to_wire(header: PageSetHeader) -> dict[str, int | str]:
+    """Return `header` as plain values."""
+    return {
+        "kind": int(header.kind),
+        "page_size": header.page_size,
+        "pages": header.pages,
+        "pages_per_frame": header.pages_per_frame,
+        "timeline": header.timeline,
+        "txid": header.txid,
+        "txid_from": header.txid_from,
+        "time": header.time.isoformat(),
+    }
+
+
+def header_from_wire(value: Mapping[str, Any]) -> PageSetHeader:
+    """Return what `header_to_wire` described. Raises ValueError for nonsense."""
+    return PageSetHeader(**{**value, "kind": Kind(value["kind"]), "time": datetime.fromisoformat(value["time"])})
+
+
+def info_to_wire(info: PageSetInfo) -> dict[str, Any]:
+    """Return `info` as plain values."""
+    return {
+        "header": header_to_wire(info.header),
+        "frames": info.frames,
+        "database_sum": info.database_sum,
+        "sha256": info.sha256,
+        "bytes": info.bytes,
+        "index_offset": info.index_offset,
+        "sums_offset": info.sums_offset,
+    }
+
+
+def info_from_wire(value: Mapping[str, Any]) -> PageSetInfo:
+    """Return what `info_to_wire` described. Raises ValueError for nonsense."""
+    return PageSetInfo(**{**value, "header": header_from_wire(value["header"])})

@@ -1,0 +1,125 @@
+"""Where things stand in a repository: the keys of marker, manifests, objects and intents, both ways.
+
+    pagewarden.json                                           the format's marker
+    <name>/manifests/<sequence>.json                          one restore point; putting it is the commit
+    <name>/objects/<timeline>/<txid>-<nonce>.pageset.zst      one page set
+    pending/<nonce>.json                                      a backup that has begun and not ended
+    pending/<nonce>.claimed                                   somebody is removing what that backup left
+
+Sequence and txid have 16 decimal digits, so that keys sort as the numbers do. A name is the database's own, with every
+byte of its UTF-8 outside `[A-Za-z0-9._-]` written as `=XX`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from pagewarden.errors import ConfigurationInvalid
+
+MARKER = "pagewarden.json"
+PENDING = "pending/"
+
+_PLAIN = re.compile(rb"[A-Za-z0-9._-]")
+_ESCAPED = re.compile(r"(?:[A-Za-z0-9._-]|=[0-9A-F]{2})+")
+_RESERVED = frozenset({"pending", MARKER})
+_LONGEST = 200  # bytes of an escaped name; file systems allow 255
+_MANIFEST = re.compile(r"([^/]+)/manifests/(\d{16})\.json")
+_OBJECT = re.compile(r"([^/]+)/objects/([0-9a-f]{32})/(\d{16})-([0-9a-f]{16})\.pageset\.zst")
+_INTENT = re.compile(r"pending/([0-9a-f]{16})\.(json|claimed)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectKey:
+    """What the key of an object says."""
+
+    name: str
+    timeline: str
+    txid: int
+    nonce: str
+
+
+def escape_name(name: str) -> str:
+    """Return the database name `name` as the first part of its keys.
+
+    Raises ConfigurationInvalid for a name that cannot be one: empty, no UTF-8, with a `/`, or too long.
+    """
+    try:
+        raw = name.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigurationInvalid(
+            f"{name!a} is not UTF-8 and cannot name a database in a repository", hint="choose another with --db NAME"
+        ) from error
+    escaped = "".join(chr(byte) if _PLAIN.match(bytes([byte])) else f"={byte:02X}" for byte in raw)
+    if escaped in _RESERVED or escaped.startswith("."):
+        escaped = f"={raw[0]:02X}{escaped[1:]}"
+    if not raw or b"/" in raw or len(escaped) > _LONGEST:
+        raise ConfigurationInvalid(
+            f"{name!a} cannot name a database in a repository: it is empty, holds a slash or is too long",
+            hint="choose another with --db NAME",
+        )
+    return escaped
+
+
+def unescape_name(escaped: str) -> str | None:
+    """Return the name that `escape_name` wrote so, None where it would have written no such thing."""
+    if _ESCAPED.fullmatch(escaped) is None:
+        return None
+    raw = re.sub(rb"=([0-9A-F]{2})", lambda match: bytes([int(match[1], 16)]), escaped.encode())
+    try:
+        name = raw.decode()
+        return name if escape_name(name) == escaped else None
+    except (UnicodeDecodeError, ConfigurationInvalid):
+        return None
+
+
+def manifests_prefix(name: str) -> str:
+    """Return what the keys of all manifests of `name` begin with."""
+    return f"{escape_name(name)}/manifests/"
+
+
+def objects_prefix(name: str) -> str:
+    """Return what the keys of all objects of `name` begin with."""
+    return f"{escape_name(name)}/objects/"
+
+
+def manifest_key(name: str, sequence: int) -> str:
+    """Return the key of manifest number `sequence` of `name`."""
+    return f"{manifests_prefix(name)}{sequence:016}.json"
+
+
+def parse_manifest_key(key: str) -> tuple[str, int] | None:
+    """Return name and sequence, None for a key that is none of a manifest."""
+    match = _MANIFEST.fullmatch(key)
+    name = unescape_name(match[1]) if match else None
+    return (name, int(match[2])) if match and name is not None else None
+
+
+def object_key(parts: ObjectKey) -> str:
+    """Return the key of an object."""
+    return f"{objects_prefix(parts.name)}{parts.timeline}/{parts.txid:016}-{parts.nonce}.pageset.zst"
+
+
+def parse_object_key(key: str) -> ObjectKey | None:
+    """Return what the key says, None for a key that is none of an object."""
+    match = _OBJECT.fullmatch(key)
+    name = unescape_name(match[1]) if match else None
+    if match is None or name is None:
+        return None
+    return ObjectKey(name=name, timeline=match[2], txid=int(match[3]), nonce=match[4])
+
+
+def pending_key(nonce: str) -> str:
+    """Return the key of the intent of the backup `nonce`."""
+    return f"{PENDING}{nonce}.json"
+
+
+def claim_key(nonce: str) -> str:
+    """Return the key that says that the backup `nonce` is being cleaned away and must not commit any more."""
+    return f"{PENDING}{nonce}.claimed"
+
+
+def parse_pending_key(key: str) -> tuple[str, str] | None:
+    """Return nonce and what it is ("json" or "claimed"), None for a key that is none of an intent."""
+    match = _INTENT.fullmatch(key)
+    return (match[1], match[2]) if match else None

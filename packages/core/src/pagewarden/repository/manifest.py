@@ -1,0 +1,147 @@
+"""Manifests: one small JSON document per restore point, which proves itself. docs/formats/repository-1.md has the fields.
+
+The envelope is `{"<what>":{…},"sha256":"…"}` and a newline: the digest is over the inner document's bytes as they stand
+there, and a document that would not be written exactly so is refused, so that no byte can change unnoticed. The
+marker and intents use the same envelope.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+import msgspec
+
+from pagewarden.errors import RepositoryDamaged
+from pagewarden.values import Position, RestorePoint, SourceVerdict
+
+FORMAT = 1
+"""Version of the repository's format: of marker, manifests and intents, and of the page sets that they name."""
+
+LARGEST = 64 << 10
+"""Bytes of a document that a reader accepts."""
+
+_HEX16 = re.compile(r"[0-9a-f]{16}")
+_HEX32 = re.compile(r"[0-9a-f]{32}")
+_HEX64 = re.compile(r"[0-9a-f]{64}")
+
+Document = TypeVar("Document")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFacts:
+    """What the database's files said at the commit that was backed up.
+
+    Kept to know later whether a commit was made since: salts and frames for WAL mode. An unchanged change counter
+    proves nothing about bytes (H34).
+    """
+
+    path: str  # real path
+    host: str
+    change_counter: int  # header bytes 24–27
+    schema_cookie: int  # header bytes 40–43
+    journal_mode: str  # "wal", "delete", …
+    wal_salts: str = ""  # 16 hexadecimal digits, empty where the WAL was not used
+    wal_frames: int = 0  # frames of the WAL that belong to the commit
+    sqlite_version: str = ""  # of the library that pinned the commit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """One restore point. Raises ValueError for what no manifest says."""
+
+    format: int = FORMAT
+    database: str  # name in the repository
+    kind: str  # "snapshot"
+    sequence: int  # counts the manifests of the database, from 1: the order of commits, whatever clocks say (H23)
+    position: Position
+    parent: Position | None  # what it continues; of another timeline where a restored database was written to
+    key: str  # of the object
+    bytes: int  # of the object
+    sha256: str  # the object's, over all its bytes but the last 40
+    page_size: int  # bytes
+    pages: int  # size of the database, in pages
+    database_sum: str  # 16 hexadecimal digits
+    compression: int  # zstd level
+    source: SourceVerdict
+    facts: SourceFacts
+    verified_at: datetime  # when the object was read back and verified, UTC
+    created_by: str  # program and version
+
+    def __post_init__(self) -> None:
+        positions = (self.position,) if self.parent is None else (self.position, self.parent)
+        if self.kind != "snapshot":
+            raise ValueError(f"the kind {self.kind!r}")
+        if any(_HEX32.fullmatch(each.timeline) is None or each.txid < 1 for each in positions):
+            raise ValueError(f"the positions {positions}")
+        if any(time.utcoffset() != timedelta(0) for time in (self.verified_at, *(each.time for each in positions))):
+            raise ValueError("a time that is not UTC")
+        if _HEX64.fullmatch(self.sha256) is None or _HEX16.fullmatch(self.database_sum) is None:
+            raise ValueError("sums that are none")
+        if min(self.sequence, self.bytes, self.page_size) < 1 or self.pages < 0:
+            raise ValueError("numbers below their least value")
+
+    @property
+    def restore_point(self) -> RestorePoint:
+        """What `backups` lists."""
+        return RestorePoint(
+            database=self.database,
+            position=self.position,
+            kind=self.kind,
+            pages=self.pages,
+            page_size=self.page_size,
+            bytes=self.pages * self.page_size,
+            bytes_stored=self.bytes,
+            database_sum=self.database_sum,
+            source=self.source,
+            verified_at=self.verified_at,
+            key=self.key,
+        )
+
+
+class _Version(msgspec.Struct):
+    format: int
+
+
+def encode_document(what: str, document: object) -> bytes:
+    """Return `document` (a dataclass) in its envelope."""
+    inner = msgspec.json.encode(document)
+    return _envelope(what, inner)
+
+
+def decode_document(what: str, data: bytes, kind: type[Document], where: str) -> Document:
+    """Return the document in `data`. Raises RepositoryDamaged, naming `where`, unless every byte is as it must be."""
+    head, tail = f'{{"{what}":'.encode(), len(_envelope(what, b"")) - len(what) - 4
+    inner = data[len(head) : -tail]
+    if len(data) > LARGEST or _envelope(what, inner) != data:
+        raise RepositoryDamaged(f"{where} is not what was stored there: it does not match its own SHA-256")
+    try:
+        version = msgspec.json.decode(inner, type=_Version).format
+        if version != FORMAT:
+            raise RepositoryDamaged(
+                f"{where} is of format {version}, which this version cannot read", hint="install a newer pagewarden"
+            )
+        document = msgspec.json.decode(inner, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RepositoryDamaged(f"{where} cannot be understood: {error}") from error
+    if msgspec.json.encode(document) != inner:
+        raise RepositoryDamaged(f"{where} says more than format {FORMAT} knows", hint="install a newer pagewarden")
+    return document
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """Return the bytes of a manifest."""
+    return encode_document("manifest", manifest)
+
+
+def decode_manifest(data: bytes, where: str) -> Manifest:
+    """Return the manifest in `data`. Raises RepositoryDamaged; `where` is its key."""
+    return decode_document("manifest", data, Manifest, where)
+
+
+def _envelope(what: str, inner: bytes) -> bytes:
+    digest = hashlib.sha256(inner).hexdigest()
+    return b'{"%s":%s,"sha256":"%s"}\n' % (what.encode(), inner, digest.encode())

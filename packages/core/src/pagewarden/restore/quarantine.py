@@ -1,0 +1,237 @@
+"""Where a database's earlier files are kept, and the journal that tells what a restore was doing when it was cut.
+
+Beside the database, in the same directory and so on the same file system:
+
+    .pagewarden/                      owner only
+      app.db/                         all that was ever put aside for app.db
+        lock                          held (flock) by the restore or undo that is under way
+        000001/                       one restore
+          entry.json                  what it is and how far it came: the journal of the exchange (H25, H30)
+          previous                    the file that stood there before, whole by itself
+          previous.raw, -wal, -journal    the files as they were, where they were not one file or could not be made one
+          previous.dropped            a WAL whose tail SQLite would have dropped: evidence (H14)
+          restored, …                 the same for what `undo` took away
+
+Entries are ordered by their number, never by their time (H23). Nothing here is ever removed but what going back from a
+cut exchange makes superfluous.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from pagewarden import durable
+from pagewarden.errors import DatabaseBusy, RestoreRefused
+from pagewarden.values import Position
+
+FOLDER = ".pagewarden"
+FORMAT = 1
+_ENTRY = "entry.json"
+_LOCK = "lock"
+
+Inode = tuple[int, int]  # st_dev, st_ino
+
+
+class Phase(StrEnum):
+    """How far an entry came. In the first three a process is at work, or was cut."""
+
+    WRITING = "writing"  # the new file is being written beside the path
+    SWAPPING = "swapping"  # the new file takes the path
+    UNDOING = "undoing"  # the previous file takes the path again
+    DONE = "done"
+    UNDONE = "undone"
+    ABANDONED = "abandoned"  # cut and gone back from; what it put aside is kept
+
+
+class Kept(StrEnum):
+    """How what stood at the path before is kept."""
+
+    NOTHING = "nothing"  # nothing stood there
+    FILE = "file"  # one file that is whole by itself
+    RAW = "raw"  # a file that needs its -wal or -journal, which SQLite could not bring together
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Which restore point the file at a path came from."""
+
+    repository: str  # URL
+    database: str  # name in the repository
+    position: Position
+    database_sum: str  # 16 hexadecimal digits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One restore, as its entry.json holds it."""
+
+    format: int
+    number: int
+    phase: Phase
+    begun: datetime  # UTC
+    origin: Origin  # what was restored
+    origin_before: Origin | None = None  # where the previous file came from, if that was known
+    temporary: tuple[str, ...] = ()  # names beside the path that are removed when the entry is gone back from
+    incoming: Inode | None = None  # of the file that takes the path; None: nothing is to stand there
+    incoming_name: str = ""  # where it stands until then, relative to the database's directory
+    displaced: Inode | None = None  # of the file that leaves the path; None: nothing stood there
+    displaced_name: str = ""  # what the files put aside are called: "previous", "restored"
+    previous: Kept = Kept.NOTHING
+    restored: Kept = Kept.NOTHING  # how `undo` kept what it took away
+
+    @property
+    def pending(self) -> bool:
+        """Whether a process is at work on it, or was cut."""
+        return self.phase in (Phase.WRITING, Phase.SWAPPING, Phase.UNDOING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantine:
+    """The quarantine of one database. `path` is its real path; a file need not stand there."""
+
+    path: Path
+
+    @property
+    def folder(self) -> Path:
+        """The folder of all entries."""
+        return self.path.parent / FOLDER / self.path.name
+
+    def folder_of(self, entry: Entry) -> Path:
+        """The folder of one entry."""
+        return self.folder / f"{entry.number:06}"
+
+    def entries(self) -> tuple[Entry, ...]:
+        """Return all entries, oldest first. Raises RestoreRefused where one cannot be understood."""
+        return tuple(self._read(number) for number in self._numbers())
+
+    def begin(self, *, begun: datetime, origin: Origin, origin_before: Origin | None) -> Entry:
+        """Write a new entry in phase `writing`; its first temporary name is for the new file. Needs the lock."""
+        number = max(self._numbers(), default=0) + 1
+        entry = Entry(
+            format=FORMAT,
+            number=number,
+            phase=Phase.WRITING,
+            begun=begun,
+            origin=origin,
+            origin_before=origin_before,
+            temporary=(f".pagewarden-{number:06}-{secrets.token_hex(4)}.new",),
+        )
+        self.folder_of(entry).mkdir(durable.DIRECTORY_MODE)
+        try:
+            durable.sync_directory(self.folder)
+            return self.record(entry)
+        except OSError:
+            _discard(self.folder_of(entry))
+            raise
+
+    def record(self, entry: Entry) -> Entry:
+        """Make `entry` durable as it is now, and return it."""
+        durable.write(self.folder_of(entry) / _ENTRY, msgspec.json.format(msgspec.json.encode(entry), indent=1))
+        return entry
+
+    def advance(self, entry: Entry, phase: Phase) -> Entry:
+        """Make it durable that `entry` is in `phase`."""
+        return self.record(replace(entry, phase=phase))
+
+    def remove(self, entry: Entry) -> None:
+        """Remove an entry that was gone back from. Its entry.json goes last, so that a cut removal is seen."""
+        _discard(self.folder_of(entry))
+        durable.sync_directory(self.folder)
+
+    def sweep(self) -> None:
+        """Remove what a cut write of an entry.json left: its temporary file, and a folder that never got one."""
+        for folder in sorted(self.folder.glob("[0-9]*")):
+            for file in folder.glob(f".{_ENTRY}.*"):
+                file.unlink()
+            if not any(folder.iterdir()):
+                folder.rmdir()
+
+    def free_name(self, entry: Entry, stem: str) -> str:
+        """Return `stem`, or `stem-2`…: a name under which nothing has been put aside in the entry's folder."""
+        taken = {file.name.partition(".")[0] for file in self.folder_of(entry).iterdir()}
+        number, name = 1, stem
+        while name in taken:
+            number += 1
+            name = f"{stem}-{number}"
+        return name
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[Self]:
+        """Hold the quarantine, which is made where it is missing and removed again where it stays empty.
+
+        Raises DatabaseBusy while another restore or undo of this path is under way, RestoreRefused where the directory
+        does not let it be made.
+        """
+        if not self.path.parent.is_dir():
+            raise RestoreRefused(f"there is no directory {self.path.parent}", hint=f"mkdir -p {self.path.parent}")
+        if (self.path.parent / FOLDER).is_symlink() or self.folder.is_symlink():
+            raise RestoreRefused(f"{self.folder} is, or goes through, a symbolic link", hint="put a directory there")
+        try:
+            descriptor = self._locked()
+        except OSError as error:
+            raise durable.failure(error, f"cannot keep earlier files in {self.folder}") from error
+        try:
+            yield self
+        finally:
+            self._clear()
+            os.close(descriptor)
+
+    def _locked(self) -> int:
+        while True:
+            durable.make_directories(self.folder)
+            try:
+                descriptor = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            except FileNotFoundError:  # the last holder has just removed the empty folder
+                continue
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if (self.folder / _LOCK).stat().st_ino == os.fstat(descriptor).st_ino:
+                    return descriptor
+                os.close(descriptor)
+            except FileNotFoundError:
+                os.close(descriptor)
+            except BlockingIOError as error:
+                os.close(descriptor)
+                raise DatabaseBusy(
+                    f"another restore or undo of {self.path} is under way", hint="wait until it has ended"
+                ) from error
+
+    def _clear(self) -> None:
+        """Remove the lock and the folders, if nothing else is in them."""
+        # Other databases' entries or a new holder's lock may be in them. What stays is found again by the next lock.
+        with contextlib.suppress(OSError):
+            if [file.name for file in self.folder.iterdir()] == [_LOCK]:
+                (self.folder / _LOCK).unlink()
+                self.folder.rmdir()
+                self.folder.parent.rmdir()
+
+    def _numbers(self) -> list[int]:
+        # A folder without its entry.json was cut before anything was done, or after all was taken back.
+        return sorted(int(file.parent.name) for file in self.folder.glob(f"[0-9]*/{_ENTRY}"))
+
+    def _read(self, number: int) -> Entry:
+        file = self.folder / f"{number:06}" / _ENTRY
+        try:
+            entry = msgspec.json.decode(file.read_bytes(), type=Entry)
+        except (msgspec.DecodeError, OSError) as error:
+            raise RestoreRefused(f"{file} cannot be understood: {error}", hint="move its folder away") from error
+        if entry.format != FORMAT or entry.number != number:
+            raise RestoreRefused(f"{file} is not of this version's making", hint="use the version that made it")
+        return entry
+
+
+def _discard(folder: Path) -> None:
+    for file in sorted(folder.iterdir(), key=lambda file: file.name == _ENTRY):
+        file.unlink()
+    folder.rmdir()

@@ -1,0 +1,255 @@
+"""Measure Pagewarden beside its peers, paired in one run, and print one table.
+
+`nox -s benchmarks -- --size-mib 1024 --rounds 5`. Competitors take turns (A B A B …) on a warm file; what counts is
+the median of the ratios of a round, because the absolute times of a shared machine drift. The database comes from
+make_db.py in the folder that PAGEWARDEN_BENCH names, default ../shared/bench, and is kept in --folder between runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.benchmarks.memory import TreePeak
+
+CLI = (sys.executable, "-P", "-m", "pagewarden_cli")
+
+
+@dataclass(slots=True, kw_only=True)
+class Pairing:
+    """One measurement of ours beside a peer's."""
+
+    name: str
+    peer: str
+    bar: float | None  # the ratio of medians that is aimed at; None: no bar
+    ours: list[float] = field(default_factory=list)  # seconds
+    theirs: list[float] = field(default_factory=list)
+
+    @property
+    def ratio(self) -> float:
+        """Median of the rounds' ratios."""
+        return statistics.median(a / b for a, b in zip(self.ours, self.theirs, strict=True))
+
+
+def timed(*words: str | Path) -> float:
+    """Run a peer's command; return its wall-clock seconds."""
+    began = time.perf_counter()
+    subprocess.run([str(word) for word in words], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return time.perf_counter() - began
+
+
+def pagewarden(*words: str | Path) -> dict[str, Any]:
+    """Run the command line with --json; return its document."""
+    done = subprocess.run([*CLI, *map(str, words), "--json"], check=True, capture_output=True, text=True)
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def warm(path: Path) -> None:
+    """Bring a file into the page cache."""
+    with path.open("rb") as file:
+        while file.read(1 << 24):
+            pass
+
+
+class Bench:
+    """The database, the folder to work in, and the rounds."""
+
+    def __init__(self, database: Path, folder: Path, rounds: int) -> None:
+        self.database = database
+        self.folder = folder
+        self.rounds = rounds
+        self.repository = folder / "repository"
+        self.notes: list[tuple[str, str]] = []
+
+    def pair(self, pairing: Pairing, ours: Callable[[], float], theirs: Callable[[], float]) -> Pairing:
+        """Take turns, one round to warm up and then `rounds` that count."""
+        for number in range(self.rounds + 1):
+            warm(self.database)
+            a, b = ours(), theirs()
+            if number:
+                pairing.ours.append(a)
+                pairing.theirs.append(b)
+        return pairing
+
+    def fresh_repository(self) -> None:
+        """Forget earlier backups."""
+        shutil.rmtree(self.repository, ignore_errors=True)
+
+    def backup(self, *more: str) -> float:
+        """Take one full backup into a fresh repository; return `seconds` as --json gives it."""
+        self.fresh_repository()
+        return float(pagewarden("backup", self.database, "--repo", self.repository, *more)["seconds"])
+
+    def restore(self) -> float:
+        """Restore the newest backup; return `seconds`."""
+        out = self.folder / "restored.db"
+        out.unlink(missing_ok=True)
+        return float(pagewarden("restore", "--repo", self.repository, "--to", out)["seconds"])
+
+    def compress(self, *, durable: bool) -> float:
+        """Compress the closed file with the zstd program."""
+        out = self.folder / "peer.zst"
+        out.unlink(missing_ok=True)
+        seconds = timed("zstd", "-1", "-T2", "-q", "-f", self.database, "-o", out)
+        return seconds + (timed("sync", out) if durable else 0.0)
+
+    def decompress(self) -> float:
+        """Decompress the peer's file with the zstd program and make it durable."""
+        out = self.folder / "peer.db"
+        out.unlink(missing_ok=True)
+        return timed("zstd", "-d", "-q", "-f", self.folder / "peer.zst", "-o", out) + timed("sync", out)
+
+
+def page_sums(database: Path) -> Callable[[], float]:
+    """Return a function that scans all page sums in a warm page reader and returns the seconds."""
+    from pagewarden.processes.reader import PageReader
+
+    reader = PageReader(threads=2)
+
+    def scan() -> float:
+        attachment = reader.attach(str(database))
+        began = time.perf_counter()
+        for _first, _sums in reader.all_sums(attachment.handle):
+            pass
+        seconds = time.perf_counter() - began
+        reader.detach(attachment.handle)
+        return seconds
+
+    return scan
+
+
+def startup(bench: Bench) -> list[float]:
+    """Return wall-clock seconds of `pagewarden check` on a database of 1 MiB, from process start to exit."""
+    small = bench.folder / "small.db"
+    make_database(small, 1)
+    seconds = []
+    for number in range(max(11, bench.rounds) + 1):
+        elapsed = timed(*CLI, "check", small)
+        if number:
+            seconds.append(elapsed)
+    return seconds
+
+
+def make_database(path: Path, mebibytes: int) -> None:
+    """Make a database with make_db.py unless it is there."""
+    if path.exists():
+        return
+    maker = Path(os.environ.get("PAGEWARDEN_BENCH", "../shared/bench")) / "make_db.py"
+    subprocess.run(
+        [sys.executable, maker, path, "--size-mib", str(mebibytes), "--seed", "1"], check=True, stdout=subprocess.DEVNULL
+    )
+
+
+def peak(words: tuple[str | Path, ...]) -> str:
+    """Return the peak of resident memory, of the command and its children together, in MB."""
+    process = subprocess.Popen([*CLI, *map(str, words), "--json"], stdout=subprocess.DEVNULL)
+    with TreePeak(process.pid) as tree:
+        code = process.wait()
+    if code:
+        raise SystemExit(f"{words} ended with {code}")
+    return f"{tree.bytes / 1e6:.0f} MB"
+
+
+def measure(bench: Bench) -> list[Pairing]:
+    """Run all pairings and notes."""
+    pairings = [
+        bench.pair(
+            Pairing(name="page sums of the whole database", peer="xxhsum -H64", bar=1.0),
+            page_sums(bench.database),
+            lambda: timed("xxhsum", "-H64", bench.database),
+        ),
+        bench.pair(
+            Pairing(name="hot backup, level 1, read back (--check none)", peer="zstd -1 -T2", bar=1.0),
+            lambda: bench.backup("--check", "none"),
+            lambda: bench.compress(durable=False),
+        ),
+        bench.pair(
+            Pairing(name="hot backup, level 1, read back (--check none)", peer="zstd -1 -T2 + fsync", bar=1.0),
+            lambda: bench.backup("--check", "none"),
+            lambda: bench.compress(durable=True),
+        ),
+        bench.pair(
+            Pairing(name="hot backup as it is by default, source judged", peer="zstd -1 -T2 + fsync", bar=1.0),
+            bench.backup,
+            lambda: bench.compress(durable=True),
+        ),
+        bench.pair(
+            Pairing(name="restore, verified, fsync", peer="zstd -d + fsync", bar=0.6), bench.restore, bench.decompress
+        ),
+    ]
+    bench.notes.append(("peak memory of a backup", peak(("backup", bench.database, "--repo", bench.repository))))
+    out = bench.folder / "restored.db"
+    out.unlink(missing_ok=True)
+    bench.notes.append(("peak memory of a restore", peak(("restore", "--repo", bench.repository, "--to", out))))
+    stored = next(bench.repository.rglob("*.pageset.zst")).stat().st_size
+    theirs = (bench.folder / "peer.zst").stat().st_size
+    bench.notes.append(("stored bytes / zstd -1", f"{stored / theirs:.3f}"))
+    seconds = startup(bench)
+    low, high = min(seconds), max(seconds)
+    bench.notes.append(
+        ("check of 1 MiB, from process start", f"{statistics.median(seconds):.3f} s [{low:.3f} {high:.3f}]")
+    )
+    return pairings
+
+
+def machine() -> str:
+    """Describe the machine in a line."""
+    model = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        platform.processor(),
+    )
+    return f"{model}, {os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}"
+
+
+def spread(seconds: list[float]) -> str:
+    """Return median, lowest and highest."""
+    return f"{statistics.median(seconds):.2f} [{min(seconds):.2f} {max(seconds):.2f}]"
+
+
+def main() -> None:
+    """Parse the arguments, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size-mib", type=int, default=1024)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--folder", type=Path, help="keeps the database between runs")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="pagewarden-benchmarks-") as scratch:
+        folder = (chosen.folder or Path(scratch)).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        database = folder / f"bench-{chosen.size_mib}.db"
+        make_database(database, chosen.size_mib)
+        bench = Bench(database, Path(scratch), chosen.rounds)
+        pairings = measure(bench)
+    table = Table(title=f"{chosen.size_mib} MiB, warm, 2 threads, {chosen.rounds} rounds: median [lowest highest]")
+    for column in ("what", "seconds", "peer", "seconds", "ratio", "bar"):
+        table.add_column(column)
+    for pairing in pairings:
+        bar = f"≤ {pairing.bar}" if pairing.bar is not None else ""
+        table.add_row(
+            pairing.name, spread(pairing.ours), pairing.peer, spread(pairing.theirs), f"{pairing.ratio:.2f}", bar
+        )
+    console = Console(width=140)
+    console.print(table)
+    for name, value in bench.notes:
+        console.print(f"{name}: {value}", highlight=False)
+    console.print(machine(), highlight=False)
+
+
+if __name__ == "__main__":
+    main()
