@@ -68,7 +68,9 @@ def types(session: nox.Session) -> None:
     """Check types, strictly."""
     install_all(session, "mypy>=2.4,<2.5", "nox", *TEST_TOOLS)
     packages = [f"pagewarden_{Path(plugin).name.replace('-', '_')}" for plugin in PLUGINS]
-    chosen = [word for package in ("pagewarden", "pagewarden_cli", "pagewarden_native", *packages) for word in ("-p", package)]
+    chosen = [
+        word for package in ("pagewarden", "pagewarden_cli", "pagewarden_native", *packages) for word in ("-p", package)
+    ]
     session.run("mypy", *chosen)
     session.run("mypy", "noxfile.py", "examples", "tests")
 

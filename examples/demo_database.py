@@ -15,10 +15,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+# fmt: off
 WORDS = (
-    "time year people way day man thing woman life child world school state family student group country problem "
-    "hand part place case week company system program question work government number night point home water room"
-).split()
+    "time", "year", "people", "way", "day", "man", "thing", "woman", "life", "child", "world", "school", "state",
+    "family", "student", "group", "country", "problem", "hand", "part", "place", "case", "week", "company",
+    "system", "program", "question", "work", "government", "number", "night", "point", "home", "water", "room",
+)
+# fmt: on
 CITIES = ("Lisbon", "Zürich", "Łódź", "São Paulo", "大阪", "Київ", "Reykjavík", "Aarhus", "Nairobi", "Quito")
 STATUSES = ("paid", "shipped", "pending", "refunded")
 
@@ -28,7 +31,8 @@ CREATE TABLE products(sku TEXT PRIMARY KEY, title TEXT NOT NULL, price REAL CHEC
 CREATE TABLE orders(id INTEGER PRIMARY KEY, customer_id INTEGER NOT NULL REFERENCES customers(id),
     status TEXT NOT NULL, total REAL NOT NULL, placed_at INTEGER NOT NULL, shipping TEXT);
 CREATE TABLE order_items(order_id INTEGER NOT NULL REFERENCES orders(id), line_no INTEGER NOT NULL,
-    sku TEXT NOT NULL REFERENCES products(sku), quantity INTEGER NOT NULL, PRIMARY KEY(order_id, line_no)) WITHOUT ROWID;
+    sku TEXT NOT NULL REFERENCES products(sku), quantity INTEGER NOT NULL,
+    PRIMARY KEY(order_id, line_no)) WITHOUT ROWID;
 CREATE TABLE documents(id INTEGER PRIMARY KEY, customer_id INTEGER REFERENCES customers(id), name TEXT, body BLOB);
 CREATE TABLE ledger(id INTEGER PRIMARY KEY CHECK(id = 1), commits INTEGER NOT NULL);
 CREATE INDEX orders_customer_placed ON orders(customer_id, placed_at);

@@ -25,6 +25,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from tests.benchmarks import waits
 from tests.benchmarks.memory import TreePeak
 
 CLI = (sys.executable, "-P", "-m", "pagewarden_cli")
@@ -125,7 +126,7 @@ def page_sums(database: Path) -> Callable[[], float]:
     def scan() -> float:
         attachment = reader.attach(str(database))
         began = time.perf_counter()
-        for _first, _sums in reader.all_sums(attachment.handle):
+        for _first, _sums in reader.all_sums(attachment):
             pass
         seconds = time.perf_counter() - began
         reader.detach(attachment.handle)
@@ -152,7 +153,9 @@ def make_database(path: Path, mebibytes: int) -> None:
         return
     maker = Path(os.environ.get("PAGEWARDEN_BENCH", "../shared/bench")) / "make_db.py"
     subprocess.run(
-        [sys.executable, maker, path, "--size-mib", str(mebibytes), "--seed", "1"], check=True, stdout=subprocess.DEVNULL
+        [sys.executable, maker, path, "--size-mib", str(mebibytes), "--seed", "1"],
+        check=True,
+        stdout=subprocess.DEVNULL,
     )
 
 
@@ -205,6 +208,7 @@ def measure(bench: Bench) -> list[Pairing]:
     bench.notes.append(
         ("check of 1 MiB, from process start", f"{statistics.median(seconds):.3f} s [{low:.3f} {high:.3f}]")
     )
+    bench.notes += waits.rows(seconds=15.0, rounds=min(3, bench.rounds))
     return pairings
 
 

@@ -13,7 +13,7 @@ from tests.corpora import corpus
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options."""
-    parser.addoption("--sample", type=int, default=None, help="how many files of each archive; all where it is left out")
+    parser.addoption("--sample", type=int, default=None, help="files of each archive; all where left out")
     parser.addoption("--seed", type=int, default=1, help="of the choice")
 
 

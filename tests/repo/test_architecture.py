@@ -94,6 +94,7 @@ def test_every_test_folder_is_a_package() -> None:
 def test_the_tree_speaks_of_itself_alone() -> None:
     """No document or source names a path of the machine it was written on."""
     words = ("/work/", "/root/")
-    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("packages/**/*.py"), *ROOT.glob("native/**/*.c")]:
+    patterns = ("*.md", "docs/**/*.md", "packages/**/*.py", "native/**/*.c")
+    for path in [path for pattern in patterns for path in ROOT.glob(pattern)]:
         text = path.read_text()
         assert not [word for word in words if word in text], path

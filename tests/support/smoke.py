@@ -14,7 +14,7 @@ from pathlib import Path
 def pagewarden(*words: str, code: int = 0) -> dict[str, object]:
     """Run the installed command and return its JSON document."""
     command = Path(sys.executable).with_name("pagewarden")
-    done = subprocess.run([command, *words, "--json"], capture_output=True, text=True)
+    done = subprocess.run([command, *words, "--json"], capture_output=True, text=True, check=False)
     assert done.returncode == code, (words, done.returncode, done.stdout, done.stderr)
     document: dict[str, object] = json.loads(done.stdout)
     return document

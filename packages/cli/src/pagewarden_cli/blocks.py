@@ -1,4 +1,4 @@
-"""What is shown, before it is known where: lines and grids, painted by rich on a terminal and as plain text elsewhere."""
+"""What is shown, before it is known where: lines and grids, for a terminal by rich, elsewhere as plain text."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def safe(text: str) -> str:
 
 
 def _harmless(character: str) -> bool:
-    # Cc: control; Cf: format, such as a right-to-left override; Cs: surrogate; Zl and Zp: line and paragraph separators.
+    # Cc: control; Cf: format, such as a right-to-left override; Cs: surrogate; Zl and Zp: separators of lines.
     return unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 

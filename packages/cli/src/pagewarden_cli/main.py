@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
+from pagewarden.errors import ConfigurationInvalid
 from pagewarden_cli.exits import BROKEN_PIPE, Stopped, failure_of
 from pagewarden_cli.options import common
 from pagewarden_cli.session import Session
@@ -36,11 +37,11 @@ VERBS = (
 class Verbs(click.Group):
     """The verbs, in the order in which one meets them; a verb's module is imported when it is asked for."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click passes it
         """Return all verbs."""
         return list(VERBS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click passes it
         """Return the verb, if there is one of that name."""
         if cmd_name not in VERBS:
             return None
@@ -48,7 +49,7 @@ class Verbs(click.Group):
         return command
 
 
-def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     if not value or ctx.resilient_parsing:
         return
     import platform
@@ -97,6 +98,11 @@ def _invoke(arguments: list[str], session: Session) -> int:
             result: Any = cli.invoke(context)
     except click.exceptions.Exit as left:  # --help and --version
         return left.exit_code
+    except click.exceptions.NoArgsIsHelpError as lost:
+        if session.json:
+            raise click.UsageError("missing command", lost.ctx) from lost
+        click.echo(lost.format_message())
+        return ConfigurationInvalid.exit_code
     return int(result or 0)
 
 
@@ -127,7 +133,7 @@ def _discard_output() -> None:
     os.close(nowhere)
 
 
-def _stop(number: int, frame: FrameType | None) -> NoReturn:
+def _stop(number: int, _frame: FrameType | None) -> NoReturn:
     raise Stopped(number)
 
 

@@ -13,21 +13,14 @@ from pagewarden_cli.session import Session
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Place(click.ParamType):
-    """A path or a URL as it was typed; core judges it. A shell completes it as a file or a folder."""
-
-    def __init__(self, name: str, completes: str) -> None:
-        self.name = name
-        self._completes = completes
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Leave the completion to the shell."""
-        return [CompletionItem(incomplete, type=self._completes)]
+def any_file(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Leave the completion to the shell: a file."""
+    return [CompletionItem(incomplete, type="file")]
 
 
-DATABASE = Place("database", "file")
-FILE = Place("file", "file")
-REPOSITORY = Place("url", "dir")
+def any_folder(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Leave the completion to the shell: a folder."""
+    return [CompletionItem(incomplete, type="dir")]
 
 
 def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
@@ -48,7 +41,7 @@ def common(function: F) -> F:
             _kept("--quiet", "-q", is_flag=True, help="Say only what is wrong."),
             _kept("--verbose", "-v", is_flag=True, help="Cut nothing, and tell of each step."),
             _kept("--color/--no-color", help="Paint the terminal or not; NO_COLOR is respected."),
-            _kept("--config", type=FILE, metavar="FILE", help="The configuration to read."),
+            _kept("--config", shell_complete=any_file, metavar="FILE", help="The configuration to read."),
             _kept("--debug", is_flag=True, help="Show where an error came from."),
         )
     ):

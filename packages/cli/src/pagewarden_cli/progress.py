@@ -76,7 +76,7 @@ class Bars:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-        console = Console(stderr=True, color_system="auto" if self._color else None)
+        console = Console(stderr=True, color_system="auto" if self._color else None, no_color=not self._color)
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),

@@ -1,4 +1,4 @@
-"""Reports as blocks for people. `quiet` leaves what is wrong, and results that were asked for; `verbose` cuts nothing."""
+"""Reports as blocks for people: `quiet` leaves what is wrong, and what was asked for; `verbose` cuts nothing."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def _restore(report: RestoreReport, manner: Manner) -> list[Block]:
         plan: list[Block] = [line(f"{n}. {step}", indent=2) for n, step in enumerate(report.steps, start=1)]
         return [line(Span(report.to, "strong"), place), *plan]
     if manner.quiet:
-        return []
+        return _warnings(report.warnings)
     speed = f", {size(round(report.bytes / report.seconds))}/s" if report.seconds > 0 else ""
     proof = "verified" if report.verified else "not verified"
     blocks: list[Block] = [
@@ -223,17 +223,21 @@ def _restore(report: RestoreReport, manner: Manner) -> list[Block]:
     ]
     if report.undo:
         blocks.append(line(Span("undo: ", "dim"), report.undo, indent=2))
-    return blocks
+    return blocks + _warnings(report.warnings)
 
 
 def _undo(report: UndoReport, manner: Manner) -> list[Block]:
     if manner.quiet:
-        return []
-    stands = "the previous file" if report.restored == "previous file" else report.restored
-    blocks: list[Block] = [line(Span(report.path, "strong"), f" holds {stands} again ({seconds(report.seconds)})")]
+        return _warnings(report.warnings)
+    stands = "holds the previous file again" if report.restored == "previous file" else "is gone, as before the restore"
+    blocks: list[Block] = [line(Span(report.path, "strong"), f" {stands} ({seconds(report.seconds)})")]
     if report.kept:
         blocks.append(line(f"what stood there is kept as {report.kept}", indent=2))
-    return blocks
+    return blocks + _warnings(report.warnings)
+
+
+def _warnings(warnings: tuple[str, ...]) -> list[Block]:
+    return [line(Span("warning: ", "warn"), warning) for warning in warnings]
 
 
 def _doctor(report: DoctorReport, manner: Manner) -> list[Block]:

@@ -219,7 +219,7 @@ class Session:
 
             from pagewarden_cli.blocks import paint_rich
 
-            paint_rich(blocks, Console(color_system="auto" if self.color else None, highlight=False))
+            paint_rich(blocks, Console(color_system="auto" if self.color else None, no_color=not self.color))
         else:
             from pagewarden_cli.blocks import paint_plain
 

@@ -6,7 +6,6 @@ contract suite for each. An object must be safe to build without I/O: work begin
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -35,6 +34,17 @@ class PageImage(Protocol):
 
     def page(self, pgno: int) -> bytes:
         """Return the bytes of one page."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileFacts:
+    """What the files of a database say beside the pages of its commit."""
+
+    file_size: int  # bytes of the database file
+    journal_mode: str  # "wal", or "rollback" for every mode with a rollback journal
+    wal_in_use: bool = False  # whether pages of the commit stand in the -wal, so that the file's size says nothing
+    claimed_pages: int = 0  # what the database header counts; 0 where its count is not valid (H13)
+    wal_fault: str = ""  # how the -wal fails to prove the commit that SQLite serves from it (H14)
 
 
 class Baseline(PageImage, Protocol):
@@ -72,8 +82,12 @@ class Subject(Protocol):
         """The pages of the commit under judgement."""
 
     @property
+    def facts(self) -> FileFacts:
+        """What the files say beside the pages of `image`."""
+
+    @property
     def baseline(self) -> Baseline | None:
-        """What to compare with, if anything."""
+        """What to compare with, if anything. Raises PagewardenError where there should be one that cannot be used."""
 
     def connect(self) -> sqlite3.Connection:
         """Return a new read-only connection for the calling thread; core closes it and interrupts it at the deadline."""
@@ -113,7 +127,7 @@ class ObjectInfo:
 
 @runtime_checkable
 class Target(Protocol):
-    """Storage under a repository. Keys are `/`-separated, of `[A-Za-z0-9._-]` parts, never `.` or `..`."""
+    """Storage under a repository. Keys are `/`-separated, of `[A-Za-z0-9._=-]` parts, never `.` or `..`."""
 
     url: str
 

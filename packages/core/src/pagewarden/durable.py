@@ -2,7 +2,8 @@
 
 Each function leaves, wherever it is cut, either the old state or the new one, plus at most a file under the temporary
 or source name that it was given (H30). Errors are `OSError` as the system gave them; `failure` turns one into the
-error that a caller meets. The fault tests cut every call that a file system sees here.
+error that a caller meets. Whatever changes a file system here goes through this module's `os`, which is what fault
+tests cut (`pagewarden.testing.cut`); hence `os` and not pathlib.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def make_directories(path: Path) -> None:
         path = path.parent
     for directory in reversed(missing):
         try:
-            directory.mkdir(DIRECTORY_MODE)
+            os.mkdir(directory, DIRECTORY_MODE)
         except FileExistsError:
             if not directory.is_dir():  # a file stands in the way; otherwise another process was first
                 raise
@@ -102,7 +103,7 @@ def write_new(path: Path, data: Buffer) -> None:
         finally:
             os.close(descriptor)
     except OSError:
-        path.unlink()
+        os.unlink(path)
         raise
 
 
@@ -129,15 +130,15 @@ def adopt(source: Path, destination: Path) -> None:
     try:
         sync_directory(destination.parent)
     except OSError:
-        destination.unlink()
+        os.unlink(destination)
         raise
-    source.unlink()
+    os.unlink(source)
 
 
 def replace(source: Path, destination: Path) -> None:
     """Rename `source`, made durable first, over `destination`; the new name is durable when it returns."""
     sync_file(source)
-    source.replace(destination)
+    os.replace(source, destination)
     sync_directory(destination.parent)
 
 
@@ -149,14 +150,14 @@ def write(path: Path, data: Buffer) -> None:
         replace(temporary, path)
     except OSError:
         with contextlib.suppress(FileNotFoundError):  # it was renamed, and only the fsync after that failed
-            temporary.unlink()
+            os.unlink(temporary)
         raise
 
 
 def remove(path: Path) -> None:
     """Remove the file `path`, durably; one that is not there is no error."""
     try:
-        path.unlink()
+        os.unlink(path)
     except FileNotFoundError:
         return
     sync_directory(path.parent)

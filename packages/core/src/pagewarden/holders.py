@@ -72,14 +72,18 @@ class Holders:
         """Whether every process could be looked into."""
         return not self.why
 
-    def refuse(self, doing: str) -> None:
-        """Raise DatabaseBusy, naming every holder, if there is one. `doing` is what they stand in the way of."""
+    def refuse(self, doing: str, *, forcible: bool) -> None:
+        """Raise DatabaseBusy, naming every holder, if there is one.
+
+        `doing` is what they stand in the way of, `forcible` whether --force would go on all the same.
+        """
         if self.holders:
             names = "; ".join(map(str, self.holders))
             pids = ",".join(str(holder.pid) for holder in self.holders)
+            force = "; with --force it would go on writing to the old file" if forcible else ""
             raise DatabaseBusy(
                 f"cannot {doing} {self.path}: {names}",
-                hint=f"end it and try again (ps -fp {pids}), or add --force: it would go on writing to the old file",
+                hint=f"end it and try again (ps -fp {pids}){force}",
                 path=self.path,
                 pids=[holder.pid for holder in self.holders],
             )
@@ -115,7 +119,8 @@ def find_holders(path: str, *, also: Sequence[str] = ()) -> Holders:
         Holder(pid=pid, command=_command(pid), files=tuple(sorted(files[pid])), relation=_relation(pid))
         for pid in sorted(files)
     )
-    why = f"{hidden} processes of other users cannot be looked into" if hidden else ""
+    what = "1 process" if hidden == 1 else f"{hidden} processes"
+    why = f"{what} cannot be looked into, as this user" if hidden else ""
     return Holders(path=path, holders=holders, locks=locks, why=why)
 
 

@@ -117,7 +117,11 @@ class Runtime:
                 self._reader = PageReader(threads=self.threads)
             return self._reader
 
-    def emit(self, name: str, database: str = "", seconds: float | None = None, **fields: object) -> None:
+    def warm(self) -> None:
+        """Start the page reader without waiting for it, so that it gets ready while the run imports what it needs."""
+        self.reader.start()
+
+    def emit(self, name: str, /, database: str = "", seconds: float | None = None, **fields: object) -> None:
         """Tell observers what happened: `name` is dotted, such as "check.finished"; `fields` are plain values."""
         event = Event(name=name, time=self.clock(), database=database, seconds=seconds, fields=fields)
         self._on_event(event)
@@ -127,7 +131,8 @@ class Runtime:
         """Open the repository at `url` through the plugin for its scheme; `create` makes one where there is none."""
         from pagewarden.repository import Repository
 
-        return Repository.open(self.extensions.target(url, create=create), url, create=create)
+        target = self.extensions.target(url, create=create)
+        return Repository.open(target, url, create=create, clock=self.clock)
 
     def close(self) -> None:
         """End the page reader, if it was ever started. The runtime may be used again."""

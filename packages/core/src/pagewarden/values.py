@@ -149,6 +149,7 @@ class BackupReport:
     source: SourceVerdict
     attempts: int = 1  # how often the copy was begun until one whole commit was read
     lock_seconds: float = 0.0  # rollback-journal mode: the longest time a SHARED lock was held
+    warnings: tuple[str, ...] = ()  # what a person should know, such as files that SQLite made beside the database
 
     @property
     def exit_code(self) -> int:
@@ -189,7 +190,7 @@ class VerifiedPoint:
     database: str
     position: Position | None  # None where the manifest itself could not be read
     key: str
-    state: str  # "ok", "damaged" or "missing"
+    state: str  # "ok", "damaged", "missing", or "unknown" where the object could not be judged
     why: str = ""
     data: bool = False  # whether the pages were read and the database sum was proved
 
@@ -224,9 +225,10 @@ class RestoreReport:
     seconds: float
     database_sum: str
     verified: bool
-    undo: str  # the command that takes it back; empty where nothing stood there before
+    undo: str  # the command that takes it back; empty in a dry run
     dry_run: bool = False
     steps: tuple[str, ...] = ()  # the plan
+    warnings: tuple[str, ...] = ()  # what a person should know, such as a process that goes on using the old file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,8 +237,9 @@ class UndoReport:
 
     path: str
     restored: str  # what stands at `path` now: "previous file" or "nothing"
-    kept: str  # where the file that was taken away is kept
+    kept: str  # where the file that was taken away is kept; empty where there was none
     seconds: float
+    warnings: tuple[str, ...] = ()  # what a person should know, such as a process that goes on using the old file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pagewarden.errors import ConfigurationInvalid
-from pagewarden_cli.options import DATABASE, REPOSITORY, common, pass_session
+from pagewarden_cli.options import any_file, any_folder, common, pass_session
 from pagewarden_cli.session import Session
 
 if TYPE_CHECKING:
@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
 
 @click.command("backup", short_help="Back databases up while they are used.")
-@click.argument("databases", nargs=-1, metavar="[DB]...", type=DATABASE)
-@click.option("--repo", type=REPOSITORY, metavar="URL", help="The repository; made where there is none.")
-@click.option("--full", is_flag=True, help="Take a snapshot of every page, as each backup of this version is.")
+@click.argument("databases", nargs=-1, metavar="[DB]...", shell_complete=any_file)
+@click.option("--repo", shell_complete=any_folder, metavar="URL", help="The repository; made where there is none.")
+@click.option(
+    "--full", is_flag=True, expose_value=False, help="Take a snapshot of every page, as each backup of this version is."
+)
 @click.option("--compression", type=click.IntRange(1, 22), metavar="LEVEL", help="zstd's level, 1 to 22.")
 @click.option(
     "--check", type=click.Choice(["none", "quick", "standard", "deep"]), help="How to judge the database first."
@@ -30,7 +32,6 @@ def command(
     session: Session,
     databases: tuple[str, ...],
     repo: str | None,
-    full: bool,
     compression: int | None,
     check: str | None,
     name: str | None,
@@ -46,7 +47,7 @@ def command(
         raise ConfigurationInvalid("--name is for one database", hint="give each a name in the configuration")
     given = session.optional_repository(repo)
     repositories = {
-        settings.path: settings.repository if given is None else given.url or session.repository(None).url
+        settings.path: given.url if given is not None else settings.repository or session.repository(None).url
         for settings in chosen
     }
     with session.runtime() as runtime:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from pagewarden_cli.options import REPOSITORY, common, pass_session
+from pagewarden_cli.options import any_folder, common, pass_session
 from pagewarden_cli.session import Session
 
 
 @click.command("backups", short_help="List restore points.")
-@click.option("--repo", type=REPOSITORY, metavar="URL", help="The repository.")
+@click.option("--repo", shell_complete=any_folder, metavar="URL", help="The repository.")
 @click.option("--db", metavar="NAME", help="Only this database, by its name in the repository.")
 @common
 @pass_session

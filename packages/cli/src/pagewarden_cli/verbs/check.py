@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pagewarden_cli.options import DATABASE, FILE, REPOSITORY, common, pass_session
+from pagewarden_cli.options import any_file, any_folder, common, pass_session
 from pagewarden_cli.session import Session
 
 if TYPE_CHECKING:
@@ -15,14 +15,16 @@ if TYPE_CHECKING:
 
 
 @click.command("check", short_help="Judge databases; never writes to them.")
-@click.argument("databases", nargs=-1, metavar="[DB]...", type=DATABASE)
+@click.argument("databases", nargs=-1, metavar="[DB]...", shell_complete=any_file)
 @click.option("--level", type=click.Choice(["quick", "standard", "deep"]), help="How much the check may cost.")
 @click.option("--only", multiple=True, metavar="CHECKER", help="Run only this checker; may be repeated.")
 @click.option("--max-time", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Stop after S seconds.")
-@click.option("--repo", type=REPOSITORY, metavar="URL", help="Compare with the newest page map in this repository.")
+@click.option(
+    "--repo", shell_complete=any_folder, metavar="URL", help="Compare with the newest page map in this repository."
+)
 @click.option(
     "--baseline",
-    type=FILE,
+    shell_complete=any_file,
     metavar="FILE",
     help="Compare with this snapshot, declared current: differences are damage.",
 )

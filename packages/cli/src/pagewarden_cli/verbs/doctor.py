@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from pagewarden_cli.options import DATABASE, common, pass_session
+from pagewarden_cli.options import any_file, common, pass_session
 from pagewarden_cli.session import Session
 
 
 @click.command("doctor", short_help="Look at the machine and a database's surroundings.")
-@click.argument("database", required=False, metavar="[DB]", type=DATABASE)
+@click.argument("database", required=False, metavar="[DB]", shell_complete=any_file)
 @common
 @pass_session
 def command(session: Session, database: str | None) -> int:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import click
 
-from pagewarden_cli.options import FILE, common, pass_session
+from pagewarden_cli.options import any_file, common, pass_session
 from pagewarden_cli.session import Session
 
 
 @click.command("injure", short_help="Damage a copy on purpose.")
-@click.argument("copy", metavar="DB", type=FILE)
+@click.argument("copy", metavar="DB", shell_complete=any_file)
 @click.option("--kind", metavar="KIND", required=True, help="flipped-bit, lost-write, zeroed-page.")
 @click.option("--seed", type=int, metavar="N", default=0, show_default=True, help="The same seed does the same damage.")
-@click.option("--older", type=FILE, metavar="FILE", help="An older version of the copy, which a lost write needs.")
+@click.option(
+    "--older", shell_complete=any_file, metavar="FILE", help="An older version of the copy, which a lost write needs."
+)
 @common
 @pass_session
 def command(session: Session, copy: str, kind: str, seed: int, older: str | None) -> int:

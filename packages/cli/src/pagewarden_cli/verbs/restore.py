@@ -7,16 +7,22 @@ from datetime import UTC, datetime
 import click
 
 from pagewarden.errors import ConfigurationInvalid
-from pagewarden_cli.options import FILE, REPOSITORY, common, pass_session
+from pagewarden_cli.options import any_file, any_folder, common, pass_session
 from pagewarden_cli.session import Session
 
 
 @click.command("restore", short_help="Bring a database back.")
-@click.option("--repo", type=REPOSITORY, metavar="URL", help="The repository.")
+@click.option("--repo", shell_complete=any_folder, metavar="URL", help="The repository.")
 @click.option(
     "--db", metavar="NAME", help="The database, by its name in the repository; needed where it holds several."
 )
-@click.option("--to", type=FILE, metavar="PATH", required=True, help="Where to put it; a file there can be had back.")
+@click.option(
+    "--to",
+    shell_complete=any_file,
+    metavar="PATH",
+    required=True,
+    help="Where to put it; a file there can be had back.",
+)
 @click.option("--at", metavar="TIME", help="The last restore point at or before TIME: RFC 3339, or -15m.")
 @click.option("--txid", type=click.IntRange(min=1), metavar="N", help="The restore point numbered N.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and touch nothing.")

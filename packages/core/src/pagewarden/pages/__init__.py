@@ -4,7 +4,8 @@ Only the page-reader process may use this on the files of a live database (H1).
 """
 
 from pagewarden.pages.backend import ENVIRONMENT, Backend, Compressor, Decompressor, backend
-from pagewarden.pages.copier import Batch, FrameCopy, StoredFrame, copy_in, copy_out
+from pagewarden.pages.copier import Batch, FrameCopy, OutSlot, StoredFrame, copy_in, copy_out, out_slots
+from pagewarden.pages.direct import StreamWriter
 from pagewarden.pages.scan import Progress, database_sum, scan_sums
 from pagewarden.pages.source import (
     LOCK_BYTE_OFFSET,
@@ -33,11 +34,13 @@ __all__ = [
     "Compressor",
     "Decompressor",
     "FrameCopy",
+    "OutSlot",
     "PageDataError",
     "PageSource",
     "Progress",
     "ShortRead",
     "StoredFrame",
+    "StreamWriter",
     "SumMismatch",
     "WalEnd",
     "WalScan",
@@ -48,5 +51,6 @@ __all__ = [
     "frame_bound",
     "is_page_size",
     "lock_page",
+    "out_slots",
     "scan_sums",
 ]

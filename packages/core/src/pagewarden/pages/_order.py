@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 def in_order(
     jobs: Iterable[Job], work: Callable[[Job, Slot], Result], *, slots: Sequence[Slot], threads: int
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yield `work(job, slot)` for each job, in the order of `jobs`, computed by `threads` threads.
 
     A slot holds what a job needs (buffers, contexts). It is lent to one job at a time and comes back when the consumer

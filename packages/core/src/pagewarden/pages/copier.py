@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
 from pagewarden.pages._order import in_order
-from pagewarden.pages._twin import pread_whole
 from pagewarden.pages.backend import Backend, Compressor, Decompressor, backend
+from pagewarden.pages.direct import ALIGNMENT, DirectFile, aligned_buffer, round_up
 from pagewarden.pages.scan import Progress
 from pagewarden.pages.source import BadFrame, PageSource, ShortRead, SumMismatch, frame_bound
 
@@ -47,12 +47,25 @@ class StoredFrame:
     count: int  # pages
 
 
-class _Out:
+class OutSlot:
     """What one batch on its way out needs: a compressor and a buffer for its frames."""
 
     def __init__(self, chosen: Backend, level: int, size: int) -> None:
         self.compressor: Compressor = chosen.compressor(level)
         self.buffer = memoryview(bytearray(size))
+
+
+def out_slots(
+    *, pages_per_frame: int, page_size: int, level: int, threads: int, using: Backend | None = None
+) -> list[OutSlot]:
+    """Return slots for `copy_out`, for those who call it often: fresh memory costs more than the work done in it."""
+    chosen = using or backend()
+    size = frame_bound(pages_per_frame * page_size) * _frames_per_batch(pages_per_frame, page_size)
+    return [OutSlot(chosen, level, size) for _ in range(threads + 2)]
+
+
+def _frames_per_batch(pages_per_frame: int, page_size: int) -> int:
+    return max(1, BATCH // (pages_per_frame * page_size))
 
 
 def copy_out(
@@ -66,22 +79,23 @@ def copy_out(
     sink: Callable[[Batch], None],
     progress: Progress | None = None,
     using: Backend | None = None,
+    slots: Sequence[OutSlot] | None = None,
 ) -> None:
     """Compress pages into independent frames of `pages_per_frame` pages each (the last may be shorter).
 
     `sink` is called in page order, one call at a time, in the calling thread. Raises what `Compressor.compress` and
-    `sink` raise; no thread is left behind.
+    `sink` raise; no thread is left behind. `slots` are those of `out_slots`, for the same frames, level and threads.
     """
     source.check_range(first, count)
     if pages_per_frame < 1:
         raise ValueError("a frame holds at least one page")
     chosen = using or backend()
     past = first + count
-    frames_per_batch = max(1, BATCH // (pages_per_frame * source.page_size))
+    frames_per_batch = _frames_per_batch(pages_per_frame, source.page_size)
     step = frames_per_batch * pages_per_frame
     bound = frame_bound(min(pages_per_frame, max(1, count)) * source.page_size)
 
-    def work(start: int, slot: _Out) -> Batch:
+    def work(start: int, slot: OutSlot) -> Batch:
         frames, parts, used = [], [], 0
         for at in range(start, min(start + step, past), pages_per_frame):
             some = min(pages_per_frame, past - at)
@@ -91,22 +105,23 @@ def copy_out(
             used += csize
         return Batch(frames=tuple(frames), data=slot.buffer[:used], sums=b"".join(parts))
 
-    slots = [_Out(chosen, level, bound * frames_per_batch) for _ in range(threads + 2)]
+    if slots is None:
+        slots = [OutSlot(chosen, level, bound * frames_per_batch) for _ in range(threads + 2)]
     done = 0
-    for batch in in_order(range(first, past, step), work, slots=slots, threads=threads):
-        sink(batch)
-        done += len(batch.sums) // 8
-        if progress is not None:
-            progress(done, count)
+    with closing(in_order(range(first, past, step), work, slots=slots, threads=threads)) as batches:
+        for batch in batches:
+            sink(batch)
+            done += len(batch.sums) // 8
+            if progress is not None:
+                progress(done, count)
 
 
 class _In:
-    """What one group of frames on its way in needs: a decompressor and a buffer for a frame's pages."""
+    """What one group of frames on its way in needs: a decompressor, a buffer for stored frames and one for pages."""
 
     def __init__(self, chosen: Backend) -> None:
         self.decompressor: Decompressor = chosen.decompressor()
-        self.stored = bytearray()
-        self.pages = bytearray()
+        self.stored = self.pages = memoryview(b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,28 +142,42 @@ def copy_in(
     threads: int,
     expected: Callable[[int, int], bytes] | None = None,
     progress: Progress | None = None,
+    stored: Callable[[memoryview], None] | None = None,
+    from_disk: bool = False,
     using: Backend | None = None,
 ) -> Iterator[tuple[int, bytes]]:
     """Decode stored frames, compare their page sums with `expected(first, count)`, write the pages to `fd_out`.
 
     Yields (first page, sums) for each frame, in the order of `frames`; pages go to byte `(pgno - 1) * page_size`, none
-    of a frame before all of it was compared; `fd_out` -1 only verifies. `frames` and `expected` run in the calling
-    thread. Raises BadFrame, ShortRead or SumMismatch, which name frame (counted from 0) and page, or OSError.
-    `progress` is told the pages done and 0, as the total is not known here.
+    of a frame before all of it was compared; `fd_out` -1 only verifies. `stored` gets the stored bytes of the frames,
+    in their order, valid only during the call: for a digest of them. `from_disk` reads past the page cache where the
+    system can. `frames`, `expected` and `stored` run in the calling thread. `progress` is told the pages done and 0,
+    as the total is not known here.
+
+    Raises BadFrame, ShortRead or SumMismatch, which name frame (counted from 0) and page, or OSError.
     """
     chosen = using or backend()
-
-    def work(group: _Group, slot: _In) -> list[tuple[int, bytes]]:
-        return _decode(group, slot, fd_in, fd_out, page_size)
-
     done = 0
-    groups = _groups(frames, expected)
-    for results in in_order(groups, work, slots=[_In(chosen) for _ in range(threads + 2)], threads=threads):
-        for start, sums in results:
-            done += len(sums) // 8
-            yield start, sums
-        if progress is not None:
-            progress(done, 0)
+    with ExitStack() as files:
+        source = files.enter_context(DirectFile(fd_in, wanted=from_disk))
+        target = None if fd_out < 0 else files.enter_context(DirectFile(fd_out, writing=True))
+
+        def work(group: _Group, slot: _In) -> tuple[list[tuple[int, bytes]], memoryview]:
+            return _decode(group, slot, source, target, page_size)
+
+        # One thread more than cores to keep busy: direct transfers wait without computing.
+        slots = [_In(chosen) for _ in range(threads + 3)]
+        groups = files.enter_context(
+            closing(in_order(_groups(frames, expected), work, slots=slots, threads=threads + 1))
+        )
+        for results, data in groups:
+            if stored is not None:
+                stored(data)
+            for start, sums in results:
+                done += len(sums) // 8
+                yield start, sums
+            if progress is not None:
+                progress(done, 0)
 
 
 def _groups(frames: Iterable[StoredFrame], expected: Callable[[int, int], bytes] | None) -> Iterator[_Group]:
@@ -172,9 +201,17 @@ def _groups(frames: Iterable[StoredFrame], expected: Callable[[int, int], bytes]
         yield close()
 
 
-def _decode(group: _Group, slot: _In, fd_in: int, fd_out: int, page_size: int) -> list[tuple[int, bytes]]:
-    begin = group.frames[0].offset
-    stored = memoryview(pread_whole(fd_in, group.frames[-1].offset + group.frames[-1].csize - begin, begin))
+def _decode(
+    group: _Group, slot: _In, source: DirectFile, target: DirectFile | None, page_size: int
+) -> tuple[list[tuple[int, bytes]], memoryview]:
+    """Return (first page, sums) of each frame of a group, and its stored bytes."""
+    begin, end = group.frames[0].offset, group.frames[-1].offset + group.frames[-1].csize
+    before = begin % ALIGNMENT  # read from a multiple of the alignment, to one
+    size = round_up(before + end - begin)
+    if len(slot.stored) < size:
+        slot.stored = aligned_buffer(size)
+    there = source.pread_into(slot.stored[:size], begin - before)
+    stored = slot.stored[before : min(there, before + end - begin)]
     results = []
     for i, frame in enumerate(group.frames):
         index = group.index + i
@@ -183,26 +220,20 @@ def _decode(group: _Group, slot: _In, fd_in: int, fd_out: int, page_size: int) -
         if len(data) < frame.csize:
             raise ShortRead(f"the file ends within frame {index}, page {frame.first}", pgno=frame.first, frame=index)
         if len(slot.pages) < size:
-            slot.pages = bytearray(size)
+            slot.pages = aligned_buffer(size)
         try:
             sums = slot.decompressor.decompress(data, page_size, frame.first, frame.count, slot.pages)
         except BadFrame as error:
             raise BadFrame(f"frame {index}: {error}", pgno=error.pgno, frame=index) from error
         if group.expected is not None and sums != group.expected[i]:
             raise _mismatch(index, frame, sums, group.expected[i])
-        if fd_out >= 0:
-            _pwrite(fd_out, memoryview(slot.pages)[:size], (frame.first - 1) * page_size)
+        if target is not None:
+            target.pwrite(slot.pages[:size], (frame.first - 1) * page_size)
         results.append((frame.first, sums))
-    return results
+    return results, stored
 
 
 def _mismatch(index: int, frame: StoredFrame, sums: bytes, expected: bytes) -> SumMismatch:
     wrong = (i for i in range(frame.count) if sums[i * 8 : i * 8 + 8] != expected[i * 8 : i * 8 + 8])
     pgno = frame.first + next(wrong, 0)
     return SumMismatch(f"frame {index}: the sum of page {pgno} is not the recorded one", pgno=pgno, frame=index)
-
-
-def _pwrite(file: int, data: memoryview, offset: int) -> None:
-    while data:
-        n = os.pwrite(file, data, offset)
-        data, offset = data[n:], offset + n

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 
 from pagewarden.pages._order import in_order
 from pagewarden.pages.backend import Backend, backend
@@ -38,10 +39,12 @@ def scan_sums(
     def work(start: int, _slot: None) -> tuple[int, bytes]:
         return start, chosen.sums(source, start, min(step, past - start))
 
-    for start, sums in in_order(range(first, past, step), work, slots=[None] * (threads * 2), threads=threads):
-        yield start, sums
-        if progress is not None:
-            progress(start - first + len(sums) // 8, count)
+    jobs = range(first, past, step)
+    with closing(in_order(jobs, work, slots=[None] * (threads * 2), threads=threads)) as chunks:
+        for start, sums in chunks:
+            yield start, sums
+            if progress is not None:
+                progress(start - first + len(sums) // 8, count)
 
 
 def database_sum(chunks: Iterable[bytes], *, using: Backend | None = None) -> int:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pagewarden.errors import DatabaseNotFound, DatabaseUnreadable, DatabaseUnsettled, NotADatabase
-from pagewarden.pages import MAX_PAGES, PageSource, WalScan, backend
+from pagewarden.pages import MAX_PAGES, PageSource, ShortRead, WalScan, backend
 from pagewarden.sqlite.header import HEADER_SIZE, DatabaseHeader, HeaderInvalid
 from pagewarden.sqlite.shm import INDEX_SIZE, WalIndex, frame_pages, parse_index
 from pagewarden.sqlite.wal import FRAME_HEADER_SIZE, WAL_HEADER_SIZE, WalHeader, WalInvalid
@@ -40,8 +40,8 @@ class _Commit:
 class Attached:
     """One commit of a database, open for reading."""
 
-    def __init__(self, path: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
-        """Open the database at the real path `path`.
+    def __init__(self, path: str, *, look_only: bool = False, sleep: Callable[[float], None] = time.sleep) -> None:
+        """Open the database at the real path `path`. With `look_only` a log that has a usable wal-index is not read.
 
         Raises DatabaseNotFound, DatabaseUnreadable, NotADatabase, or DatabaseUnsettled where it moved meanwhile: then
         everything is to be repeated, pin included.
@@ -53,8 +53,11 @@ class Attached:
             self._database = self._open("")  # step 2
             self._start = os.pread(self._database, HEADER_SIZE, 0)
             self.wal_mode = self._says_wal()
-            self._commit = self._attach_wal() if self.wal_mode else self._attach_file()
-            self.header = self._first_page()
+            self._commit = self._attach_wal(look_only) if self.wal_mode else self._attach_file()
+            self.header = b"" if look_only else self._first_page()
+        except ShortRead as error:
+            self.close()
+            raise self._moved(f"{path} shrank") from error
         except BaseException:
             self.close()
             raise
@@ -64,9 +67,17 @@ class Attached:
         """How the commit's pages are read."""
         return self._commit.source
 
+    @property
+    def token(self) -> bytes:
+        """Bytes that are the same for two attachments only if no commit came between; see `glance`."""
+        index = self._commit.index
+        if index is not None:
+            return index.header
+        return self._commit.salts + self._commit.wal_frames.to_bytes(4, "big")
+
     def describe(self) -> dict[str, int | str | bytes | bool]:
         """Return the fields of `Attachment` but its handle."""
-        source, index = self.source, self._commit.index
+        source = self.source
         return {
             "mode": "wal" if self.wal_mode else "file",
             "page_size": source.page_size,
@@ -76,7 +87,7 @@ class Attached:
             "uses_wal": source.wal >= 0,
             "salts": self._commit.salts,
             "header": self.header,
-            "index": b"" if index is None else index.header,
+            "token": self.token,
             "claimed_pages": self._claimed(),
             "wal_fault": self._commit.wal_fault,
         }
@@ -106,16 +117,8 @@ class Attached:
 
     def _open(self, suffix: str) -> int:
         path = self.path + suffix
-        try:
-            if not stat.S_ISREG(os.lstat(path).st_mode):  # opening a device can do things
-                raise DatabaseUnreadable(f"{path} is not a regular file")
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except FileNotFoundError as error:
-            raise DatabaseNotFound(f"{path} is not there") from error
-        except OSError as error:
-            raise DatabaseUnreadable(f"{path} cannot be opened: {error.strerror}") from error
-        self._descriptors[suffix] = descriptor
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode) or not _same_file(descriptor, path):
+        descriptor = self._descriptors[suffix] = open_regular(path)
+        if not _same_file(descriptor, path):
             raise self._moved(f"{path} was replaced")
         return descriptor
 
@@ -158,11 +161,11 @@ class Attached:
 
     # WAL mode
 
-    def _attach_wal(self) -> _Commit:
+    def _attach_wal(self, look_only: bool) -> _Commit:
         index = self._usable_index()
         if index is None:
             return self._attach_scanned()
-        if index.complete:  # step 4: the database file alone; the WAL is ignored
+        if index.complete or look_only:  # step 4: the database file alone; the WAL is ignored
             source = self._file_source(pages=index.pages, page_size=index.page_size)
             return _Commit(source=source, index=index, wal_frames=index.frames, salts=index.salts, wal_fault="")
         wal = self._open("-wal")
@@ -189,7 +192,7 @@ class Attached:
         A connection that cannot write the -shm does not know whether what stands there is left from before a crash
         (`walBeginShmUnreliable` in SQLite's wal.c), so neither do we.
         """
-        if self._size_of("-shm") < INDEX_SIZE or not os.access(self.path + "-shm", os.W_OK):
+        if self._size_of("-shm") < INDEX_SIZE or not _writable(self.path + "-shm"):
             return None
         self._open("-shm")
         first = self._read_index()
@@ -236,7 +239,7 @@ class Attached:
             database=self._database,
             wal=wal,
             page_size=scan.page_size,
-            pages=scan.pages,
+            pages=min(scan.pages, MAX_PAGES),
             file_size=os.fstat(self._database).st_size,
             frames=scan.map,
         )
@@ -283,19 +286,37 @@ class Attached:
 
 
 def glance(path: str) -> bytes:
-    """Return the 48 bytes of the wal-index header of the database at `path`; empty where there is none (step 7).
+    """Return the token of the commit that `Attached` would open now (step 7).
 
-    Equal headers before and after a pin mean that no commit came between.
+    In WAL mode equal tokens before and after a pin mean that no commit came between. Mostly it is the wal-index header;
+    where there is none that can be believed, salts and frame of the last verified commit.
+    """
+    attached = Attached(path, look_only=True)
+    attached.close()
+    return attached.token
+
+
+def open_regular(path: str) -> int:
+    """Open a regular file for reading, never through a link; return its descriptor.
+
+    Raises DatabaseNotFound or DatabaseUnreadable.
     """
     try:
-        descriptor = os.open(path + "-shm", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:  # there is none, or none that can be read: step 8 will tell
-        return b""
-    try:
-        index = parse_index(os.pread(descriptor, INDEX_SIZE, 0))
-    finally:
+        if not stat.S_ISREG(os.lstat(path).st_mode):  # looked at before, because opening a device can do things
+            raise DatabaseUnreadable(f"{path} is not a regular file")
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError as error:
+        raise DatabaseNotFound(f"{path} is not there") from error
+    except OSError as error:
+        raise DatabaseUnreadable(f"{path} cannot be opened: {error.strerror}", hint=f"ls -l {path}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-    return b"" if index is None else index.header
+        raise DatabaseUnreadable(f"{path} is not a regular file")
+    return descriptor
+
+
+def _writable(path: str) -> bool:
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _same_file(descriptor: int, path: str) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from pagewarden import durable
@@ -25,6 +26,7 @@ class RawImage:
         self.path = Path(path)
         self._page_size = page_size
         self._descriptor = -1
+        self.pages_copied = 0  # those that were copied again count again
         # Eight bytes for each page, on disk: memory must not grow with the database.
         self._sums = tempfile.TemporaryFile(dir=self.path.parent)  # noqa: SIM115 - closed by _close()
         try:
@@ -35,13 +37,15 @@ class RawImage:
 
     def copy(self, source: PageSource, first: int, count: int, progress: Progress | None = None) -> None:
         """Copy pages `first` … `first+count-1` as they are."""
-        self._walk(source, first, count, progress, always=True)
+        self._walk(source, first, count, progress, again=False)
 
     def recopy_changed(
         self, source: PageSource, progress: Progress | None = None, *, first: int = 1, count: int | None = None
     ) -> int:
         """Copy those pages again that differ from what was copied before; return how many did."""
-        return self._walk(source, first, source.pages - first + 1 if count is None else count, progress, always=False)
+        before = self.pages_copied
+        self._walk(source, first, source.pages - first + 1 if count is None else count, progress, again=True)
+        return self.pages_copied - before
 
     def seal(self, *, pages: int) -> None:
         """Cut the file to `pages` pages and close it. It is not made durable: it is thrown away after the check."""
@@ -58,44 +62,54 @@ class RawImage:
             self.path.unlink(missing_ok=True)
         self._close()
 
-    def _walk(self, source: PageSource, first: int, count: int, progress: Progress | None, *, always: bool) -> int:
-        """Write the pages of a range that differ from those copied before, or all of them; return how many it wrote."""
+    def _walk(self, source: PageSource, first: int, count: int, progress: Progress | None, *, again: bool) -> None:
+        """Write the pages of a range, or those of them that differ from what was written before."""
         size, step = self._page_size, max(1, _CHUNK // self._page_size)
         if source.page_size != size:
             raise ValueError(f"pages of {source.page_size} bytes do not fit an image of {size}")
         pages = bytearray(min(step, count) * size)
-        written = 0
         for start in range(first, first + count, step):
             some = min(step, first + count - start)
             backend().read(source, start, some, pages)
             sums = backend().buffer_sums(pages, size, start, some)
-            known = os.pread(self._sums.fileno(), some * _SUM, (start - 1) * _SUM)
-            if always or sums != known:
-                written += self._write(start, memoryview(pages)[: some * size], sums, b"" if always else known)
+            known = os.pread(self._sums.fileno(), some * _SUM, (start - 1) * _SUM) if again else b""
+            for place, run in differing_runs(sums, known):
+                self._write(start + place, memoryview(pages)[place * size : (place + run) * size])
+            self._write_sums(start, sums)
             if progress is not None:
                 progress(start - first + some, count)
-        return written
 
-    def _write(self, first: int, pages: memoryview, sums: bytes, known: bytes) -> int:
-        """Write those of `pages` whose sums are not the `known` ones."""
-        size, count = self._page_size, len(sums) // _SUM
-        if known:
-            places = [k for k in range(count) if sums[k * _SUM : (k + 1) * _SUM] != known[k * _SUM : (k + 1) * _SUM]]
-            runs = [(k, 1) for k in places]
-        else:
-            runs = [(0, count)]
+    def _write(self, first: int, pages: memoryview) -> None:
         try:
-            for place, some in runs:
-                durable.write_at(
-                    self._descriptor, pages[place * size : (place + some) * size], (first - 1 + place) * size
-                )
-            durable.write_at(self._sums.fileno(), sums, (first - 1) * _SUM)
+            durable.write_at(self._descriptor, pages, (first - 1) * self._page_size)
         except OSError as error:
             raise durable.failure(error, f"cannot write {self.path}") from error
-        return sum(some for _, some in runs)
+        self.pages_copied += len(pages) // self._page_size
+
+    def _write_sums(self, first: int, sums: bytes) -> None:
+        try:
+            durable.write_at(self._sums.fileno(), sums, (first - 1) * _SUM)
+        except OSError as error:
+            raise durable.failure(error, f"cannot write beside {self.path}") from error
 
     def _close(self) -> None:
         self._sums.close()
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def differing_runs(sums: bytes, known: bytes) -> Iterator[tuple[int, int]]:
+    """Yield (place, count) for each run of sums that differ from the `known` ones, or that those lack."""
+    count = len(sums) // _SUM
+    if not known:
+        yield 0, count
+        return
+    place = 0
+    while place < count and sums != known:
+        end = place
+        while end < count and sums[end * _SUM : (end + 1) * _SUM] != known[end * _SUM : (end + 1) * _SUM]:
+            end += 1
+        if end > place:
+            yield place, end - place
+        place = end + 1

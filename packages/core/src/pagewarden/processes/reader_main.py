@@ -12,15 +12,16 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pagewarden.errors import DatabaseUnreadable, PagewardenError, to_wire
+from pagewarden.errors import DatabaseUnreadable, DatabaseUnsettled, PagewardenError
+from pagewarden.pages import PageDataError, PageSource, backend, scan_sums
 from pagewarden.processes.attach import Attached, glance, open_regular
 from pagewarden.processes.channel import Channel, ProtocolError, Value
 
 if TYPE_CHECKING:
-    from pagewarden.pages import PageSource
     from pagewarden.processes.image import RawImage
     from pagewarden.repository.pageset import PageSetFile
     from pagewarden.repository.writer import SnapshotWriter
@@ -29,14 +30,14 @@ _TOLD_EVERY = 0.05  # seconds between two messages of progress
 _LOOK_EVERY = 2000  # milliseconds between two looks for the parent
 _GRACE = 3.0  # seconds to end by oneself once the parent is gone
 _OPEN_PAGE_SETS = 4
+_COPIED_AT_ONCE = 4 << 20  # bytes
 
 
 class _File:
     """A closed private file as a source of pages."""
 
     def __init__(self, path: str, page_size: int) -> None:
-        from pagewarden.pages import PageSource
-
+        self.path = path
         self.descriptor = open_regular(path)
         size = os.fstat(self.descriptor).st_size
         self.source = PageSource(
@@ -48,7 +49,7 @@ class _File:
 
 
 class Reader:
-    """The state behind the calls, and the calls: every public method but `answer`. Handles are chosen by the client."""
+    """The calls, each a public method, and the state behind them. Handles are chosen by the client."""
 
     def __init__(self, channel: Channel, threads: int) -> None:
         """`threads` work on pages at once."""
@@ -61,8 +62,6 @@ class Reader:
 
     def ping(self) -> str:
         """Return the backend's name."""
-        from pagewarden.pages import backend
-
         return backend().name
 
     def attach(self, handle: int, database: str) -> Mapping[str, Value]:
@@ -71,7 +70,7 @@ class Reader:
         return attached.describe()
 
     def glance(self, database: str) -> bytes:
-        """Return the wal-index header as it stands."""
+        """Return the token of the present commit."""
         return glance(database)
 
     def open_file(self, handle: int, path: str, page_size: int) -> int:
@@ -81,15 +80,11 @@ class Reader:
 
     def sums(self, handle: int, first: int, count: int) -> bytes:
         """Return page sums."""
-        from pagewarden.pages import scan_sums
-
         source = self._source(handle)
         return b"".join(sums for _, sums in scan_sums(source, first=first, count=count, threads=self._threads))
 
     def pages(self, handle: int, pgnos: list[int]) -> list[bytes]:
         """Return pages."""
-        from pagewarden.pages import backend
-
         source = self._source(handle)
         page = bytearray(source.page_size)
         pages = []
@@ -98,15 +93,14 @@ class Reader:
             pages.append(bytes(page))
         return pages
 
-    def check(self, handle: int) -> None:
-        """Step 6 of the live read."""
-        attached = self._open[handle]
-        if isinstance(attached, Attached):
-            attached.check()
-
-    def release(self, handle: int) -> None:
-        """Close the descriptors of a handle."""
-        self._open.pop(handle).close()
+    def detach(self, handle: int, check: bool) -> None:
+        """Close the descriptors of a handle, after step 6 of the live read if `check`."""
+        opened = self._open[handle]
+        try:
+            if check and isinstance(opened, Attached):
+                opened.check()
+        finally:
+            self._open.pop(handle).close()
 
     def begin_snapshot(self, snapshot: int, path: str, header: Mapping[str, Any], level: int) -> None:
         """Begin a page set."""
@@ -126,9 +120,11 @@ class Reader:
         self._snapshots[snapshot].copy(self._source(handle), first, count, self._tell)
 
     def recopy_changed(self, snapshot: int, handle: int, first: int, count: int) -> int:
-        """Copy what differs again; return how many pages did."""
-        source = self._source(handle)
-        return self._snapshots[snapshot].recopy_changed(source, self._tell, first=first, count=count)
+        """Copy what differs again; return how many pages that took, which is whole frames in a page set."""
+        writer = self._snapshots[snapshot]
+        before = writer.pages_copied
+        writer.recopy_changed(self._source(handle), first=first, count=count)
+        return writer.pages_copied - before
 
     def seal(self, snapshot: int, pages: int, time: str) -> Mapping[str, Any]:
         """Finish a page set: make it durable and tell what it is."""
@@ -162,15 +158,11 @@ class Reader:
         from pagewarden.repository.pageset import verify_pageset
 
         return info_to_wire(
-            verify_pageset(
-                path, threads=self._threads, read_data=read_data, drop_cache=drop_cache, progress=self._tell
-            )
+            verify_pageset(path, threads=self._threads, read_data=read_data, drop_cache=drop_cache, progress=self._tell)
         )
 
     def restore_pageset(self, path: str, to_path: str) -> Mapping[str, Any]:
         """Write the database that a page set holds to a new file; remove it if that fails."""
-        from pathlib import Path
-
         from pagewarden import durable
         from pagewarden.processes.wire import info_to_wire
         from pagewarden.repository.pageset import restore_pageset
@@ -188,6 +180,31 @@ class Reader:
             os.close(descriptor)
         return info_to_wire(info)
 
+    def copy_file(self, path: str, to_path: str) -> None:
+        """Copy a file that nobody writes to a new one, with its contents durable; remove it if that fails."""
+        from pathlib import Path
+
+        from pagewarden import durable
+
+        source = open_regular(path)
+        try:
+            copy = durable.create(Path(to_path))
+            try:
+                offset = 0
+                while data := os.pread(source, _COPIED_AT_ONCE, offset):
+                    durable.write_at(copy, data, offset)
+                    offset += len(data)
+                os.fsync(copy)
+            except BaseException:
+                Path(to_path).unlink(missing_ok=True)
+                raise
+            finally:
+                os.close(copy)
+        except OSError as error:
+            raise durable.failure(error, f"cannot copy {path} to {to_path}") from error
+        finally:
+            os.close(source)
+
     def pageset_info(self, path: str) -> Mapping[str, Any]:
         """Return what a page set is, its structure proved."""
         from pagewarden.processes.wire import info_to_wire
@@ -203,24 +220,22 @@ class Reader:
         """Return page sums of a page set."""
         return self._page_set(path).sums(first, count)
 
-    def answer(self, call: str, arguments: Mapping[str, Any]) -> Mapping[str, Value]:
-        """Do one call and return the reply, errors included."""
-        method: Callable[..., Value] | None = None if call.startswith("_") or call == "answer" else getattr(self, call)
-        if method is None:
-            raise ProtocolError(f"there is no call {call!r}")
-        try:
-            return {"value": method(**arguments)}
-        except Exception as error:  # noqa: BLE001 - the rim of the process: whatever failed is told to the parent
-            return {"error": _error_to_wire(error)}
+    def path_of(self, handle: int) -> str:
+        """Return what a handle reads."""
+        return self._open[handle].path
 
     def _source(self, handle: int) -> PageSource:
         return self._open[handle].source
 
     def _page_set(self, path: str) -> PageSetFile:
         """Return an open page set; a few stay open, because opening one proves its whole structure."""
+        from pagewarden import durable
         from pagewarden.repository.pageset import PageSetFile
 
-        found = os.stat(path)
+        try:
+            found = Path(path).stat()
+        except OSError as error:
+            raise durable.failure(error, f"cannot read {path}") from error
         key = (path, found.st_ino, found.st_mtime_ns)
         file = self._page_sets.pop(key, None) or PageSetFile(path)
         self._page_sets[key] = file  # the newest stands last
@@ -235,19 +250,27 @@ class Reader:
             self._channel.send({"progress": [done, total]})
 
 
-def _error_to_wire(error: Exception) -> Mapping[str, Value]:
-    if isinstance(error, PagewardenError):
-        fields = {key: value for key, value in error.fields.items() if isinstance(value, int | str)}
-        return {**to_wire(error), "fields": fields, "kind": "error"}  # type: ignore[dict-item]
-    pgno = getattr(error, "pgno", None)
-    if isinstance(error, OSError):
-        # Files that are written have errors of their own (see durable.failure): what is left was read.
-        unreadable = DatabaseUnreadable(
-            f"a page cannot be read: {error.strerror or error}", hint="look at the disk: dmesg | tail"
-        )
-        return {**to_wire(unreadable), "fields": {"errno": error.errno or 0}, "kind": "error"}  # type: ignore[dict-item]
-    kind = "page-data" if pgno is not None or type(error).__name__ == "ShortRead" else "failure"
-    return {"kind": kind, "message": f"{error}", "pgno": pgno, "type": type(error).__name__}
+def answer(reader: Reader, call: str, arguments: Mapping[str, Any]) -> Mapping[str, Value]:
+    """Do one call and return the reply, errors included."""
+    try:
+        return {"value": getattr(reader, call)(**arguments)}
+    except PagewardenError as error:
+        return _failure(error)
+    except (OSError, PageDataError) as error:
+        # Files that are written have errors of their own (see durable.failure), so these come from what is read.
+        what = reader.path_of(arguments["handle"]) if "handle" in arguments else "a file"
+        if isinstance(error, PageDataError):
+            # All sizes were taken when it was opened: it shrank since, which no SQLite does under a pin.
+            return _failure(DatabaseUnsettled(f"{what} shrank while it was read: {error}", hint="try again"))
+        reason = error.strerror or str(error)
+        return _failure(DatabaseUnreadable(f"{what} cannot be read: {reason}", hint="dmesg | tail", errno=error.errno))
+    except Exception as error:  # noqa: BLE001 - the rim of the process: whatever failed is told to the parent
+        return _failure(PagewardenError(f"the page reader failed in {call}: {type(error).__name__}: {error}"))
+
+
+def _failure(error: PagewardenError) -> Mapping[str, Value]:
+    fields = {key: value for key, value in error.fields.items() if isinstance(value, int | str)}
+    return {"error": {"slug": error.slug, "message": error.message, "hint": error.hint}, "fields": fields}
 
 
 def _watch_parent() -> None:
@@ -261,18 +284,21 @@ def _watch_parent() -> None:
     os._exit(1)
 
 
-def serve(channel: Channel, threads: int) -> None:
-    """Answer calls until the input ends."""
-    reader = Reader(channel, threads)
+def serve(channel: Channel) -> None:
+    """Answer calls until the input ends. The first message is a greeting that says how many threads may work."""
+    reader: Reader | None = None
     while True:
         try:
             message = channel.receive()
         except EOFError:
             return
-        if not isinstance(message, Mapping):
+        if not isinstance(message, dict):
             raise ProtocolError("a call is no map")
+        if reader is None:
+            reader = Reader(channel, message["threads"])
+            continue
         try:
-            channel.send(reader.answer(message["call"], message["arguments"]))
+            channel.send(answer(reader, message["call"], message["arguments"]))
         except BrokenPipeError:
             return
 
@@ -284,7 +310,7 @@ def main() -> None:
     channel = Channel(os.dup(0), os.dup(1))
     os.dup2(2, 1)  # whatever is printed must not end up in the conversation
     threading.Thread(target=_watch_parent, name="watch-parent", daemon=True).start()
-    serve(channel, int(os.environ.get("PAGEWARDEN_READER_THREADS", "2")))
+    serve(channel)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from pagewarden.errors import WorkerCrashed, from_wire
+from pagewarden.errors import PagewardenError, WorkerCrashed, from_wire
 from pagewarden.events import Event
 from pagewarden.processes.channel import ProtocolError, Value
 from pagewarden.processes.spawn import Child
@@ -27,8 +27,8 @@ R = TypeVar("R")
 class Worker:
     """A worker process that does one run at a time; threads wait for each other.
 
-    It ends when it is closed, when it is garbage, or when the application ends, whichever comes first. After a fork, the
-    new process starts a worker of its own.
+    It ends when it is closed, when it is garbage, or when the application ends, whichever comes first. After a fork,
+    the new process starts a worker of its own.
     """
 
     def __init__(
@@ -44,7 +44,11 @@ class Worker:
         self._threads = threads
         self._on_progress = on_progress
         self._on_event = on_event
-        self._begin()
+        self._pid = os.getpid()
+        self._lock = threading.RLock()
+        self._busy = False
+        self._children: list[Child] = []  # none or one; a list, so that the finalizer sees what it is then
+        weakref.finalize(self, _stop, self._children, self._pid)
 
     def call(self, verb: str, request: Mapping[str, object], kind: type[R]) -> R:
         """Do one run and return its report. Raises what the run raised; WorkerCrashed if the process died.
@@ -52,13 +56,17 @@ class Worker:
         An exception in a callback, or Ctrl-C, ends the worker, which cleans up; the next call starts another.
         """
         if self._pid != os.getpid():
-            self._begin()  # a fork: the process and its pipes are the parent's
+            self._begin_after_fork()
         with self._lock:
             if self._busy:
                 raise RuntimeError("a callback of pagewarden.open called the database that called it")
             self._busy = True
             try:
-                return self._converse(verb, request, kind)
+                return self._converse(verb, msgspec.to_builtins(request), kind)
+            except BaseException as error:
+                if not isinstance(error, PagewardenError) or isinstance(error, WorkerCrashed):
+                    _stop(self._children, self._pid)
+                raise
             finally:
                 self._busy = False
 
@@ -68,40 +76,93 @@ class Worker:
             with self._lock:
                 _stop(self._children, self._pid)
 
-    def _begin(self) -> None:
+    def _begin_after_fork(self) -> None:
+        """Forget the parent's process and pipes, and a lock that some thread of the parent's may have held."""
         self._pid = os.getpid()
         self._lock = threading.RLock()
         self._busy = False
-        self._children: list[Child] = []  # none or one; a list, so that the finalizer sees what it is then
+        for child in self._children:
+            child.channel.close()
+        self._children = []
         weakref.finalize(self, _stop, self._children, self._pid)
 
-    def _converse(self, verb: str, request: Mapping[str, object], kind: type[R]) -> R:
+    def _converse(self, verb: str, request: Value, kind: type[R]) -> R:
+        child = self._child()
         try:
-            child = self._child()
-            child.channel.send({"verb": verb, "request": msgspec.to_builtins(request)})
-            while True:
-                answer = _Answer(child.channel.receive())
-                if "report" in answer.parts:
-                    return msgspec.convert(answer.parts["report"], kind)
-                if "error" in answer.parts:
-                    raise answer.error()
-                self._tell(answer)
-        except (EOFError, BrokenPipeError, ProtocolError, msgspec.ValidationError) as error:
+            child.channel.send({"verb": verb, "request": request})
+        except BrokenPipeError as error:
             raise self._crashed(verb) from error
-        except WorkerError as error:
-            raise error.error from None
-        except BaseException:
-            _stop(self._children, self._pid)
-            raise
+        while True:
+            message = self._receive(child, verb)
+            if message.error is not None:
+                raise _rebuild(message.error, message.traceback)
+            if message.report is not None:
+                return _convert(message.report, kind, verb)
+            if message.progress is not None and self._on_progress is not None:
+                self._on_progress(*message.progress)
+            if message.event is not None and self._on_event is not None:
+                self._on_event(message.event)
+
+    def _receive(self, child: Child, verb: str) -> _Message:
+        try:
+            return _convert(child.channel.receive(), _Message, verb)
+        except EOFError as error:
+            raise self._crashed(verb) from error
+        except ProtocolError as error:
+            raise WorkerCrashed(f"the worker process answered nonsense during {verb}: {error}") from error
 
     def _child(self) -> Child:
+        """Return the process, started and set up if there is none."""
         if not self._children:
             self._children.append(Child(MODULE))
-            setup: dict[str, Value] = {
+            setup = {
                 "plugins": msgspec.to_builtins(self._plugins),
                 "threads": self._threads,
                 "progress": self._on_progress is not None,
                 "events": self._on_event is not None,
             }
-            self._children[0].channel.send(setup)
+            try:
+                self._children[0].channel.send(setup)
+            except BrokenPipeError as error:
+                raise self._crashed("its start") from error
         return self._children[0]
+
+    def _crashed(self, verb: str) -> WorkerCrashed:
+        """Return the error that tells how the process ended; it is gone afterwards."""
+        how, last_words = self._children.pop().died()
+        error = WorkerCrashed(
+            f"the worker process {how} during {verb}", hint="call again: the next call starts a new worker"
+        )
+        if last_words:
+            error.add_note(last_words)
+        return error
+
+
+class _Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One answer of the worker: one of these is set."""
+
+    report: Any = None
+    error: dict[str, Any] | None = None
+    traceback: str = ""  # with an error of our own, where it came from
+    progress: tuple[str, int, int] | None = None
+    event: Event | None = None
+
+
+def _convert(value: object, kind: type[R], verb: str) -> R:
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise WorkerCrashed(f"the worker process answered nonsense during {verb}: {error}") from error
+
+
+def _rebuild(error: dict[str, object], traceback: str) -> PagewardenError:
+    rebuilt = from_wire(error)
+    if traceback:
+        rebuilt.add_note(traceback)
+    return rebuilt
+
+
+def _stop(children: list[Child], pid: int) -> None:
+    """End the process in `children`, if process `pid` asks, which started it."""
+    if children and pid == os.getpid():
+        children.pop().stop()

@@ -41,6 +41,8 @@ RUNS = {
 }
 """The runs by their verbs: module, request and function. A module is imported when its verb is first asked for."""
 
+READING = frozenset({"check", "backup", "verify", "restore"})  # the verbs that need the page reader
+
 PROGRESS_INTERVAL = 0.05  # seconds between two messages about one step
 
 _GONE = None  # in the queue: there will be no more messages
@@ -82,6 +84,8 @@ class Worker:
     def _answer(self, verb: str, request: object, runtime: Runtime) -> None:
         self._told.clear()
         try:
+            if verb in READING:
+                runtime.warm()
             report = find_run(verb)(request, runtime)
         except PagewardenError as error:
             self._send({"error": to_wire(error)})
@@ -111,10 +115,17 @@ class Worker:
 
 def find_run(verb: str) -> Callable[[object, Runtime], object]:
     """Return the run of `verb`; it takes its request as plain values."""
+    if verb == "plugins":
+        return _list_plugins
     module_name, request_name, run_name = RUNS[verb]
     module = importlib.import_module(module_name)
     request_type, run = getattr(module, request_name), getattr(module, run_name)
     return lambda request, runtime: run(msgspec.convert(request, request_type), runtime)
+
+
+def _list_plugins(request: object, runtime: Runtime) -> object:  # noqa: ARG001 - as every run
+    """Answer the one verb that has no run: the runtime knows."""
+    return runtime.extensions.report()
 
 
 def _no_progress(step: str, done: int, total: int) -> None:

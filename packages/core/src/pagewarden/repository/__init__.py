@@ -1,1 +1,56 @@
-"""Repositories: page sets, manifests, restore points and their verification; targets are known by contract only."""
+"""Repositories: page sets, manifests, restore points and their verification. Targets are known by contract only.
+
+Names are imported when they are first used, because the page reader needs only some and start-up counts.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pagewarden.repository.format import Kind, PageSetHeader, PageSetInfo, pages_per_frame
+    from pagewarden.repository.intent import Intent
+    from pagewarden.repository.manifest import Manifest, SourceFacts
+    from pagewarden.repository.pageset import PageSetFile, read_info, restore_pageset, verify_pageset
+    from pagewarden.repository.repository import Entry, Repository
+    from pagewarden.repository.verify import BackupsRequest, VerifyRequest, run_backups, run_verify
+    from pagewarden.repository.writer import SnapshotWriter
+
+_HOMES = {
+    "format": ("Kind", "PageSetHeader", "PageSetInfo", "pages_per_frame"),
+    "intent": ("Intent",),
+    "manifest": ("Manifest", "SourceFacts"),
+    "pageset": ("PageSetFile", "read_info", "restore_pageset", "verify_pageset"),
+    "repository": ("Entry", "Repository"),
+    "verify": ("BackupsRequest", "VerifyRequest", "run_backups", "run_verify"),
+    "writer": ("SnapshotWriter",),
+}
+
+__all__ = [
+    "BackupsRequest",
+    "Entry",
+    "Intent",
+    "Kind",
+    "Manifest",
+    "PageSetFile",
+    "PageSetHeader",
+    "PageSetInfo",
+    "Repository",
+    "SnapshotWriter",
+    "SourceFacts",
+    "VerifyRequest",
+    "pages_per_frame",
+    "read_info",
+    "restore_pageset",
+    "run_backups",
+    "run_verify",
+    "verify_pageset",
+]
+
+
+def __getattr__(name: str) -> object:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

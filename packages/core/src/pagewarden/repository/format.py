@@ -56,7 +56,11 @@ _TRAILER_TAG = b"TAIL"
 INDEX_TAG = b"INDX"
 SUMS_TAG = b"SUMS"
 DIGEST_TAIL = 40
-"""Bytes at the end that the SHA-256 does not cover: itself and the end magic. `head -c -40 FILE | sha256sum`."""
+"""Bytes at the end that the SHA-256 does not cover: itself and the end magic.
+
+It is over the bytes after the header, then the header's, which are settled last:
+`{ tail -c +129 FILE | head -c -40; head -c 128 FILE; } | sha256sum`
+"""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIMELINE = re.compile(r"[0-9a-f]{32}")
@@ -130,7 +134,7 @@ class PageSetInfo:
     header: PageSetHeader
     frames: int
     database_sum: int  # XOR of all page sums
-    sha256: str  # 64 hexadecimal digits, over all bytes but the last 40
+    sha256: str  # 64 hexadecimal digits, over all bytes but the last 40, the header last
     bytes: int  # of the file
     index_offset: int  # bytes, from the beginning of the file
     sums_offset: int  # likewise
@@ -272,7 +276,7 @@ class Trailer:
     index_check: int  # XXH64 over the checksums of the index blocks
     sums_check: int  # likewise
     database_sum: int
-    sha256: bytes  # 32 bytes, over all before it
+    sha256: bytes  # 32 bytes, over all before it, the header last
 
     @property
     def index_offset(self) -> int:
@@ -334,7 +338,7 @@ def info_of(header: PageSetHeader, trailer: Trailer) -> PageSetInfo:
 
 
 def close(digest: bytes) -> bytes:
-    """Return the last bytes of a page set: the SHA-256 of all bytes before, and the end magic."""
+    """Return the last bytes of a page set: the SHA-256, and the end magic."""
     return digest + _END
 
 

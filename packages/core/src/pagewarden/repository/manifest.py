@@ -1,4 +1,4 @@
-"""Manifests: one small JSON document per restore point, which proves itself. docs/formats/repository-1.md has the fields.
+"""Manifests: one small JSON document for each restore point, which proves itself (docs/formats/repository-1.md).
 
 The envelope is `{"<what>":{…},"sha256":"…"}` and a newline: the digest is over the inner document's bytes as they stand
 there, and a document that would not be written exactly so is refused, so that no byte can change unnoticed. The
@@ -16,6 +16,7 @@ from typing import TypeVar
 import msgspec
 
 from pagewarden.errors import RepositoryDamaged
+from pagewarden.repository.format import PageSetInfo
 from pagewarden.values import Position, RestorePoint, SourceVerdict
 
 FORMAT = 1
@@ -83,6 +84,21 @@ class Manifest:
             raise ValueError("sums that are none")
         if min(self.sequence, self.bytes, self.page_size) < 1 or self.pages < 0:
             raise ValueError("numbers below their least value")
+
+    def contradiction(self, info: PageSetInfo) -> str:
+        """Return why the page set `info` is not the one that this manifest names: a clause, empty if it is."""
+        header = info.header
+        for what, said, seen in (
+            ("bytes", self.bytes, info.bytes),
+            ("SHA-256", self.sha256, info.sha256),
+            ("position", self.position, info.position),
+            ("page size", self.page_size, header.page_size),
+            ("pages", self.pages, header.pages),
+            ("database sum", self.database_sum, f"{info.database_sum:016x}"),
+        ):
+            if said != seen:
+                return f"is a whole page set, but not the one of its manifest: {what} {seen}, not {said}"
+        return ""
 
     @property
     def restore_point(self) -> RestorePoint:

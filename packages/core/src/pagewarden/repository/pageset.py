@@ -217,15 +217,14 @@ class PageSetFile:
     def prove_digest(self) -> None:
         """Compare the SHA-256 of the file with the recorded one."""
         digest = hashlib.sha256()
-        left, offset = self.info.bytes - layout.DIGEST_TAIL, 0
-        with self._errors():
-            while left:
-                data = os.pread(self._fd, min(_CHUNK, left), offset)
-                if not data:
+        for begin, end in ((layout.HEADER_SIZE, self.info.bytes - layout.DIGEST_TAIL), (0, layout.HEADER_SIZE)):
+            for offset in range(begin, end, _CHUNK):
+                wanted = min(_CHUNK, end - offset)
+                with self._errors():
+                    data = os.pread(self._fd, wanted, offset)
+                if len(data) != wanted:
                     raise RepositoryDamaged(f"{self._where} was cut off while it was read")
                 digest.update(data)
-                offset += len(data)
-                left -= len(data)
         if digest.hexdigest() != self.info.sha256:
             raise RepositoryDamaged(f"{self._where} does not match its SHA-256", expected=self.info.sha256)
 

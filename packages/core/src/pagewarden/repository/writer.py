@@ -16,13 +16,12 @@ from types import TracebackType
 from typing import IO, Self
 
 from pagewarden import durable
-from pagewarden.pages import Batch, PageSource, StoredFrame, backend, copy_out, scan_sums
+from pagewarden.pages import Batch, PageSource, StoredFrame, backend, copy_out, out_slots, scan_sums
 from pagewarden.pages import Progress as PageProgress
 from pagewarden.repository import format as layout
 from pagewarden.repository.format import PageSetHeader, PageSetInfo, Trailer, hash64
 
 _SPOOL = 4 << 20  # bytes of index or sums that stay in memory
-_CHUNK = 1 << 20  # bytes read at once where frames are moved or hashed again
 
 
 class _Table:
@@ -71,11 +70,16 @@ class SnapshotWriter:
         self._end = layout.HEADER_SIZE  # of the file so far, bytes
         self._next = 0  # the frame that comes next while frames stand in page order
         self._ordered = True  # whether the file holds frames 0, 1, 2 … and nothing else
-        self._sha = hashlib.sha256()  # of the file so far, while ordered
+        self._sha = hashlib.sha256()  # of the file so far, without the header, while ordered
         self._fd = -1
+        # Kept from copy to copy: a lock may be held while they are made.
+        self._slots = out_slots(
+            pages_per_frame=header.pages_per_frame, page_size=header.page_size, level=level, threads=threads
+        )
+        self.pages_copied = 0  # those that were copied again count again
         try:
             self._fd = durable.create(self.path, readable=True)
-            self._append(layout.encode_header(header), 0)
+            durable.write_at(self._fd, layout.encode_header(header), 0)
         except OSError as error:
             self.abandon()
             raise durable.failure(error, f"cannot write {self.path}") from error
@@ -85,46 +89,40 @@ class SnapshotWriter:
 
         Frames that were copied before are replaced. The state that `seal` writes is the sum of all copies.
         """
-        per_frame = self.header.pages_per_frame
-        last = first + count - 1
-        if source.page_size != self.header.page_size:
-            raise ValueError(f"pages of {source.page_size} bytes do not fit a snapshot of {self.header.page_size}")
-        if (first - 1) % per_frame or (last % per_frame and last != source.pages):
-            raise ValueError(f"pages {first} to {last} are not whole frames of {per_frame}")
+        self._check_range(source, first, count)
         copy_out(
             source,
             first=first,
             count=count,
-            pages_per_frame=per_frame,
+            pages_per_frame=self.header.pages_per_frame,
             level=self._level,
             threads=self._threads,
             sink=self._take,
             progress=progress,
+            slots=self._slots,
         )
+        self.pages_copied += count
 
     def recopy_changed(
-        self,
-        source: PageSource,
-        progress: PageProgress | None = None,
-        *,
-        first: int = 1,
-        count: int | None = None,
+        self, source: PageSource, progress: PageProgress | None = None, *, first: int = 1, count: int | None = None
     ) -> int:
         """Hash pages of `source` and copy the frames again whose pages differ; return how many pages differed.
 
-        All pages, or `count` pages from `first` as `copy` takes them. Pages that were never copied count as different;
-        frames beyond the end of `source` are dropped.
+        All pages, or a range as `copy` takes it. Pages that were never copied count as different. Where the range
+        reaches the end of `source`, what was copied beyond it is dropped.
         """
+        count = source.pages - first + 1 if count is None else count
+        self._check_range(source, first, count)
         changed = 0
         for start, sums in scan_sums(source, first=first, count=count, threads=self._threads, progress=progress):
             some = len(sums) // layout.SUMS_ENTRY
-            known = self._sums.get(start - 1, some)
-            differing = _differing(sums, known)
+            differing = _differing(sums, self._sums.get(start - 1, some))
             changed += len(differing)
             for frame, frames in _runs(self._stale_frames(source, start, some, differing)):
                 begin = frame * self.header.pages_per_frame + 1
                 self.copy(source, begin, min(frames * self.header.pages_per_frame, source.pages - begin + 1))
-        self._cut(source.pages)
+        if first + count - 1 == source.pages:
+            self._cut(source.pages)
         return changed
 
     def seal(self, *, pages: int, time: datetime | None = None) -> PageSetInfo:
@@ -139,10 +137,8 @@ class SnapshotWriter:
         try:
             if not self._ordered:
                 self._reorder(header)
-            if header != self.header:
-                self.header = header
-                durable.write_at(self._fd, layout.encode_header(header), 0)
-                self._hash_again()
+            self.header = header
+            durable.write_at(self._fd, layout.encode_header(header), 0)
             info = self._finish()
             os.fsync(self._fd)
         except OSError as error:
@@ -195,14 +191,20 @@ class SnapshotWriter:
         if self._ordered:
             self._sha.update(batch.data)
 
+    def _check_range(self, source: PageSource, first: int, count: int) -> None:
+        per_frame, last = self.header.pages_per_frame, first + count - 1
+        if source.page_size != self.header.page_size:
+            raise ValueError(f"pages of {source.page_size} bytes do not fit a snapshot of {self.header.page_size}")
+        if (first - 1) % per_frame or (last % per_frame and last != source.pages):
+            raise ValueError(f"pages {first} to {last} are not whole frames of {per_frame}")
+
     def _stale_frames(self, source: PageSource, first: int, count: int, differing: list[int]) -> list[int]:
-        """Return the numbers of frames to copy again: those of `differing` pages, and a last one of another length."""
+        """Return the numbers of frames to copy again: those of `differing` pages, and those of another length."""
         frames = {self.header.frame_of(first + place) for place in differing}
-        for number in {self.header.frame_of(first), self.header.frame_of(first + count - 1)}:
-            wanted = replace(self.header, pages=source.pages).frame_pages(number)
-            stored = list(self._stored(number, 1))
-            if not stored or (stored[0].first, stored[0].count) != wanted:
-                frames.add(number)
+        now = replace(self.header, pages=source.pages)
+        begin, end = now.frame_of(first), now.frame_of(first + count - 1) + 1
+        known = [(frame.first, frame.count) for frame in self._stored(begin, end - begin)]
+        frames |= {k for k in range(begin, end) if known[k - begin : k - begin + 1] != [now.frame_pages(k)]}
         return sorted(frames)
 
     def _stored(self, number: int, count: int) -> Iterator[StoredFrame]:
@@ -230,8 +232,7 @@ class SnapshotWriter:
         ordered = self.path.with_name(f"{self.path.name}.ordered")
         target = durable.create(ordered, readable=True)
         try:
-            self._sha = hashlib.sha256(layout.encode_header(self.header))
-            durable.write_at(target, layout.encode_header(self.header), 0)
+            self._sha = hashlib.sha256()
             end = layout.HEADER_SIZE
             for number in range(header.frames):
                 frame = next(self._stored(number, 1))
@@ -247,12 +248,6 @@ class SnapshotWriter:
             raise
         os.close(self._fd)
         self._fd, self._end, self._ordered = target, end, True
-
-    def _hash_again(self) -> None:
-        """Take the SHA-256 of the file so far from the file, because its header changed."""
-        self._sha = hashlib.sha256()
-        for offset in range(0, self._end, _CHUNK):
-            self._sha.update(os.pread(self._fd, min(_CHUNK, self._end - offset), offset))
 
     def _finish(self) -> PageSetInfo:
         """Append index, sums and trailer."""
@@ -274,6 +269,7 @@ class SnapshotWriter:
             sha256=b"",
         )
         self._append(layout.encode_trailer(trailer), self._end)
+        self._sha.update(layout.encode_header(header))
         digest = self._sha.digest()
         durable.write_at(self._fd, layout.close(digest), self._end + layout.TRAILER_SIZE - layout.DIGEST_TAIL)
         return layout.info_of(header, replace(trailer, sha256=digest))

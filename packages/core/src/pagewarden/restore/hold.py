@@ -69,24 +69,23 @@ class Hold:
         # databaseIsUnmoved). If the exchange did not happen, the -wal that it removes is in the file already.
         for connection in self._connections:
             connection.close()
-        if self.settled is not None:
-            self.settled.unlink(missing_ok=True)
 
 
 def take_hold(path: Path, *, settled: Path, copy: Copy, force: bool, doing: str, also: tuple[str, ...] = ()) -> Hold:
     """Hold the database at the real path `path` for an exchange; `settled` is where a whole copy may be made.
 
     `also` names files put aside earlier that must not be open either. Raises DatabaseBusy where somebody has it open
-    and `force` is false, or where it cannot be kept whole even so; OutOfSpace.
+    and `force` is false, or where it cannot be kept whole even so; OutOfSpace; OSError. What was begun of the copy is
+    the caller's to remove, whatever becomes of the hold.
     """
     holders = find_holders(str(path), also=also)
     if not force:
-        holders.refuse(doing)
+        holders.refuse(doing, forcible=True)
     warnings = [f"{holder}, and goes on using the old file: restart it" for holder in holders.holders]
-    if not holders.complete:
-        warnings.append(f"{holders.why}; a program of theirs that has {path} open would go on writing to the old file")
     if not os.path.lexists(path):
         return Hold(path=path, standing=Standing.NOTHING, warnings=tuple(warnings))
+    if not holders.complete and path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        warnings.append(f"{holders.why}, and others may write to {path}: whoever has it open goes on with the old file")
     hold = _hold(path, settled, copy, force=force, doing=doing)
     hold.warnings = tuple(warnings)
     return hold
@@ -117,6 +116,9 @@ def give_ownership(model: Path, file: Path) -> None:
 
 
 def _hold(path: Path, settled: Path, copy: Copy, *, force: bool, doing: str) -> Hold:
+    if not _size(path) and (logs := filled_companions(path)):
+        # pagerOpenWalIfPresent() in SQLite's pager.c removes the log of an empty file, even from a reader.
+        return Hold(path=path, standing=Standing.RAW, why=f"it is empty, but has {logs[0].name}")
     try:
         _look(path)
         return _exclusive(path)
@@ -175,13 +177,13 @@ def _among_others(path: Path, settled: Path, doing: str) -> Hold:
         if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
             return Hold(path=path, standing=Standing.ALONE, _connections=[connection])
         _backup(path, settled)
-    except BaseException as error:
+    except sqlite3.Error as error:
         connection.close()
-        settled.unlink(missing_ok=True)
-        if isinstance(error, sqlite3.Error):
-            if _name_of(error).startswith("SQLITE_FULL"):
-                raise _full(path) from error
-            raise _busy(path, doing, f"it is in use in a way that --force cannot override ({error})") from error
+        if _name_of(error).startswith("SQLITE_FULL"):
+            raise _full(path) from error
+        raise _busy(path, doing, f"it is in use in a way that --force cannot override ({error})") from error
+    except BaseException:
+        connection.close()
         raise
     why = "other processes have it open; what they had committed was copied"
     return Hold(path=path, standing=Standing.SETTLED, settled=settled, why=why, _connections=[connection])
@@ -200,26 +202,21 @@ def _backup(path: Path, settled: Path) -> None:
 
 def _rolled_back(path: Path, settled: Path, copy: Copy) -> Hold:
     """Let SQLite play the hot journal back on a copy of both files."""
-    journal = Path(f"{settled}-journal")
+    copy(path, settled)
+    copy(Path(f"{path}-journal"), Path(f"{settled}-journal"))
     try:
-        copy(path, settled)
-        copy(Path(f"{path}-journal"), journal)
         connection = _connect(settled, "rw")
         try:
             connection.execute("BEGIN EXCLUSIVE")
             connection.execute("COMMIT")
         finally:
             connection.close()
-        give_ownership(path, settled)
-        durable.sync_file(settled)
-    except BaseException as error:
-        settled.unlink(missing_ok=True)
-        journal.unlink(missing_ok=True)
-        if not isinstance(error, sqlite3.Error):
-            raise
+    except sqlite3.Error as error:
         if _name_of(error).startswith("SQLITE_FULL"):
             raise _full(path) from error
         return _raw(path, error)
+    give_ownership(path, settled)
+    durable.sync_file(settled)
     why = "a transaction was cut; it was rolled back on a copy"
     return Hold(path=path, standing=Standing.SETTLED, settled=settled, why=why)
 

@@ -2,6 +2,7 @@
 
 Beside the database, in the same directory and so on the same file system:
 
+    .pagewarden-….new, .settled       files that are being made; gone when no restore is under way
     .pagewarden/                      owner only
       app.db/                         all that was ever put aside for app.db
         lock                          held (flock) by the restore or undo that is under way
@@ -20,8 +21,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -33,6 +34,8 @@ import msgspec
 
 from pagewarden import durable
 from pagewarden.errors import DatabaseBusy, RestoreRefused
+from pagewarden.holders import COMPANIONS
+from pagewarden.lineage import Lineage
 from pagewarden.values import Position
 
 FOLDER = ".pagewarden"
@@ -64,9 +67,9 @@ class Kept(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Which restore point the file at a path came from."""
+    """Which restore point was restored."""
 
-    repository: str  # URL
+    repository: str  # URL, readable
     database: str  # name in the repository
     position: Position
     database_sum: str  # 16 hexadecimal digits
@@ -81,10 +84,9 @@ class Entry:
     phase: Phase
     begun: datetime  # UTC
     origin: Origin  # what was restored
-    origin_before: Origin | None = None  # where the previous file came from, if that was known
-    temporary: tuple[str, ...] = ()  # names beside the path that are removed when the entry is gone back from
+    lineage_before: Lineage  # of the previous file
     incoming: Inode | None = None  # of the file that takes the path; None: nothing is to stand there
-    incoming_name: str = ""  # where it stands until then, relative to the database's directory
+    incoming_name: str = ""  # its name until then, beside the path or (when undoing) in the entry's folder
     displaced: Inode | None = None  # of the file that leaves the path; None: nothing stood there
     displaced_name: str = ""  # what the files put aside are called: "previous", "restored"
     previous: Kept = Kept.NOTHING
@@ -111,12 +113,27 @@ class Quarantine:
         """The folder of one entry."""
         return self.folder / f"{entry.number:06}"
 
+    @property
+    def new(self) -> Path:
+        """The file beside the path that a restore writes."""
+        return self._temporary("new")
+
+    @property
+    def settled(self) -> Path:
+        """The file beside the path that brings a database and its log together."""
+        return self._temporary("settled")
+
+    def _temporary(self, what: str) -> Path:
+        # The name of the database may be as long as a name can be, and so may not be part of it.
+        digest = hashlib.sha256(os.fsencode(self.path.name)).hexdigest()[:16]
+        return self.path.parent / f"{FOLDER}-{digest}.{what}"
+
     def entries(self) -> tuple[Entry, ...]:
         """Return all entries, oldest first. Raises RestoreRefused where one cannot be understood."""
         return tuple(self._read(number) for number in self._numbers())
 
-    def begin(self, *, begun: datetime, origin: Origin, origin_before: Origin | None) -> Entry:
-        """Write a new entry in phase `writing`; its first temporary name is for the new file. Needs the lock."""
+    def begin(self, *, begun: datetime, origin: Origin, lineage_before: Lineage) -> Entry:
+        """Write a new entry in phase `writing`. Needs the lock."""
         number = max(self._numbers(), default=0) + 1
         entry = Entry(
             format=FORMAT,
@@ -124,8 +141,7 @@ class Quarantine:
             phase=Phase.WRITING,
             begun=begun,
             origin=origin,
-            origin_before=origin_before,
-            temporary=(f".pagewarden-{number:06}-{secrets.token_hex(4)}.new",),
+            lineage_before=lineage_before,
         )
         self.folder_of(entry).mkdir(durable.DIRECTORY_MODE)
         try:
@@ -150,12 +166,23 @@ class Quarantine:
         durable.sync_directory(self.folder)
 
     def sweep(self) -> None:
-        """Remove what a cut write of an entry.json left: its temporary file, and a folder that never got one."""
+        """Remove what nobody needs once no exchange is pending. Needs the lock.
+
+        That are the files beside the path, and what a cut write of an entry.json left: its temporary file, a folder
+        that never got one.
+        """
+        self.remove_temporaries()
         for folder in sorted(self.folder.glob("[0-9]*")):
             for file in folder.glob(f".{_ENTRY}.*"):
                 file.unlink()
             if not any(folder.iterdir()):
                 folder.rmdir()
+
+    def remove_temporaries(self) -> None:
+        """Remove the files beside the path, and what SQLite put beside them."""
+        for temporary in (self.new, self.settled):
+            for suffix in COMPANIONS:
+                Path(f"{temporary}{suffix}").unlink(missing_ok=True)
 
     def free_name(self, entry: Entry, stem: str) -> str:
         """Return `stem`, or `stem-2`…: a name under which nothing has been put aside in the entry's folder."""

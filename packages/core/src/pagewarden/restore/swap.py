@@ -18,7 +18,9 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from pagewarden import durable
@@ -53,7 +55,10 @@ def exchange(
             raise DatabaseBusy(f"cannot replace {path}: {'; '.join(latecomers)} now", hint="end it, then try again")
         _take_place(path, incoming, hold)
     except BaseException as error:
-        _give_up(quarantine, planned, error)
+        if _taken(quarantine, planned):
+            give_up(error, f"{path} was replaced, but that could not be made durable", None)
+        else:
+            give_up(error, f"cannot replace {path}", partial(go_back, quarantine, planned))
         raise
     # Who opened the old file between the last look and the rename holds what nobody will read again.
     late = () if force else _others(quarantine.folder_of(planned) / planned.displaced_name)
@@ -70,13 +75,13 @@ def recover(quarantine: Quarantine) -> tuple[Entry, ...]:
     Can itself be cut and done again. Raises TargetFailed, RestoreRefused.
     """
     try:
-        quarantine.sweep()
         pending = tuple(entry for entry in quarantine.entries() if entry.pending)
         for entry in pending:
             if _taken(quarantine, entry):
                 _finish(quarantine, entry)
             else:
                 go_back(quarantine, entry)
+        quarantine.sweep()
         return pending
     except OSError as error:
         raise durable.failure(error, f"cannot mend what a cut restore of {quarantine.path} left") from error
@@ -103,7 +108,7 @@ def go_back(quarantine: Quarantine, entry: Entry) -> None:
     """Make of a cut entry what was before it: the path as it was, nothing of the exchange left. Raises OSError."""
     path, folder = quarantine.path, quarantine.folder_of(entry)
     if entry.phase is Phase.WRITING:
-        _remove_temporaries(path, entry)
+        quarantine.remove_temporaries()
         quarantine.remove(entry)
         return
     # The whole copy may stand at the path by now: the same content, and what was put aside is then the only original.
@@ -113,13 +118,27 @@ def go_back(quarantine: Quarantine, entry: Entry) -> None:
         for file in folder.iterdir():
             if file.name.partition(".")[0] == entry.displaced_name:
                 file.unlink()
-    _remove_temporaries(path, entry)
+    elif _inode(path) == _inode(folder / entry.displaced_name):
+        (folder / entry.displaced_name).unlink()  # a database with two names is refused everywhere (H4)
+    quarantine.remove_temporaries()
     if entry.phase is Phase.UNDOING:
-        quarantine.record(replace(entry, phase=Phase.DONE, temporary=(), restored=Kept.NOTHING))
+        quarantine.record(replace(entry, phase=Phase.DONE, restored=Kept.NOTHING))
     elif settled:
-        quarantine.record(replace(entry, phase=Phase.ABANDONED, temporary=()))
+        quarantine.record(replace(entry, phase=Phase.ABANDONED))
     else:
         quarantine.remove(entry)
+
+
+def give_up(error: BaseException, what: str, take_back: Callable[[], None] | None) -> None:
+    """After `error`, which stopped `what`: do `take_back`, and raise what the caller shall meet, if not `error`."""
+    try:
+        if take_back is not None:
+            take_back()
+    except OSError as second:
+        left = "and what was begun is still there: the next restore or undo of it takes it back"
+        raise durable.failure(second, f"{what}, {left}") from error
+    if isinstance(error, OSError):
+        raise durable.failure(error, what) from error
 
 
 def _plan(quarantine: Quarantine, entry: Entry, incoming: Path | None, hold: Hold, phase: Phase) -> Entry:
@@ -128,9 +147,8 @@ def _plan(quarantine: Quarantine, entry: Entry, incoming: Path | None, hold: Hol
     return replace(
         entry,
         phase=phase,
-        temporary=entry.temporary if hold.settled is None else (*entry.temporary, hold.settled.name),
         incoming=None if incoming is None else _inode(incoming),
-        incoming_name="" if incoming is None else os.path.relpath(incoming, quarantine.path.parent),
+        incoming_name="" if incoming is None else incoming.name,
         displaced=_inode(quarantine.path),
         displaced_name=quarantine.free_name(entry, RESTORED if undoing else PREVIOUS),
         previous=entry.previous if undoing else kept,
@@ -165,7 +183,7 @@ def _stand_alone(path: Path, hold: Hold) -> None:
 def _take_place(path: Path, incoming: Path | None, hold: Hold) -> None:
     """Step 5; or the other way round: SQLite removes a log that it finds beside no database."""
     if incoming is None:
-        path.unlink()
+        path.unlink(missing_ok=True)
         _remove_companions(path)
         return
     if hold.standing is Standing.NOTHING:
@@ -188,10 +206,10 @@ def _finish(quarantine: Quarantine, entry: Entry) -> Entry:
     elif entry.phase is Phase.UNDOING and entry.previous is Kept.RAW and _inode(path) == entry.incoming:
         # For a moment the path shows it without its log: SQLite could not read it with the log either.
         _put_back_companions(path, folder, PREVIOUS)
-    _remove_temporaries(path, entry)
+    quarantine.remove_temporaries()
     durable.sync_directory(path.parent)
     done = Phase.UNDONE if entry.phase is Phase.UNDOING else Phase.DONE
-    return quarantine.record(replace(entry, phase=done, temporary=()))
+    return quarantine.record(replace(entry, phase=done))
 
 
 def _taken(quarantine: Quarantine, entry: Entry) -> bool:
@@ -201,22 +219,8 @@ def _taken(quarantine: Quarantine, entry: Entry) -> bool:
         return False
     if entry.incoming is None or standing == entry.incoming:
         return True
-    return not (quarantine.path.parent / entry.incoming_name).exists()
-
-
-def _give_up(quarantine: Quarantine, entry: Entry, error: BaseException) -> None:
-    """After `error`: take the exchange back if it can be; raise what the caller shall meet, if not `error` itself."""
-    what = f"cannot replace {quarantine.path}"
-    if _taken(quarantine, entry):
-        what = f"{quarantine.path} was replaced, but that could not be made durable"
-    else:
-        try:
-            go_back(quarantine, entry)
-        except OSError as second:
-            what = f"{what}, nor take back what was begun (the next restore or undo does)"
-            raise durable.failure(second, what) from error
-    if isinstance(error, OSError):
-        raise durable.failure(error, what) from error
+    folder = quarantine.folder_of(entry) if entry.phase is Phase.UNDOING else quarantine.path.parent
+    return not (folder / entry.incoming_name).exists()
 
 
 def _others(path: Path) -> tuple[str, ...]:
@@ -236,12 +240,6 @@ def _remove_companions(path: Path) -> None:
     for suffix in COMPANIONS[1:]:
         Path(f"{path}{suffix}").unlink(missing_ok=True)
     durable.sync_directory(path.parent)
-
-
-def _remove_temporaries(path: Path, entry: Entry) -> None:
-    for name in entry.temporary:
-        for suffix in COMPANIONS:
-            (path.parent / f"{name}{suffix}").unlink(missing_ok=True)
 
 
 def _link(source: Path, destination: Path) -> None:

@@ -5,7 +5,10 @@ byte order, because the file never leaves it, but the salts are the eight bytes 
 
 | offset | size | meaning |
 |---|---|---|
-| 0 | 48 | header: version, unused, change counter, initialized, checksum byte order, page size, mxFrame, nPage, checksum of frame mxFrame, salts, checksum of the first 40 bytes |
+| 0 | 12 | version, unused, change counter |
+| 12 | 4 | initialized, byte order of the log's checksums, page size (two bytes) |
+| 16 | 8 | mxFrame, nPage |
+| 24 | 24 | checksum of frame mxFrame, salts, checksum of the first 40 bytes |
 | 48 | 48 | the header again: a reader believes it only where both copies are equal |
 | 96 | 4 | nBackfill: frames that are already in the database file |
 | 100 | 20 | five read-marks: lower bounds, never snapshots (H37) |
@@ -68,8 +71,10 @@ def parse_index(data: bytes) -> WalIndex | None:
         return None
     page_size = (stored_size & 0xFE00) + ((stored_size & 0x0001) << 16)
     backfilled = _CHECKPOINT.unpack_from(data, 2 * _HEADER_COPY)[0]
-    if frames > 0 and not valid_page_size(page_size):
-        return None
+    if not valid_page_size(page_size):
+        if frames > 0:
+            return None
+        page_size = 0
     return WalIndex(
         header=data[:_HEADER_COPY],
         page_size=page_size,

@@ -14,8 +14,8 @@ from types import ModuleType
 
 CALLS = frozenset(
     {
-        "close", "fdatasync", "fstat", "fsync", "ftruncate", "link", "lstat", "mkdir", "open", "pread", "pwrite", "read",
-        "remove", "rename", "replace", "rmdir", "scandir", "stat", "symlink", "truncate", "unlink", "write",
+        "close", "fdatasync", "fstat", "fsync", "ftruncate", "link", "lstat", "mkdir", "open", "pread", "pwrite",
+        "read", "remove", "rename", "replace", "rmdir", "scandir", "stat", "symlink", "truncate", "unlink", "write",
     }
 )  # fmt: skip
 """The functions of `os` that count as calls."""
@@ -66,7 +66,8 @@ class FaultyOs:
                     raise Killed(f"killed at call {number}, {name}")
                 if self.short and name in ("pwrite", "write"):
                     descriptor, data, *rest = arguments
-                    return real(descriptor, memoryview(data)[:1], *rest)  # type: ignore[arg-type]
+                    assert isinstance(data, bytes | bytearray | memoryview)
+                    return real(descriptor, memoryview(data)[:1], *rest)
                 raise OSError(self.number, os.strerror(self.number), f"{name}, call {number}")
             return real(*arguments, **named)
 
@@ -81,7 +82,7 @@ def cut(module: ModuleType, faulty: FaultyOs) -> Iterator[FaultyOs]:
     try:
         yield faulty
     finally:
-        module.os = real  # type: ignore[attr-defined]
+        module.os = real
 
 
 def each_fault(

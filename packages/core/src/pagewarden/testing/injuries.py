@@ -43,6 +43,7 @@ class _Copy:
         except FileNotFoundError:
             raise DatabaseNotFound(f"there is no file {path}") from None
         self.path = path
+        self.older: _Copy | None = None
         try:
             header = DatabaseHeader.parse(os.pread(self._descriptor, HEADER_SIZE, 0))
         except HeaderInvalid as error:
@@ -97,7 +98,7 @@ class Injury:
     name: str
     summary: str  # one sentence: what it stands for
     needs_older: bool = False  # whether it takes an older image of the same database to work from
-    inflict: Callable[[_Copy, random.Random, int, _Copy | None], InjuryReport]
+    inflict: Callable[[_Copy, random.Random, int], InjuryReport]
 
     def apply(self, path: Path, seed: int, *, older: Path | None = None) -> InjuryReport:
         """Injure the file `path`; `older` is an older, closed image of the same database.
@@ -111,12 +112,12 @@ class Injury:
             )
         with _Copy(path) as copy:
             if not self.needs_older or older is None:
-                return self.inflict(copy, random.Random(seed), seed, None)
-            with _Copy(older, write=False) as image:
-                return self.inflict(copy, random.Random(seed), seed, image)
+                return self.inflict(copy, random.Random(seed), seed)
+            with _Copy(older, write=False) as copy.older:
+                return self.inflict(copy, random.Random(seed), seed)
 
 
-def _flip_bit(copy: _Copy, chance: random.Random, seed: int, older: _Copy | None) -> InjuryReport:
+def _flip_bit(copy: _Copy, chance: random.Random, seed: int) -> InjuryReport:
     pgno, offset, bits, what = _text_target(copy, chance) or _payload_target(copy, chance)
     old = copy.read(pgno)
     bit = chance.choice(bits)
@@ -201,7 +202,7 @@ def _payload_target(copy: _Copy, chance: random.Random) -> tuple[int, int, range
     return pgno, offset % copy.page_size, range(8), ": no table has a row"
 
 
-def _zero_page(copy: _Copy, chance: random.Random, seed: int, older: _Copy | None) -> InjuryReport:
+def _zero_page(copy: _Copy, chance: random.Random, seed: int) -> InjuryReport:
     """Zero a page of a b-tree, as a write of an unmapped block or a sparse copy does."""
     everything = list(range(2, copy.pages + 1))
     some = chance.sample(everything, min(_TRIES, len(everything)))
@@ -223,8 +224,9 @@ def _zero_page(copy: _Copy, chance: random.Random, seed: int, older: _Copy | Non
     raise RestoreRefused(f"{copy.path} has no b-tree page but its first to zero", hint="take a database with more rows")
 
 
-def _lose_write(copy: _Copy, chance: random.Random, seed: int, older: _Copy | None) -> InjuryReport:
+def _lose_write(copy: _Copy, chance: random.Random, seed: int) -> InjuryReport:
     """Put an older version of one page back, as a disk does that acknowledges a write and drops it."""
+    older = copy.older
     if older is None or older.page_size != copy.page_size:
         raise RestoreRefused(f"the older image is no image of {copy.path}: its pages have another size")
     pages = range(2, min(copy.pages, older.pages) + 1)

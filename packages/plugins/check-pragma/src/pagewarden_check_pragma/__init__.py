@@ -1,1 +1,19 @@
+"""Checker: SQLite's own checks, quick_check at level standard and integrity_check at level deep."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from pagewarden.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from pagewarden.contracts import Checker
+
+
+@hookimpl
+def pagewarden_checkers() -> Iterable[Checker]:
+    """Register the checker."""
+    from pagewarden_check_pragma.checker import PragmaChecker
+
+    return [PragmaChecker()]

@@ -1,0 +1,221 @@
+"""What a database is compared with: a snapshot that its owner declares current, or a repository's newest one.
+
+Stored files may be hostile, so they are read by the page reader, like the database itself.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from pagewarden.check.images import within
+from pagewarden.errors import ConfigurationInvalid, PagewardenError
+from pagewarden.processes.reader import Attachment, PageReader
+from pagewarden.values import Position, RestorePoint
+
+if TYPE_CHECKING:
+    from pagewarden.repository import Repository, SourceFacts
+    from pagewarden.runtime import Runtime
+
+OLDER = 5
+"""How many older snapshots are asked for the content of a page that went back in time."""
+
+
+class StoredImage:
+    """The pages of a stored page set: a `PageImage`."""
+
+    def __init__(self, reader: PageReader, path: str) -> None:
+        """Prove the structure of the page set at `path`. Raises RepositoryDamaged or TargetFailed."""
+        self.info = reader.pageset_info(path)
+        self._reader = reader
+        self._path = path
+        self.page_size = self.info.header.page_size
+        self.pages = self.info.header.pages
+
+    @property
+    def position(self) -> Position:
+        """The position that it holds."""
+        return self.info.position
+
+    def sums(self, first: int, count: int) -> bytes:
+        """Return recorded page sums."""
+        within(first, count, self.pages)
+        return self._reader.pageset_sums(self._path, first, count)
+
+    def page(self, pgno: int) -> bytes:
+        """Return the bytes of one page, proved by its sum."""
+        within(pgno, 1, self.pages)
+        return self._reader.pageset_pages(self._path, [pgno])[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredBaseline:
+    """A stored image as a checker sees it: a `Baseline`."""
+
+    image: StoredImage
+    current: bool
+    older: Sequence[StoredImage]
+
+    @property
+    def page_size(self) -> int:
+        """Bytes of a page."""
+        return self.image.page_size
+
+    @property
+    def pages(self) -> int:
+        """Size of the database, in pages."""
+        return self.image.pages
+
+    @property
+    def position(self) -> Position:
+        """The position that it holds."""
+        return self.image.position
+
+    def sums(self, first: int, count: int) -> bytes:
+        """Return recorded page sums."""
+        return self.image.sums(first, count)
+
+    def page(self, pgno: int) -> bytes:
+        """Return the bytes of one page."""
+        return self.image.page(pgno)
+
+
+class _Older(Sequence[StoredImage]):
+    """Older snapshots of a repository, newest first, each opened when it is looked at; broken ones are left out."""
+
+    def __init__(self, repository: Repository, reader: PageReader, points: Sequence[RestorePoint]) -> None:
+        self._repository = repository
+        self._reader = reader
+        self._points = points
+
+    @cached_property
+    def _images(self) -> tuple[StoredImage, ...]:
+        images = []
+        for point in self._points:
+            try:
+                images.append(StoredImage(self._reader, str(self._repository.object_path(point))))
+            except PagewardenError:  # it is evidence, not the baseline: `verify` is what judges it
+                continue
+        return tuple(images)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        return self._images[index]
+
+
+class Baselines:
+    """Finds the baseline of one check, once, when it is first asked for."""
+
+    def __init__(
+        self, runtime: Runtime, *, path: str, file: str | None, repository: str | None, name: str | None
+    ) -> None:
+        """`file` is declared current by the owner; otherwise `repository` holds one under `name`.
+
+        Raises ConfigurationInvalid where `file` is not there, RepositoryDamaged where it is no page set.
+        """
+        self._runtime = runtime
+        self._path = path
+        self._url = repository
+        self.name = name or os.path.basename(path)
+        self._file = None if file is None else _declared(runtime.reader, file)
+
+    @property
+    def position(self) -> Position | None:
+        """The position of the repository's newest snapshot, if one was asked for and was found."""
+        stored = self.__dict__.get("_stored")  # not looked for now: a report must not fail
+        return stored.image.position if isinstance(stored, _Stored) else None
+
+    @property
+    def page_size(self) -> int | None:
+        """Bytes of a page, as the baseline knows them; None without one. Raises as `at` does."""
+        image = self._image()
+        return None if image is None else image.page_size
+
+    def at(self, attachment: Attachment | None) -> StoredBaseline | None:
+        """Return the baseline for the commit that is attached, None where nobody named one; None for no commit at all.
+
+        Raises PagewardenError where one was named and cannot be used.
+        """
+        if self._file is not None:
+            return StoredBaseline(image=self._file, current=True, older=self._history())
+        if self._url is None:
+            return None
+        stored = self._stored
+        current = attachment is not None and stored.continues and no_commit_since(stored.facts, self._path, attachment)
+        return StoredBaseline(image=stored.image, current=current, older=stored.older)
+
+    def _history(self) -> Sequence[StoredImage]:
+        """Return what the repository has of older content, beside a declared baseline: evidence that may be missing."""
+        try:
+            return () if self._url is None else self._stored.every
+        except PagewardenError:
+            return ()
+
+    def _image(self) -> StoredImage | None:
+        if self._file is not None:
+            return self._file
+        return None if self._url is None else self._stored.image
+
+    @cached_property
+    def _stored(self) -> _Stored:
+        """Find the newest snapshot in the repository. Raises RepositoryNotFound, RepositoryDamaged, TargetFailed."""
+        from pagewarden.lineage import place_of, read_lineage
+
+        assert self._url is not None
+        repository = self._runtime.repository(self._url)
+        newest = repository.resolve(self.name)
+        image = StoredImage(self._runtime.reader, str(repository.object_path(newest)))
+        repository.confirm(newest, image.info)
+        points = [point for point in repository.restore_points(self.name)[0] if point.key != newest.key]
+        origin = read_lineage(self._runtime.state, self._path).origin(place_of(self._url, self.name))
+        return _Stored(
+            image=image,
+            facts=repository.manifest(newest).facts,
+            continues=origin is None or origin == newest.position,
+            older=_Older(repository, self._runtime.reader, points[: -OLDER - 1 : -1]),
+            every=_Older(repository, self._runtime.reader, [newest, *points[: -OLDER - 1 : -1]]),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stored:
+    """What a repository has to compare with."""
+
+    image: StoredImage  # the newest
+    facts: SourceFacts
+    continues: bool  # whether the file is known not to come from elsewhere since: an older position, restored
+    older: _Older  # without the newest
+    every: _Older  # with it
+
+
+def _declared(reader: PageReader, file: str) -> StoredImage:
+    if not os.path.isfile(file):
+        raise ConfigurationInvalid(
+            f"there is no baseline {file}",
+            hint="name a snapshot: pagewarden backups --repo URL --json lists their keys",
+        )
+    return StoredImage(reader, os.path.realpath(file))
+
+
+def no_commit_since(facts: SourceFacts, path: str, attachment: Attachment) -> bool:
+    """Whether the files prove that no commit was made since the snapshot was taken, so that every difference is damage.
+
+    WAL mode: every commit appends frames, and every new generation has other salts. With a rollback journal: every
+    commit moves the change counter (file format, section 1.3.7); equal counters prove nothing about the bytes of free
+    pages (H34), nor about another file, another machine, or a file that was put back by hand.
+    """
+    if facts.path != path or facts.host != socket.gethostname():
+        return False
+    if attachment.mode == "wal":
+        same = (facts.wal_salts, facts.wal_frames) == (attachment.salts.hex(), attachment.wal_frames)
+        return facts.journal_mode == "wal" and attachment.wal_frames > 0 and same
+    header = attachment.database_header
+    if facts.journal_mode == "wal" or header is None or header.change_counter != header.version_valid_for:
+        return False
+    return (facts.change_counter, facts.schema_cookie) == (header.change_counter, header.schema_cookie)

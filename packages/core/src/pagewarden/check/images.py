@@ -1,0 +1,191 @@
+"""The pages of the database under judgement, read by the page reader; see docs/live-read.md.
+
+In WAL mode a pin keeps one commit readable for as long as a checker needs. With a rollback journal every read lock
+stops commits, so each access is a slice of its own: the lock is taken, pages are read or hashed, the lock is let go. All
+slices are of one commit if the header did not change between them: every commit moves the change counter. Leaves of the
+freelist may change all the same (H34), and no checker may take their bytes for anything.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import TypeVar
+
+from pagewarden.contracts import FileFacts
+from pagewarden.live import read_commit
+from pagewarden.processes.reader import Attachment, PageReader
+
+T = TypeVar("T")
+
+_AIM = 0.02  # seconds that a slice is planned to take, so that it stays below 50 ms on a busy machine, too
+_FIRST_SLICE = 4 << 20  # bytes of pages, before anything was measured
+_SMALLEST_SLICE = 256 << 10
+_LARGEST_SLICE = 64 << 20
+
+
+class ImageMoved(BaseException):
+    """A commit was made between two slices: what was read so far is of two commits, and the checker begins again.
+
+    No Exception, so that a checker that catches those does not judge a mixture.
+    """
+
+
+def _pass() -> None:
+    """Let every access pass."""
+
+
+def facts_of(attachment: Attachment) -> FileFacts:
+    """Return what an attachment says of the files."""
+    return FileFacts(
+        file_size=attachment.file_size,
+        journal_mode="wal" if attachment.mode == "wal" else "rollback",
+        wal_in_use=attachment.uses_wal,
+        claimed_pages=attachment.claimed_pages,
+        wal_fault=attachment.wal_fault,
+    )
+
+
+class AttachedImage:
+    """One commit that is attached in the reader and stays so: a `PageImage`."""
+
+    def __init__(self, reader: PageReader, attachment: Attachment, guard: Callable[[], None]) -> None:
+        """`guard` is called before each access, and raises once the checker must stop."""
+        self._reader = reader
+        self._handle = attachment.handle
+        self._guard = guard
+        self.page_size = attachment.page_size
+        self.pages = attachment.pages
+
+    def sums(self, first: int, count: int) -> bytes:
+        """Return page sums."""
+        self._guard()
+        within(first, count, self.pages)
+        return self._reader.sums(self._handle, first, count)
+
+    def page(self, pgno: int) -> bytes:
+        """Return the bytes of one page."""
+        self._guard()
+        within(pgno, 1, self.pages)
+        return self._reader.pages(self._handle, [pgno])[0]
+
+
+class SlicedImage:
+    """One commit of a database with a rollback journal, read in slices of a SHARED lock: a `PageImage`."""
+
+    def __init__(
+        self,
+        path: str,
+        reader: PageReader,
+        first: Attachment,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """`first` is an attachment that has been read already; every slice must show the same header."""
+        self._path = path
+        self._reader = reader
+        self._first = first
+        self._guard: Callable[[], None] = _pass
+        self._clock = clock
+        self._sleep = sleep
+        self._bytes = _FIRST_SLICE  # of the next slice
+        self.page_size = first.page_size
+        self.pages = first.pages
+        self.moved = False
+        self.longest = 0.0  # seconds that a slice took
+
+    def sums(self, first: int, count: int) -> bytes:
+        """Return page sums."""
+        within(first, count, self.pages)
+        parts = []
+        place, end = first, first + count
+        while place < end:
+            self._guard()
+            some = min(end - place, max(1, self._bytes // self.page_size))
+            parts.append(self._slice(partial(self._sums, place, some)))
+            place += some
+        return b"".join(parts)
+
+    def page(self, pgno: int) -> bytes:
+        """Return the bytes of one page."""
+        self._guard()
+        within(pgno, 1, self.pages)
+        return self._slice(lambda handle: self._reader.pages(handle, [pgno]))[0]
+
+    def guarded(self, guard: Callable[[], None]) -> SlicedImage:
+        """Return this image, `guard` being called before each access: it raises once the checker must stop."""
+        self._guard = guard
+        return self
+
+    def settled(self) -> bool:
+        """Look once more, after the last access: whether no commit was made since the first one."""
+        with suppress(ImageMoved):
+            self._slice(lambda handle: handle)
+        return not self.moved
+
+    def _sums(self, first: int, count: int, handle: int) -> bytes:
+        return self._reader.sums(handle, first, count)
+
+    def _slice(self, read: Callable[[int], T]) -> T:
+        """Return `read(handle)` under one SHARED lock, and learn how much the next slice may take."""
+
+        def work(attachment: Attachment, _: object) -> T | None:
+            if _commit(attachment) != _commit(self._first):
+                return None
+            began = self._clock()
+            value = read(attachment.handle)
+            self._measure(self._clock() - began)
+            return value
+
+        value = read_commit(self._path, self._reader, work, clock=self._clock, sleep=self._sleep)
+        if value is None:
+            self.moved = True
+            raise ImageMoved(f"{self._path} was written to while it was read")
+        return value
+
+    def _measure(self, seconds: float) -> None:
+        self.longest = max(self.longest, seconds)
+        if seconds < _AIM / 2:
+            self._bytes = min(self._bytes * 2, _LARGEST_SLICE)
+        elif seconds > _AIM:
+            self._bytes = max(self._bytes // 2, _SMALLEST_SLICE)
+
+
+class FileImage:
+    """A file that SQLite cannot open, in pages of a size that somebody else knows: a `PageImage`."""
+
+    def __init__(
+        self, reader: PageReader, handle: int, *, page_size: int, pages: int, guard: Callable[[], None]
+    ) -> None:
+        """`handle` is an open file of the reader's."""
+        self._reader = reader
+        self._handle = handle
+        self._guard = guard
+        self.page_size = page_size
+        self.pages = pages
+
+    def sums(self, first: int, count: int) -> bytes:
+        """Return page sums."""
+        self._guard()
+        within(first, count, self.pages)
+        return self._reader.sums(self._handle, first, count)
+
+    def page(self, pgno: int) -> bytes:
+        """Return the bytes of one page."""
+        self._guard()
+        within(pgno, 1, self.pages)
+        return self._reader.pages(self._handle, [pgno])[0]
+
+
+def _commit(attachment: Attachment) -> tuple[str, bytes, int]:
+    """Return what tells one commit with a rollback journal from the next."""
+    return attachment.mode, attachment.header, attachment.pages
+
+
+def within(first: int, count: int, pages: int) -> None:
+    """Refuse pages that an image has not, in the checker's own process. Raises ValueError."""
+    if first < 1 or count < 0 or first + count - 1 > pages:
+        raise ValueError(f"pages {first} to {first + count - 1} are not all within a database of {pages}")

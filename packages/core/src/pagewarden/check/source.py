@@ -1,0 +1,222 @@
+"""How a database is offered to checkers: connections for SQLite's view, an image for its pages.
+
+| the database | connections | image |
+|---|---|---|
+| WAL mode | to the live file | one pinned commit, attached; the checker begins again where it moved |
+| rollback journal | to a private copy, made when the first is asked for | the live file in slices; the copy where it never holds still |
+| cannot be opened | to the live file, where SQLite says why | the bare file, in pages of the baseline's size |
+
+A check through SQLite holds a SHARED lock for as long as it runs, which stops every commit in rollback-journal mode;
+the copy is what keeps that lock to slices of 50 ms, whatever a checker does.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from pagewarden.check.images import AttachedImage, FileImage, SlicedImage, facts_of
+from pagewarden.contracts import FileFacts, PageImage
+from pagewarden.errors import DatabaseUnreadable, NotADatabase, PagewardenError
+from pagewarden.live import open_readonly, read_commit, scratch_copy
+from pagewarden.processes.reader import Attachment
+from pagewarden.sqlite.header import MAGIC
+
+if TYPE_CHECKING:
+    from pagewarden.runtime import Runtime
+
+T = TypeVar("T")
+
+Guard = Callable[[], None]
+MakeImage = Callable[[Guard], PageImage]
+ImageCall = Callable[[MakeImage, FileFacts, Attachment | None], T]
+"""Works on one attached commit; may be called several times, the last call counts."""
+
+SLICED_ATTEMPTS = 3
+"""How often a checker reads a database in slices before it gets a copy that nobody writes to."""
+
+
+class Source(Protocol):
+    """What checkers see of the database; made by `open_source`."""
+
+    @property
+    def page_size(self) -> int:
+        """Bytes of a page; 0 where it is not known."""
+
+    @property
+    def pages(self) -> int:
+        """Size of the database, in pages; 0 where it is not known."""
+
+    def connect(self) -> sqlite3.Connection:
+        """Return a new read-only connection."""
+
+    def with_image(self, call: ImageCall[T]) -> T:
+        """Return what `call` returned with a commit attached that did not move under it. Raises PagewardenError."""
+
+    def close(self) -> None:
+        """Remove what was made for the check."""
+
+
+class WalSource:
+    """A database in WAL mode: nobody waits for a reader, so everything works on the live files."""
+
+    def __init__(self, path: str, runtime: Runtime, attachment: Attachment, deadline: float | None) -> None:
+        """`deadline` is a reading of the runtime's monotonic clock."""
+        self.page_size = attachment.page_size
+        self.pages = attachment.pages
+        self._path = path
+        self._runtime = runtime
+        self._deadline = deadline
+
+    def connect(self) -> sqlite3.Connection:
+        """Return a new connection to the live database."""
+        return open_readonly(self._path)
+
+    def with_image(self, call: ImageCall[T]) -> T:
+        """Pin a commit for as long as `call` takes."""
+        reader = self._runtime.reader
+
+        def work(attachment: Attachment, _: object) -> T:
+            return call(lambda guard: AttachedImage(reader, attachment, guard), facts_of(attachment), attachment)
+
+        return read_commit(
+            self._path,
+            reader,
+            work,
+            deadline=self._deadline,
+            clock=self._runtime.monotonic,
+            sleep=self._runtime.sleep,
+        )
+
+    def close(self) -> None:
+        """Nothing was made."""
+
+
+class RollbackSource:
+    """A database with a rollback journal: every reader stops commits, so none reads for long."""
+
+    def __init__(self, path: str, runtime: Runtime, attachment: Attachment, deadline: float | None) -> None:
+        """`deadline` is a reading of the runtime's monotonic clock."""
+        self.page_size = attachment.page_size
+        self.pages = attachment.pages
+        self._path = path
+        self._runtime = runtime
+        self._deadline = deadline
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._copy: Path | None = None
+        self._lock = threading.Lock()
+
+    def connect(self) -> sqlite3.Connection:
+        """Return a new connection to the copy."""
+        return open_readonly(str(self._scratch()))
+
+    def with_image(self, call: ImageCall[T]) -> T:
+        """Let `call` read in slices; where commits come in between each time, let it read the copy."""
+        reader, clock, sleep = self._runtime.reader, self._runtime.monotonic, self._runtime.sleep
+        for _ in range(SLICED_ATTEMPTS):
+            first = read_commit(self._path, reader, lambda attachment, _: attachment, clock=clock, sleep=sleep)
+            image = SlicedImage(self._path, reader, first, clock=clock, sleep=sleep)
+            result = call(image.guarded, facts_of(first), first)
+            if image.settled():
+                return result
+        copy = reader.attach(str(self._scratch()))
+        try:
+            return call(lambda guard: AttachedImage(reader, copy, guard), facts_of(copy), copy)
+        finally:
+            reader.release(copy.handle)
+
+    def close(self) -> None:
+        """Remove the copy."""
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+    def _scratch(self) -> Path:
+        with self._lock:
+            if self._copy is None:
+                self._folder = self._folder or tempfile.TemporaryDirectory(prefix="pagewarden-check-")
+                runtime = self._runtime
+                self._copy = scratch_copy(
+                    self._path,
+                    runtime.reader,
+                    self._folder.name,
+                    deadline=self._deadline,
+                    progress=lambda done, total: runtime.progress("copying pages", done, total),
+                    clock=runtime.monotonic,
+                    sleep=runtime.sleep,
+                )
+            return self._copy
+
+
+class BrokenSource:
+    """A file that SQLite refuses, though it was a database: its own magic says so, or the baseline."""
+
+    def __init__(self, path: str, runtime: Runtime, refusal: PagewardenError, page_size: int | None) -> None:
+        """`refusal` is what SQLite said; `page_size` is the baseline's."""
+        self.refusal = refusal
+        self.page_size = page_size or 0
+        self.pages = -(-os.stat(path).st_size // page_size) if page_size else 0
+        self._path = path
+        self._runtime = runtime
+
+    def connect(self) -> sqlite3.Connection:
+        """Return a connection on which SQLite will say what is wrong."""
+        return open_readonly(self._path)
+
+    def with_image(self, call: ImageCall[T]) -> T:
+        """Read the bare file. Nobody can write to it through SQLite, which cannot open it either."""
+        if not self.page_size:
+            raise self.refusal
+        reader = self._runtime.reader
+        handle, pages = reader.open_file(self._path, self.page_size)
+        facts = FileFacts(file_size=os.stat(self._path).st_size, journal_mode="rollback")
+
+        def image(guard: Guard) -> PageImage:
+            return FileImage(reader, handle, page_size=self.page_size, pages=pages, guard=guard)
+
+        try:
+            return call(image, facts, None)
+        finally:
+            reader.release(handle)
+
+    def close(self) -> None:
+        """Nothing was made."""
+
+
+def open_source(
+    path: str, runtime: Runtime, deadline: float | None, baseline_page_size: Callable[[], int | None]
+) -> Source:
+    """Look at the database at the real path `path` once, and return how it can be offered.
+
+    `baseline_page_size` is asked only where SQLite refuses the file. Raises NotADatabase for a file that nothing calls a
+    database, DatabaseBusy, DatabaseUnsettled, DatabaseUnreadable, ReaderCrashed.
+    """
+    clock, sleep = runtime.monotonic, runtime.sleep
+    try:
+        attachment = read_commit(
+            path, runtime.reader, lambda attachment, _: attachment, deadline=deadline, clock=clock, sleep=sleep
+        )
+    except NotADatabase as refusal:
+        page_size = baseline_page_size()
+        if page_size is None and not _has_magic(path, runtime):
+            raise
+        return BrokenSource(path, runtime, refusal, page_size)
+    except DatabaseUnreadable as refusal:
+        if not str(refusal.fields.get("sqlite", "")).startswith("SQLITE_CORRUPT"):
+            raise
+        return BrokenSource(path, runtime, refusal, baseline_page_size())
+    kind = WalSource if attachment.mode == "wal" else RollbackSource
+    return kind(path, runtime, attachment, deadline)
+
+
+def _has_magic(path: str, runtime: Runtime) -> bool:
+    handle, pages = runtime.reader.open_file(path, 512)
+    try:
+        return pages > 0 and runtime.reader.pages(handle, [1])[0].startswith(MAGIC)
+    finally:
+        runtime.reader.release(handle)

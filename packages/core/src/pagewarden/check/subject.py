@@ -1,0 +1,108 @@
+"""What one checker is given: a `Subject` for one call, with everything that has to end when the call does."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+from pagewarden.contracts import Baseline, FileFacts, PageImage
+from pagewarden.values import Level
+
+
+class ImageWanted(BaseException):
+    """A checker asked for pages, and none are attached yet: its call ends here, and begins again with them.
+
+    Most checkers need only SQLite, and a pin that nobody needs would hold checkpoints up (H8).
+    """
+
+
+class DeadlinePassed(BaseException):
+    """The run's time is over. No Exception, so that a checker that catches those ends, too."""
+
+
+class CheckSubject:
+    """One database under judgement, for one call of one checker."""
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        level: Level,
+        connect: Callable[[], sqlite3.Connection],
+        baseline: Callable[[], Baseline | None],
+        progress: Callable[[int, int], None],
+        image: Callable[[Callable[[], None]], PageImage] | None = None,
+        facts: FileFacts | None = None,
+    ) -> None:
+        """`image(guard)` makes the image; without it the first look at pages raises ImageWanted."""
+        self.path = path
+        self.level = level
+        self.image_wanted = False
+        self._connect = connect
+        self._baseline = baseline
+        self._progress = progress
+        self._facts = facts
+        self._image = None if image is None else image(self.guard)
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._connections: list[sqlite3.Connection] = []
+
+    @property
+    def image(self) -> PageImage:
+        """The pages of the commit."""
+        self.guard()
+        if self._image is None:
+            self.image_wanted = True
+            raise ImageWanted
+        return self._image
+
+    @property
+    def facts(self) -> FileFacts:
+        """What the files say."""
+        self.guard()
+        if self._facts is None:
+            self.image_wanted = True
+            raise ImageWanted
+        return self._facts
+
+    @property
+    def baseline(self) -> Baseline | None:
+        """What to compare with."""
+        self.guard()
+        return self._baseline()
+
+    def connect(self) -> sqlite3.Connection:
+        """Return a new read-only connection."""
+        self.guard()
+        connection = self._connect()
+        with self._lock:
+            self._connections.append(connection)
+        if self._stopped.is_set():  # the deadline passed meanwhile, and its interrupt came too early for this one
+            connection.interrupt()
+        return connection
+
+    def progress(self, done: int, total: int) -> None:
+        """Tell the run how far the checker is."""
+        self.guard()
+        self._progress(done, total)
+
+    def guard(self) -> None:
+        """Raise DeadlinePassed once the time is over: called before everything that a checker asks for."""
+        if self._stopped.is_set():
+            raise DeadlinePassed
+
+    def interrupt(self) -> None:
+        """Stop the checker: interrupt its connections and refuse it everything from now on. From any thread."""
+        self._stopped.set()
+        with self._lock:
+            for connection in self._connections:
+                with suppress(sqlite3.ProgrammingError):  # the checker has closed it
+                    connection.interrupt()
+
+    def close(self) -> None:
+        """Close what the checker was given. Called in its own thread, when its call has ended."""
+        with self._lock:
+            while self._connections:
+                self._connections.pop().close()

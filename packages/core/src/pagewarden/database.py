@@ -1,0 +1,236 @@
+"""`pagewarden.open`: the verbs as methods, for an application that embeds Pagewarden.
+
+The application's own process opens no database file and imports no SQLite: one spawned worker does the work, so the
+application's locks are safe (H1), and it may use any SQLite library it likes (H2). What the verbs return are the values
+of `pagewarden.values`, the same that the command line prints; what they raise are the errors of `pagewarden.errors`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from pagewarden.config import Configuration, Judgement, RepositorySettings
+from pagewarden.errors import ConfigurationInvalid
+from pagewarden.processes.worker import Worker
+from pagewarden.runtime import PluginChoice
+from pagewarden.times import format_moment, parse_moment
+from pagewarden.values import (
+    BackupReport,
+    BackupsReport,
+    CheckReport,
+    DoctorReport,
+    Level,
+    PluginsReport,
+    RestoreReport,
+    UndoReport,
+    VerifyReport,
+)
+
+if TYPE_CHECKING:
+    from pagewarden.contracts import ProgressSink
+    from pagewarden.events import Event
+
+    StrPath = str | os.PathLike[str]
+
+
+def open(
+    path: StrPath,
+    repository: StrPath | None = None,
+    plugins: Iterable[str] | None = None,
+    config: StrPath | None = None,
+    *,
+    on_progress: ProgressSink | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> Database:
+    """Return a handle on the database at `path`; no process is started before the first verb.
+
+    `path` and `repository` may be names of the configuration; `config` is its file, and without it there is none: what
+    an application does must not depend on the files of whoever runs it. `plugins` picks among the installed plugins by
+    name, and adds importable modules ("myapp.pagewarden_plugin"); None takes all that are installed. `on_progress` is
+    told (step, done, total), `on_event` what observers see; both run in the thread that called the verb.
+
+    Raises ConfigurationInvalid.
+    """
+    from pagewarden.config_file import load_config
+
+    configuration = load_config(None if config is None else Path(config))
+    worker = Worker(
+        plugins=configuration.plugins if plugins is None else _choose(plugins),
+        threads=configuration.defaults.threads,
+        on_progress=on_progress,
+        on_event=on_event,
+    )
+    return Database(os.fspath(path), None if repository is None else os.fspath(repository), configuration, worker)
+
+
+def _choose(plugins: Iterable[str]) -> PluginChoice:
+    """Sort names of plugins, which are words with hyphens and installed, from names of modules."""
+    from importlib.metadata import entry_points
+
+    names = tuple(plugins)
+    installed = {entry.name for entry in entry_points(group="pagewarden")}
+    return PluginChoice(
+        only=tuple(name for name in names if name in installed or "-" in name),
+        extra=tuple(name for name in names if name not in installed and "-" not in name),
+    )
+
+
+class Database:
+    """One database, and the repository that its backups are kept in. Close it, or use it as a context manager.
+
+    Threads may share it; their calls wait for each other. If the worker dies, the call raises WorkerCrashed and the
+    next one starts another.
+    """
+
+    def __init__(self, path: str, repository: str | None, configuration: Configuration, worker: Worker) -> None:
+        self._settings = configuration.database(path)
+        self._configuration = configuration
+        self._worker = worker
+        if repository is not None:
+            self._repository: RepositorySettings | None = configuration.repository(repository)
+        elif self._settings.repository is not None:
+            self._repository = RepositorySettings(url=self._settings.repository)
+        else:
+            self._repository = None
+
+    @property
+    def path(self) -> str:
+        """The database's absolute path."""
+        return self._settings.path
+
+    @property
+    def repository(self) -> str | None:
+        """The URL of its repository."""
+        return None if self._repository is None else self._repository.url
+
+    def check(
+        self,
+        *,
+        level: Level | str | None = None,
+        only: Iterable[str] = (),
+        max_time: float | None = None,
+        baseline: StrPath | None = None,
+    ) -> CheckReport:
+        """Judge the database, changing no byte of it, of its -wal or of its -journal.
+
+        `level` is quick, standard or deep; `only` names checkers; `max_time` is in seconds; `baseline` is a snapshot
+        that the caller declares current, so that every difference is damage. Damage is in the report, not raised.
+        """
+        settings = self._settings
+        request = {
+            "database": settings.path,
+            "level": settings.level if level is None else level,
+            "only": tuple(only) or settings.checkers,
+            "max_time": settings.max_time if max_time is None else max_time,
+            "repository": self.repository,
+            "baseline": None if baseline is None else _absolute(baseline),
+            "name": settings.name,
+        }
+        return self._worker.call("check", request, CheckReport)
+
+    def backup(
+        self, *, name: str | None = None, compression: int | None = None, check: Judgement | None = None
+    ) -> BackupReport:
+        """Take a hot backup, which does not count until it was read back and verified.
+
+        `name` is what the database is called in the repository; `compression` is zstd's level; `check` is how the
+        database is judged first. A damaged database is backed up, too, and the report's `source` says so (H18).
+        """
+        settings = self._settings
+        request = {
+            "database": settings.path,
+            "repository": self._named_repository().url,
+            "name": settings.name if name is None else name,
+            "compression": settings.compression if compression is None else compression,
+            "check": settings.check if check is None else check,
+        }
+        return self._worker.call("backup", request, BackupReport)
+
+    def backups(self) -> BackupsReport:
+        """Return the database's restore points, newest last."""
+        return self._worker.call("backups", self._in_repository(), BackupsReport)
+
+    def verify(self, *, read_data: bool | None = None) -> VerifyReport:
+        """Prove the chain and checksums of the database's backups and, with `read_data`, every page in them."""
+        data = self._named_repository().read_data if read_data is None else read_data
+        return self._worker.call("verify", {**self._in_repository(), "read_data": data}, VerifyReport)
+
+    def restore(
+        self,
+        to: StrPath,
+        *,
+        at: datetime | str | None = None,
+        txid: int | None = None,
+        dry_run: bool = False,
+        force: bool = False,
+    ) -> RestoreReport:
+        """Bring the database back at `to`; a file there is not touched until the new one is verified and durable.
+
+        `at` is a datetime with an offset, or text such as "2026-11-22T10:15:00Z" or "-15m"; without it and `txid`, the
+        newest restore point is used. `dry_run` returns the plan in the report's `steps`. A file that any process has
+        open is refused without `force`: an application closes its own connections first, and opens new ones.
+        """
+        request = {
+            **self._in_repository(),
+            "to": _absolute(to),
+            "at": None if at is None else _moment(at),
+            "txid": txid,
+            "dry_run": dry_run,
+            "force": force,
+        }
+        return self._worker.call("restore", request, RestoreReport)
+
+    def undo(self, path: StrPath | None = None, *, force: bool = False) -> UndoReport:
+        """Take the last restore of `path` back; None is the database itself. What stands there now is kept."""
+        restored = self.path if path is None else _absolute(path)
+        return self._worker.call("undo", {"path": restored, "force": force}, UndoReport)
+
+    def doctor(self) -> DoctorReport:
+        """Look at the machine, and at the database's surroundings."""
+        return self._worker.call("doctor", {"database": self.path}, DoctorReport)
+
+    def plugins(self) -> PluginsReport:
+        """Return what is installed, faults included."""
+        return self._worker.call("plugins", {}, PluginsReport)
+
+    def close(self) -> None:
+        """End the worker, if one was started. A later verb would start another."""
+        self._worker.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _named_repository(self) -> RepositorySettings:
+        if self._repository is None:
+            raise ConfigurationInvalid(
+                f"no repository was named for {self.path}", hint='pagewarden.open(path, repository="/backup/app")'
+            )
+        return self._repository
+
+    def _in_repository(self) -> dict[str, object]:
+        """Return what requests about the database's backups begin with; its name there is its file's by default."""
+        name = self._settings.name or self._named_repository().db or Path(self.path).name
+        return {"repository": self._named_repository().url, "name": name}
+
+
+def _absolute(path: StrPath) -> str:
+    """Return `path` as the worker finds it wherever it works."""
+    return str(Path(path).absolute())
+
+
+def _moment(at: datetime | str) -> str:
+    if isinstance(at, str):
+        return format_moment(parse_moment(at, now=datetime.now(UTC), local=False).time)
+    if at.tzinfo is None:
+        raise ConfigurationInvalid(f"the time {at} has no offset", hint="datetime.now(timezone.utc) has one")
+    return format_moment(at)

@@ -1,0 +1,71 @@
+"""Where the file at a path stands in the histories that repositories keep, remembered in the state directory.
+
+After a restore the newest position of a repository is no longer what the file continues. Without this memory the next
+backup would carry on a history that the file is not part of; with it, a new timeline starts where it must.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import msgspec
+
+from pagewarden import durable
+from pagewarden.values import Position
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lineage:
+    """What is known of one path."""
+
+    path: str  # real path, readable: bytes that are no UTF-8 are escaped
+    restored: Position | None = None  # what was last restored there
+    backups: dict[str, Position] = field(default_factory=dict)  # since then, newest by place (`place_of`)
+
+    def origin(self, place: str) -> Position | None:
+        """Return the position that the file comes from, as a backup to `place` must see it; None: not known."""
+        return self.backups.get(place, self.restored)
+
+
+def place_of(url: str, name: str) -> str:
+    """Return what tells one history from all others: the repository's URL and the database's name in it."""
+    return readable(f"{url} {name}")
+
+
+def readable(text: str) -> str:
+    """Return `text` with what is no UTF-8 in a file name escaped, because JSON cannot hold it."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def read_lineage(state: Path, path: str) -> Lineage:
+    """Return what is remembered of the real path `path`; nothing, if that cannot be read."""
+    try:
+        return msgspec.json.decode(_file(state, path).read_bytes(), type=Lineage)
+    except (OSError, msgspec.DecodeError):
+        # Mostly there is none. No memory is better than a wrong one, and whoever writes the next one is told of errors.
+        return Lineage(path=readable(path))
+
+
+def write_lineage(state: Path, path: str, lineage: Lineage) -> None:
+    """Remember `lineage` of the real path `path`, durably. Raises OSError."""
+    file = _file(state, path)
+    durable.make_directories(file.parent)
+    durable.write(file, msgspec.json.encode(lineage))
+
+
+def after_restore(state: Path, path: str, position: Position) -> None:
+    """Remember that `position` was restored to the real path `path`. Raises OSError."""
+    write_lineage(state, path, Lineage(path=readable(path), restored=position))
+
+
+def after_backup(state: Path, path: str, place: str, position: Position) -> None:
+    """Remember that the real path `path` was backed up to `place` as `position`. Raises OSError."""
+    lineage = read_lineage(state, path)
+    write_lineage(state, path, replace(lineage, backups={**lineage.backups, place: position}))
+
+
+def _file(state: Path, path: str) -> Path:
+    digest = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()
+    return state / "lineage" / f"{digest[:32]}.json"

@@ -1,0 +1,416 @@
+"""The client of the page reader: raw pages of a live database, read by a process that holds no SQLite connection (H1).
+
+The reader is started at the first call and stays warm. If it dies, of hostile bytes or of a signal, the call under way
+raises ReaderCrashed, everything that was attached is gone with it, and the next call starts another one.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from pagewarden.errors import ReaderCrashed, from_wire
+from pagewarden.processes.channel import ProtocolError, Value
+from pagewarden.processes.spawn import Child
+from pagewarden.sqlite.header import DatabaseHeader
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from pagewarden.repository.format import PageSetHeader, PageSetInfo
+
+MODULE = "pagewarden.processes.reader_main"
+
+PageProgress = Callable[[int, int], None]
+"""Told how many pages are done, and of how many. What it raises ends the reader and goes on to the caller."""
+
+_SUMS_AT_ONCE = 128 << 20  # bytes of pages for each call in a walk over all sums
+_PAGES_AT_ONCE = 8 << 20  # bytes of pages in one message
+_SUMS_IN_MESSAGE = 4 << 20
+_LARGEST_PAGE = 65536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """One commit of a live database, open in the page reader."""
+
+    handle: int
+    mode: str  # "wal", or "file": rollback-journal mode
+    page_size: int  # bytes
+    pages: int  # size of the commit, in pages
+    file_size: int  # bytes of the database file
+    wal_frames: int  # the commit's frame in the WAL, 0 where the WAL has none
+    uses_wal: bool  # whether pages come from the WAL; otherwise the database file alone is the commit
+    salts: bytes  # of the WAL's generation, 8 bytes; empty where there is none
+    header: bytes  # the first 100 bytes of the commit; empty where it has no pages
+    token: bytes  # equal to that of a `glance` in WAL mode only if no commit came between
+    claimed_pages: int  # what the header claims; 0 where it makes no valid claim (H13)
+    wal_fault: str  # how the WAL is damaged, though SQLite serves it (H14); empty where it proves its commit
+
+    @property
+    def database_header(self) -> DatabaseHeader | None:
+        """The decoded header, None for an empty database."""
+        return DatabaseHeader.parse(self.header) if self.header else None
+
+    @property
+    def trailing_bytes(self) -> int:
+        """Bytes after the last page, which are no part of the database; 0 while newer pages stand in the WAL."""
+        return 0 if self.uses_wal else max(0, self.file_size - self.pages * self.page_size)
+
+    @property
+    def missing_bytes(self) -> int:
+        """Bytes that the database should have and the file has not: it was cut off. 0 while the WAL is in use."""
+        return 0 if self.uses_wal else max(0, max(self.pages, self.claimed_pages) * self.page_size - self.file_size)
+
+
+class PageReader:
+    """The page reader, as its callers see it. A context manager; safe for many threads, one call at a time.
+
+    Every method may raise ReaderCrashed. It ends when it is closed, when it is garbage, or when its parent ends. After
+    a fork the new process starts a reader of its own.
+    """
+
+    def __init__(self, *, threads: int = 2) -> None:
+        """`threads` read, hash and compress at once. No process is started before `start` or the first call."""
+        self._threads = threads
+        self._begin()
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the reader, None while there is none."""
+        return self._children[0].pid if self._children and self._pid == os.getpid() else None
+
+    def start(self) -> None:
+        """Start the process without waiting for it, so that it is ready when it is needed."""
+        with self._calling():
+            self._child()
+
+    def close(self) -> None:
+        """End the process, if there is one. A later call would start another."""
+        if self._pid == os.getpid():
+            with self._lock:
+                self._handles.clear()
+                _stop(self._children, self._pid)
+
+    def kill(self) -> None:
+        """End the process at once, from any thread: a call under way in another one raises ReaderCrashed."""
+        for child in self._children[:]:
+            child.kill()
+
+    def ping(self) -> str:
+        """Return the name of the backend that reads pages: "native" or "twin"."""
+        return str(self._call("ping"))
+
+    # A live database: see docs/live-read.md. Whoever calls has pinned it through SQLite.
+
+    def attach(self, database: str) -> Attachment:
+        """Open one commit of the database at the real path `database` (steps 2 to 5 of the live read).
+
+        Raises DatabaseNotFound, DatabaseUnreadable, NotADatabase, or DatabaseUnsettled where it moved meanwhile.
+        """
+        handle = self._number()
+        fields: Any = self._call("attach", handle=handle, database=database)
+        self._handles.add(handle)
+        return Attachment(handle=handle, **fields)
+
+    def glance(self, database: str) -> bytes:
+        """Return the token of the commit that `attach` would open now, without reading its log (step 7)."""
+        return _bytes(self._call("glance", database=database))
+
+    def sums(self, handle: int, first: int, count: int) -> bytes:
+        """Return the sums of pages `first` … `first+count-1`: 8 bytes each, little-endian."""
+        steps = range(first, first + count, _SUMS_IN_MESSAGE)
+        parts = (
+            self._call("sums", handle=handle, first=start, count=min(_SUMS_IN_MESSAGE, first + count - start))
+            for start in steps
+        )
+        return b"".join(map(_bytes, parts))
+
+    def all_sums(self, attachment: Attachment, progress: PageProgress | None = None) -> Iterator[tuple[int, bytes]]:
+        """Yield (first page, sums) of consecutive runs of pages that cover the whole commit."""
+        yield from self._walk(attachment.handle, attachment.pages, attachment.page_size, progress)
+
+    def pages(self, handle: int, pgnos: Sequence[int]) -> list[bytes]:
+        """Return the bytes of pages."""
+        return self._pages("pages", pgnos, handle=handle)
+
+    def detach(self, handle: int) -> None:
+        """Do step 6 of the live read, and close all descriptors whatever it says.
+
+        Raises DatabaseUnsettled if what was read since `attach` may not be one commit: then discard all of it.
+        """
+        self._detach(handle, check=True)
+
+    def release(self, handle: int) -> None:
+        """Close all descriptors of a handle whose pages are not wanted any more. One that is gone is no error."""
+        if handle in self._handles:
+            self._detach(handle, check=False)
+
+    # A snapshot, or a raw image, of what was attached
+
+    def begin_snapshot(self, path: str | os.PathLike[str], header: PageSetHeader, level: int) -> int:
+        """Begin a page set in the new file `path`; see `SnapshotWriter`. Raises OutOfSpace or TargetFailed."""
+        from pagewarden.processes.wire import header_to_wire
+
+        return self._begin_copy("begin_snapshot", path=os.fspath(path), header=header_to_wire(header), level=level)
+
+    def begin_image(self, path: str | os.PathLike[str], page_size: int) -> int:
+        """Begin a raw copy in the new file `path`. `copy`, `recopy_changed` and `abandon` take it like a snapshot."""
+        return self._begin_copy("begin_image", path=os.fspath(path), page_size=page_size)
+
+    def copy(self, snapshot: int, handle: int, first: int, count: int, progress: PageProgress | None = None) -> None:
+        """Copy pages; `first` and `count` are whole frames of the snapshot."""
+        self._known(snapshot)
+        self._call("copy", progress, snapshot=snapshot, handle=handle, first=first, count=count)
+
+    def recopy_changed(self, snapshot: int, handle: int, first: int, count: int) -> int:
+        """Hash pages, whole frames, and copy again what differs from the copy; return how many pages that took."""
+        self._known(snapshot)
+        return _int(self._call("recopy_changed", snapshot=snapshot, handle=handle, first=first, count=count))
+
+    def seal(self, snapshot: int, pages: int, time: datetime | None = None) -> PageSetInfo:
+        """Finish a snapshot of `pages` pages, durably, and return what it is. `time` replaces the header's."""
+        from pagewarden.processes.wire import info_from_wire
+
+        self._known(snapshot)
+        moment = "" if time is None else time.isoformat()
+        info: Any = self._call("seal", snapshot=snapshot, pages=pages, time=moment)
+        self._handles.discard(snapshot)
+        return info_from_wire(info)
+
+    def seal_image(self, snapshot: int, pages: int) -> None:
+        """Finish a raw copy of `pages` pages. It is not made durable."""
+        self._known(snapshot)
+        self._call("seal_image", snapshot=snapshot, pages=pages)
+        self._handles.discard(snapshot)
+
+    def abandon(self, snapshot: int) -> None:
+        """Remove what a snapshot or raw copy has written. One that was lost with a reader is its owner's to remove."""
+        if snapshot in self._handles:
+            self._handles.discard(snapshot)
+            self._call("abandon", snapshot=snapshot)
+
+    # Closed files
+
+    def open_file(self, path: str | os.PathLike[str], page_size: int) -> tuple[int, int]:
+        """Open a private file that nobody writes to; return its handle, to be released, and its size in pages."""
+        handle = self._number()
+        pages = _int(self._call("open_file", handle=handle, path=os.fspath(path), page_size=page_size))
+        self._handles.add(handle)
+        return handle, pages
+
+    def file_sums(
+        self, path: str | os.PathLike[str], page_size: int, progress: PageProgress | None = None
+    ) -> Iterator[tuple[int, bytes]]:
+        """Yield (first page, sums) over a private file that nobody writes to."""
+        handle, pages = self.open_file(path, page_size)
+        try:
+            yield from self._walk(handle, pages, page_size, progress)
+        finally:
+            self.release(handle)
+
+    def verify_pageset(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        read_data: bool,
+        drop_cache: bool = False,
+        progress: PageProgress | None = None,
+    ) -> PageSetInfo:
+        """Prove a stored page set. Raises RepositoryDamaged or TargetFailed."""
+        return self._info("verify_pageset", progress, path=os.fspath(path), read_data=read_data, drop_cache=drop_cache)
+
+    def restore_pageset(
+        self, path: str | os.PathLike[str], to_path: str | os.PathLike[str], progress: PageProgress | None = None
+    ) -> PageSetInfo:
+        """Write the database that a page set holds to the new file `to_path`, proved and with its contents durable.
+
+        Nothing is left there if it fails. Raises RepositoryDamaged, OutOfSpace or TargetFailed.
+        """
+        return self._info("restore_pageset", progress, path=os.fspath(path), to_path=os.fspath(to_path))
+
+    def copy_file(self, path: str | os.PathLike[str], to_path: str | os.PathLike[str]) -> None:
+        """Copy a file that nobody writes to the new file `to_path`, with its contents durable.
+
+        Nothing is left there if it fails. Raises DatabaseUnreadable, OutOfSpace or TargetFailed.
+        """
+        self._call("copy_file", path=os.fspath(path), to_path=os.fspath(to_path))
+
+    def pageset_info(self, path: str | os.PathLike[str]) -> PageSetInfo:
+        """Return what a page set is, its structure proved. Raises RepositoryDamaged or TargetFailed."""
+        return self._info("pageset_info", None, path=os.fspath(path))
+
+    def pageset_pages(self, path: str | os.PathLike[str], pgnos: Sequence[int]) -> list[bytes]:
+        """Return pages of a page set, each proved by its sum."""
+        return self._pages("pageset_pages", pgnos, path=os.fspath(path))
+
+    def pageset_sums(self, path: str | os.PathLike[str], first: int, count: int) -> bytes:
+        """Return page sums that a page set records."""
+        steps = range(first, first + count, _SUMS_IN_MESSAGE)
+        parts = (
+            self._call(
+                "pageset_sums", path=os.fspath(path), first=start, count=min(_SUMS_IN_MESSAGE, first + count - start)
+            )
+            for start in steps
+        )
+        return b"".join(map(_bytes, parts))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.RLock()
+        self._busy = False
+        self._next = 0
+        self._handles: set[int] = set()  # of the running child
+        self._children: list[Child] = []  # none or one; a list, so that the finalizer sees what it is then
+        weakref.finalize(self, _stop, self._children, self._pid)
+
+    def _number(self) -> int:
+        # Never used twice, so that a handle of a dead child is never mistaken for one of its successor's.
+        with self._lock:
+            self._next += 1
+            return self._next
+
+    def _begin_copy(self, call: str, **arguments: Value) -> int:
+        snapshot = self._number()
+        self._call(call, snapshot=snapshot, **arguments)
+        self._handles.add(snapshot)
+        return snapshot
+
+    def _detach(self, handle: int, *, check: bool) -> None:
+        self._known(handle)
+        self._handles.discard(handle)
+        self._call("detach", handle=handle, check=check)
+
+    def _info(self, call: str, progress: PageProgress | None, **arguments: Value) -> PageSetInfo:
+        from pagewarden.processes.wire import info_from_wire
+
+        info: Any = self._call(call, progress, **arguments)
+        return info_from_wire(info)
+
+    def _pages(self, call: str, pgnos: Sequence[int], **arguments: Value) -> list[bytes]:
+        pages: list[bytes] = []
+        step = _PAGES_AT_ONCE // _LARGEST_PAGE
+        while len(pages) < len(pgnos):
+            some: Any = self._call(call, pgnos=list(pgnos[len(pages) : len(pages) + step]), **arguments)
+            pages += some
+            step = max(1, _PAGES_AT_ONCE // len(some[0]))
+        return pages
+
+    def _walk(
+        self, handle: int, pages: int, page_size: int, progress: PageProgress | None
+    ) -> Iterator[tuple[int, bytes]]:
+        step = _SUMS_AT_ONCE // page_size
+        for first in range(1, pages + 1, step):
+            count = min(step, pages - first + 1)
+            yield first, self.sums(handle, first, count)
+            if progress is not None:
+                progress(first - 1 + count, pages)
+
+    def _known(self, handle: int) -> None:
+        if handle not in self._handles:
+            raise ReaderCrashed("the page reader was started again since; what was attached is gone", hint="try again")
+
+    def _calling(self) -> AbstractContextManager[bool]:
+        if self._pid != os.getpid():
+            self._begin()  # a fork: the process and its pipes are the parent's
+        return self._lock
+
+    def _child(self) -> Child:
+        if self._children and not self._children[0].running:
+            self._children.pop().died()
+            self._handles.clear()
+        if not self._children:
+            child = Child(MODULE)
+            self._children.append(child)
+            child.channel.send({"threads": self._threads})
+        return self._children[0]
+
+    def _call(self, call: str, progress: PageProgress | None = None, /, **arguments: Value) -> Value:
+        """Do one call. `progress` is called between messages; whatever it raises, or Ctrl-C, ends the reader."""
+        with self._calling():
+            if self._busy:
+                raise RuntimeError("a progress callback called the page reader that called it")
+            child = self._child()
+            handle = arguments.get("handle")
+            if isinstance(handle, int) and call not in ("attach", "open_file", "detach"):
+                self._known(handle)
+            self._busy = True
+            try:
+                reply = _converse(child, {"call": call, "arguments": arguments}, progress)
+            except (EOFError, BrokenPipeError, ProtocolError) as error:
+                raise self._crashed(call, error) from error
+            except BaseException:
+                self._discard()  # the answer that is still to come belongs to nobody
+                raise
+            finally:
+                self._busy = False
+        if "error" in reply:
+            failure = from_wire(reply["error"])
+            failure.fields.update(reply["fields"])
+            raise failure
+        return reply["value"]  # type: ignore[no-any-return]
+
+    def _crashed(self, call: str, error: Exception) -> ReaderCrashed:
+        child = self._children.pop()
+        self._handles.clear()
+        child.kill()  # it may live on and talk nonsense; one that is dead already does not mind
+        how, words = child.died()
+        if isinstance(error, ProtocolError):
+            how = f"answered nonsense ({error})"
+        last = words.splitlines()[-1] if words else ""
+        return ReaderCrashed(
+            f"the page reader {how} during {call}" + (f": {last}" if last else ""),
+            hint="try again; if it happens again, the database holds something that it cannot bear: please report it",
+            stderr=words,
+        )
+
+    def _discard(self) -> None:
+        self._handles.clear()
+        self.kill()
+        _stop(self._children, self._pid)
+
+
+def _converse(child: Child, message: dict[str, Value], progress: PageProgress | None) -> dict[str, Any]:
+    """Send a call and return its reply, with what the reader tells of its progress in between."""
+    child.channel.send(message)
+    while True:
+        reply: Any = child.channel.receive()
+        if not isinstance(reply, dict):
+            raise ProtocolError("a reply is no map")
+        if "progress" not in reply:
+            return reply
+        if progress is not None:
+            progress(*reply["progress"])
+
+
+def _stop(children: list[Child], pid: int) -> None:
+    """Let the children end, unless they are those of the process that this one was forked from."""
+    if pid == os.getpid():
+        while children:
+            children.pop().stop()
+
+
+def _bytes(value: Value) -> bytes:
+    if not isinstance(value, bytes):
+        raise ProtocolError("a reply is no bytes")
+    return value
+
+
+def _int(value: Value) -> int:
+    if not isinstance(value, int):
+        raise ProtocolError("a reply is no number")
+    return value

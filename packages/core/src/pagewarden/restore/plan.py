@@ -1,0 +1,98 @@
+"""What a restore is going to do, as a value that prints itself; and what no restore may be asked to do."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from pagewarden.errors import OutOfSpace, RestoreRefused
+from pagewarden.holders import COMPANIONS, Holders, find_holders
+from pagewarden.restore.quarantine import FOLDER
+from pagewarden.restore.swap import pending_intents
+from pagewarden.values import RestorePoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestorePlan:
+    """One restore point that is to take one path."""
+
+    point: RestorePoint
+    path: Path  # real path
+    replaces: bool  # whether something stands there
+    holders: Holders
+    force: bool
+
+    @property
+    def undo(self) -> str:
+        """The command that takes the restore back."""
+        return f"pagewarden undo {shlex.quote(str(self.path))}"
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """What will be done, one sentence each."""
+        point, path = self.point, self.path
+        steps = [
+            f"write {point.pages:,} pages of {point.database} at {point.position} to a new file in {path.parent}",
+            "make it durable, read it back and compare every page with its page sum",
+        ]
+        if self.holders.holders:
+            refuse = "go on although" if self.force else "refuse, because"
+            steps.append(f"{refuse} {'; '.join(map(str, self.holders.holders))}")
+        if self.replaces:
+            steps += [
+                f"lock {path}, and bring its -wal or -journal into it",
+                f"keep it in {path.parent / FOLDER / path.name}",
+                "remove its -wal, -shm and -journal, and rename the new file over it",
+            ]
+        else:
+            steps.append(f"give the new file the name {path}, if there is still nothing")
+        return tuple(steps)
+
+    def __str__(self) -> str:
+        return "\n".join(f"{number}. {step}" for number, step in enumerate(self.steps, start=1))
+
+
+def make_plan(point: RestorePoint, to: str, *, force: bool) -> RestorePlan:
+    """Return the plan to restore `point` to the path `to`, a link's target if it is one. Changes nothing.
+
+    Raises RestoreRefused where that cannot or must not be, OutOfSpace where the new file would not fit.
+    """
+    path = Path(os.path.realpath(to))
+    check_place(path)
+    disk = os.statvfs(path.parent)
+    free = disk.f_bavail * disk.f_frsize
+    if free < point.bytes:
+        raise OutOfSpace(
+            f"{path.parent} has {free:,} bytes free, and the restored file needs {point.bytes:,}",
+            hint="free space there, or restore to another file system",
+        )
+    return RestorePlan(
+        point=point, path=path, replaces=os.path.lexists(path), holders=find_holders(str(path)), force=force
+    )
+
+
+def check_place(path: Path) -> None:
+    """Raise RestoreRefused unless a file may be put at the real path `path`."""
+    folder = path.parent
+    if not folder.is_dir():
+        raise RestoreRefused(f"there is no directory {folder}", hint=f"mkdir -p {shlex.quote(str(folder))}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise RestoreRefused(f"this user may not write to {folder}", hint=f"ls -ld {shlex.quote(str(folder))}")
+    for suffix in COMPANIONS[1:]:
+        if path.name.endswith(suffix) and Path(str(path).removesuffix(suffix)).exists():
+            raise RestoreRefused(f"{path} belongs to the database beside it", hint="choose another name")
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a directory" if stat.S_ISDIR(found.st_mode) else "no regular file"
+        raise RestoreRefused(f"{path} is {kind}", hint="name the file that the database is to be")
+    if found.st_nlink > 1 and not pending_intents(path):
+        raise RestoreRefused(
+            f"{path} has {found.st_nlink - 1} more names (hard links), which would keep the old file",
+            hint=f"find {shlex.quote(str(folder))} -samefile {shlex.quote(str(path))}",
+        )

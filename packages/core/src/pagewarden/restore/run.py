@@ -1,0 +1,171 @@
+"""The `restore` verb: bring back a whole database.
+
+`restore` never touches the live file until the new one is verified and durable, and can be undone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pagewarden import durable, lineage
+from pagewarden.errors import VerificationFailed
+from pagewarden.holders import find_holders
+from pagewarden.lineage import Lineage
+from pagewarden.restore.hold import Copy, give_ownership, take_hold
+from pagewarden.restore.plan import RestorePlan, check_place, make_plan
+from pagewarden.restore.quarantine import Origin, Phase, Quarantine
+from pagewarden.restore.swap import exchange, give_up, go_back, recover
+from pagewarden.times import parse_moment
+from pagewarden.values import RestorePoint, RestoreReport
+
+if TYPE_CHECKING:
+    from pagewarden.repository import Repository
+    from pagewarden.runtime import Runtime
+
+_CHUNK = 1 << 16
+"""Pages whose sums are compared at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreRequest:
+    """What to bring back, and where to."""
+
+    repository: str  # URL
+    to: str
+    name: str | None = None  # of the database in the repository; None where it holds one
+    at: str | None = None  # the last restore point at or before it: RFC 3339, or "-15m"
+    txid: int | None = None
+    dry_run: bool = False  # only tell what would be done
+    force: bool = False  # go on although other processes have the file open
+
+
+def run_restore(request: RestoreRequest, runtime: Runtime) -> RestoreReport:
+    """Bring a database back; the file that stands there is kept, and `undo` brings it back.
+
+    Raises RepositoryNotFound, RepositoryDamaged, RestoreRefused, DatabaseBusy where a process has the file open,
+    VerificationFailed, OutOfSpace, TargetFailed. Whatever it raises, the path is as it was.
+    """
+    began = runtime.monotonic()
+    repository = runtime.repository(request.repository)
+    at = None if request.at is None else parse_moment(request.at, now=runtime.clock(), local=False).time
+    point = repository.resolve(request.name, at=at, txid=request.txid)
+    plan = make_plan(point, request.to, force=request.force)
+    warnings: tuple[str, ...] = ()
+    if not request.dry_run:
+        runtime.emit("restore.started", str(plan.path), repository=request.repository, position=str(point.position))
+        warnings = _execute(plan, repository, runtime)
+    report = RestoreReport(
+        to=str(plan.path),
+        position=point.position,
+        time=point.position.time,
+        pages=point.pages,
+        bytes=point.bytes,
+        seconds=runtime.monotonic() - began,
+        database_sum=point.database_sum,
+        verified=not request.dry_run,
+        undo="" if request.dry_run else plan.undo,
+        dry_run=request.dry_run,
+        steps=plan.steps,
+        warnings=warnings,
+    )
+    if not request.dry_run:
+        runtime.emit("restore.finished", report.to, seconds=report.seconds, position=str(point.position))
+    return report
+
+
+def put_in_place(
+    path: Path,
+    write: Callable[[Path], None],
+    *,
+    copy: Copy,
+    force: bool,
+    begun: datetime,
+    origin: Origin,
+    lineage_before: Lineage,
+) -> tuple[str, ...]:
+    """Let a new file take the real path `path`; return what a person should know.
+
+    `write` is given the new file's name, beside the path; it must write it, prove it and make it durable. `copy` copies
+    a closed file in another process. Raises what `write` and `exchange` raise, with the path as it was.
+    """
+    with Quarantine(path=path).lock() as quarantine:
+        recover(quarantine)
+        check_place(path)
+        if not force:
+            find_holders(str(path)).refuse("replace", forcible=True)  # sooner than after a long copy
+        try:
+            entry = quarantine.begin(begun=begun, origin=origin, lineage_before=lineage_before)
+        except OSError as error:
+            raise durable.failure(error, f"cannot begin to replace {path}") from error
+        new = quarantine.new
+        try:
+            write(new)
+            if path.exists():
+                give_ownership(path, new)
+            hold = take_hold(path, settled=quarantine.settled, copy=copy, force=force, doing="replace")
+        except BaseException as error:
+            give_up(error, f"cannot replace {path}", partial(go_back, quarantine, entry))
+            raise
+        with hold:
+            _, late = exchange(quarantine, entry, new, hold, phase=Phase.SWAPPING, force=force)
+        return (*hold.warnings, *late)
+
+
+def copy_file(runtime: Runtime, source: Path, destination: Path) -> None:
+    """Copy a file that nobody writes, durably, in the page-reader process."""
+    runtime.reader.copy_file(str(source), str(destination))
+
+
+def _execute(plan: RestorePlan, repository: Repository, runtime: Runtime) -> tuple[str, ...]:
+    path, point = plan.path, plan.point
+    origin = Origin(
+        repository=lineage.readable(repository.url),
+        database=point.database,
+        position=point.position,
+        database_sum=point.database_sum,
+    )
+    warnings = put_in_place(
+        path,
+        lambda new: _write(new, point, repository, runtime),
+        copy=partial(copy_file, runtime),
+        force=plan.force,
+        begun=runtime.clock(),
+        origin=origin,
+        lineage_before=lineage.read_lineage(runtime.state, str(path)),
+    )
+    try:
+        lineage.after_restore(runtime.state, str(path), point.position)
+    except OSError as error:
+        forgot = f"the next backup of {path} goes on as if nothing had been restored, because {error}"
+        return (*warnings, forgot)
+    return warnings
+
+
+def _write(new: Path, point: RestorePoint, repository: Repository, runtime: Runtime) -> None:
+    """Write the restored database to the new file `new`, and prove from the disk that it is what it must be."""
+    reader, stored = runtime.reader, str(repository.object_path(point))
+    info = reader.restore_pageset(stored, str(new), progress=partial(runtime.progress, "restoring pages"))
+    repository.confirm(point, info)
+    try:
+        if new.stat().st_size != point.bytes:
+            raise VerificationFailed(f"{new} has {new.stat().st_size:,} bytes, and {point.bytes:,} were written")
+        descriptor = os.open(new, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            durable.drop_cache(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise durable.failure(error, f"cannot read {new} back") from error
+    for first, sums in reader.file_sums(str(new), point.page_size):
+        runtime.progress("reading back", first, point.pages)
+        if sums != reader.pageset_sums(stored, first, len(sums) // 8):
+            raise VerificationFailed(
+                f"{new} did not read back as it was written, in or after page {first}",
+                hint=f"look at the disk of {new.parent}: dmesg | tail",
+            )

@@ -1,0 +1,100 @@
+"""The `undo` verb: take the last restore of a path back. What stands there now is kept, too.
+
+`undo` changes nothing but the path, never without an exclusive lock unless forced, and can be cut like a restore.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pagewarden import lineage
+from pagewarden.errors import RestoreRefused
+from pagewarden.restore.hold import Copy, take_hold
+from pagewarden.restore.quarantine import Entry, Kept, Phase, Quarantine
+from pagewarden.restore.run import copy_file
+from pagewarden.restore.swap import PREVIOUS, exchange, give_up, recover
+from pagewarden.values import UndoReport
+
+if TYPE_CHECKING:
+    from pagewarden.runtime import Runtime
+
+_FILE_OF = {Kept.NOTHING: None, Kept.FILE: PREVIOUS, Kept.RAW: f"{PREVIOUS}.raw"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UndoRequest:
+    """Which path to give its earlier file back."""
+
+    path: str
+    force: bool = False  # go on although other processes have the file open
+
+
+def run_undo(request: UndoRequest, runtime: Runtime) -> UndoReport:
+    """Take the newest restore of a path back that was not taken back yet; again, the one before it, and so on.
+
+    Raises RestoreRefused where there is none, DatabaseBusy where a process has the file open, OutOfSpace, TargetFailed.
+    Whatever it raises, the path is as it was.
+    """
+    began = runtime.monotonic()
+    path = Path(os.path.realpath(request.path))
+    entry, kept, warnings = take_back(path, copy=partial(copy_file, runtime), force=request.force)
+    try:
+        lineage.write_lineage(runtime.state, str(path), entry.lineage_before)
+    except OSError as error:
+        forgot = f"the next backup of {path} goes on as if the restore still stood, because {error}"
+        warnings = (*warnings, forgot)
+    report = UndoReport(
+        path=str(path),
+        restored="nothing" if entry.previous is Kept.NOTHING else "previous file",
+        kept="" if kept is None else str(kept),
+        seconds=runtime.monotonic() - began,
+        warnings=warnings,
+    )
+    runtime.emit("undo.finished", report.path, seconds=report.seconds, restored=report.restored)
+    return report
+
+
+def take_back(path: Path, *, copy: Copy, force: bool) -> tuple[Entry, Path | None, tuple[str, ...]]:
+    """Take the newest restore of the real path `path` back.
+
+    Returns its entry, the file that keeps what stood there (None: nothing did), and what a person should know.
+    """
+    if not Quarantine(path=path).folder.is_dir():
+        raise _nothing(path)
+    with Quarantine(path=path).lock() as quarantine:
+        recover(quarantine)
+        done = [entry for entry in quarantine.entries() if entry.phase is Phase.DONE]
+        if not done:
+            raise _nothing(path)
+        entry, folder = done[-1], quarantine.folder_of(done[-1])
+        name = _FILE_OF[entry.previous]
+        previous = None if name is None else folder / name
+        if previous is not None and not previous.exists():
+            raise RestoreRefused(f"{previous}, the previous file, is gone", hint=f"ls -l {shlex.quote(str(folder))}")
+        try:
+            hold = take_hold(
+                path,
+                settled=quarantine.settled,
+                copy=copy,
+                force=force,
+                doing="take the restore back of",
+                also=tuple(str(file) for file in (folder / PREVIOUS, folder / f"{PREVIOUS}.raw") if file.exists()),
+            )
+        except BaseException as error:
+            give_up(error, f"cannot take the restore of {path} back", quarantine.remove_temporaries)
+            raise
+        with hold:
+            entry, late = exchange(quarantine, entry, previous, hold, phase=Phase.UNDOING, force=force)
+        candidates = (folder / entry.displaced_name, folder / f"{entry.displaced_name}.raw")
+        kept = next((file for file in candidates if file.exists()), None)
+        return entry, kept, (*hold.warnings, *late)
+
+
+def _nothing(path: Path) -> RestoreRefused:
+    hint = "pagewarden restore --repo URL --to PATH brings another version back"
+    return RestoreRefused(f"no restore of {path} is there to be taken back", hint=hint)

@@ -1,0 +1,120 @@
+"""The checker: runs the PRAGMA, turns its lines into findings, and knows what its "ok" does not cover."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+
+from pagewarden.contracts import CheckOutcome, Subject
+from pagewarden.values import Finding, Level, Severity, Verdict
+from pagewarden_check_pragma.messages import OK, Line, lines_of, parse_line
+
+MESSAGES = 100_000
+"""How many messages SQLite is asked for; it stops at 100 by itself (H6)."""
+
+FINDINGS = 1000
+"""How many become findings; the others are counted."""
+
+_CACHE_KIB = 32 << 10
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
+class PragmaChecker:
+    """Lets SQLite judge: quick_check, and integrity_check at level deep.
+
+    What it cannot see is much (H39 and docs/damage.md): most single bit flips, every lost write.
+    """
+
+    name = "check-pragma"
+    level = Level.STANDARD
+
+    def check(self, subject: Subject) -> CheckOutcome:
+        """Return one finding for each line of SQLite's answer."""
+        connection = subject.connect()
+        # A damaged schema may have names that are no UTF-8; they are shown as far as they are.
+        connection.text_factory = lambda data: data.decode("utf-8", "replace")
+        pragma = "integrity_check" if subject.level is Level.DEEP else "quick_check"
+        findings: list[Finding] = []
+        undecided: list[str] = []
+        left_out = 0
+        subject.progress(0, 0)
+        try:
+            connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+            roots = _roots(connection)
+            for line in _answer(connection, pragma):
+                if line.undecided:
+                    undecided.append(line.text)
+                elif len(findings) < FINDINGS:
+                    findings.append(_finding(line, pragma, roots))
+                else:
+                    left_out += 1
+            blind = "" if findings or undecided else _blind_spot(connection)
+        except sqlite3.DatabaseError as error:
+            return _refused(error, pragma, findings)
+        if undecided:
+            why = f"{pragma} could not judge all: {undecided[0]}"
+            return CheckOutcome(findings=tuple(findings), verdict=Verdict.UNKNOWN, why=why)
+        why = f"{left_out} more messages of {pragma} were left out" if left_out else blind
+        return CheckOutcome(findings=tuple(findings), why=why)
+
+
+def _answer(connection: sqlite3.Connection, pragma: str) -> Iterator[Line]:
+    for (answer,) in connection.execute(f"PRAGMA {pragma}({MESSAGES})"):
+        if answer != OK:
+            yield from map(parse_line, lines_of(str(answer)))
+
+
+def _roots(connection: sqlite3.Connection) -> dict[int, str]:
+    """Return which table or index has which root page; none where the schema cannot be read."""
+    with contextlib.suppress(sqlite3.DatabaseError):  # the PRAGMA will say so, and better
+        rows = connection.execute("SELECT rootpage, name FROM sqlite_master WHERE rootpage > 0").fetchall()
+        return {1: "sqlite_schema"} | {root: str(name) for root, name in rows if isinstance(root, int)}
+    return {}
+
+
+def _finding(line: Line, pragma: str, roots: dict[int, str]) -> Finding:
+    owner = line.object or roots.get(line.root or 0)
+    where = f" ({owner})" if owner is not None and owner not in line.text else ""
+    return Finding(
+        kind=line.kind,
+        severity=line.severity,
+        pgno=line.pgno,
+        object=owner,
+        rowid=line.rowid,
+        message=f"{pragma} says: {line.text[0].lower() + line.text[1:]}{where}",
+        evidence=line.text,
+    )
+
+
+def _refused(error: sqlite3.DatabaseError, pragma: str, findings: list[Finding]) -> CheckOutcome:
+    """Tell damage from a database that this SQLite alone cannot judge. Raises what is neither."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    # No SQLite writes a schema format above 4, and this error is the only sign of one.
+    if code in _DAMAGED or "unsupported file format" in str(error):
+        name = getattr(error, "sqlite_errorname", type(error).__name__)
+        refused = Finding(
+            kind="malformed",
+            severity=Severity.DAMAGE,
+            message=f"sqlite cannot read it: {error}",
+            evidence=f"{name}: {error}",
+        )
+        return CheckOutcome(findings=(*findings, refused))
+    if code == sqlite3.SQLITE_ERROR:  # no such tokenizer, collation or module: the application would have it (H7)
+        why = f"{pragma} needs what only the application has: {error}"
+        return CheckOutcome(findings=tuple(findings), verdict=Verdict.UNKNOWN, why=why)
+    raise error
+
+
+def _blind_spot(connection: sqlite3.Connection) -> str:
+    """Say what an "ok" may not cover (H39).
+
+    If a view or a virtual table comes first in SQLite's internal table hash, an order that cannot be asked for, the
+    check takes itself for a partial one and skips the three things that only a whole one looks at.
+    """
+    row = connection.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'view' OR (type = 'table' AND coalesce(rootpage, 0) = 0) LIMIT 1"
+    ).fetchone()
+    if row is None:
+        return ""
+    return f"sqlite may have skipped the freelist, unused pages and ptrmap pages, because {row[0]} is no ordinary table"

@@ -1,0 +1,128 @@
+"""Starting a module as a child process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pagewarden.processes import spawn
+from pagewarden.processes.spawn import LAST_WORDS, Child, module_path, signal_name
+
+MUTE = "tests.support.mute"
+
+
+def test_a_child_imports_what_its_parent_would(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The module path is the parent's, folders added at run time included, but never the current directory."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    child = Child(MUTE)
+    child.channel.send("path")
+    path = child.channel.receive()
+    assert isinstance(path, list)
+    assert str(tmp_path) == path[0]
+    assert "" not in path
+    assert [folder for folder in module_path().split(os.pathsep) if folder not in path] == []
+    child.stop()
+
+
+def test_only_three_descriptors_are_inherited(tmp_path: Path) -> None:
+    """A database's descriptor must not reach a process that would close it unknowingly (H1, H3)."""
+    held = os.open(tmp_path, os.O_RDONLY)
+    os.set_inheritable(held, True)
+    child = Child(MUTE)
+    child.channel.send("path")
+    child.channel.receive()
+    descriptors = child.channel.receive()
+    # Three standard ones, two copies that the child itself made for the channel, and the listed folder.
+    assert isinstance(descriptors, list)
+    assert len(descriptors) == 6
+    child.stop()
+    os.close(held)
+
+
+def test_the_path_names_the_package_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A parent that found the package through the current directory or an import hook has children that find it."""
+    monkeypatch.setattr(sys, "path", ["", "relative", f"/odd{os.pathsep}name"])
+    folders = module_path().split(os.pathsep)
+    assert folders == [str(Path("relative").absolute()), str(Path(spawn.__file__).parents[2])]
+
+
+def test_a_child_that_lingers_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ending the conversation ends the process, one way or the other."""
+    monkeypatch.setattr(spawn, "_GRACE", 0.2)
+    child = Child(MUTE)
+    child.channel.send("linger")
+    assert child.running
+    child.stop()
+    assert not child.running
+
+
+def test_the_last_words_are_kept_and_bounded() -> None:
+    """A child that writes more than its pipe holds neither hangs nor fills memory."""
+    child = Child(MUTE)
+    child.channel.send("shout")
+    assert child.channel.receive() == "still here"
+    how, words = child.died()
+    assert how == "ended with status 3"
+    assert len(words) <= LAST_WORDS
+    assert words.endswith("xxx")
+
+
+def test_the_end_is_seen_though_a_grandchild_holds_the_pipe() -> None:
+    """What is there of standard error is taken, and nobody waits for its end."""
+    child = Child(MUTE)
+    child.channel.send("fork")
+    began = time.monotonic()
+    assert child.died() == ("ended with status 4", "last words")
+    assert time.monotonic() - began < 0.9
+
+
+def test_signals_are_named() -> None:
+    """By their names where they have one."""
+    assert signal_name(signal.SIGSEGV) == "SIGSEGV"
+    assert signal_name(signal.SIGRTMIN + 3) == f"signal {signal.SIGRTMIN + 3}"
+
+
+def test_a_child_that_cannot_be_started_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error is the system's, and no descriptor leaks."""
+    before = os.listdir("/proc/self/fd")
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(FileNotFoundError):
+        Child(MUTE)
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_starting_and_stopping_leaks_no_descriptor() -> None:
+    """Not one, over many children."""
+    before = os.listdir("/proc/self/fd")
+    for _ in range(3):
+        child = Child(MUTE)
+        child.channel.send("shout")
+        child.died()
+        Child(MUTE).stop()
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_a_child_has_a_process_group_of_its_own() -> None:
+    """Ctrl-C in a terminal is not sent to it."""
+    child = Child(MUTE)
+    assert os.getpgid(child.pid) == child.pid != os.getpgid(0)
+    child.stop()
+
+
+def test_starting_survives_a_parent_without_bytes_to_spare() -> None:
+    """A parent whose own standard streams are closed can start a child all the same."""
+    program = (
+        "import os; os.close(0); os.close(1); os.close(2)\n"
+        "from pagewarden.processes.spawn import Child\n"
+        f"child = Child({MUTE!r}); child.channel.send('shout')\n"
+        "answer = child.channel.receive(); child.died()\n"
+        "os._exit(0 if answer == 'still here' else 1)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[3]).returncode == 0

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pagewarden.contracts import Target
+from pagewarden.repository.repository import Repository
+from pagewarden_target_directory import DirectoryFactory
+from tests.core.repository.sets import NOW, MemoryTarget
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The directory of the repository."""
+    return tmp_path / "repository"
+
+
+@pytest.fixture(params=["directory", "memory"])
+def target(request: pytest.FixtureRequest, root: Path) -> Target:
+    """An empty target: a directory, and one that keeps no local files."""
+    return MemoryTarget() if request.param == "memory" else DirectoryFactory().open(str(root), create=True)
+
+
+@pytest.fixture
+def repository(target: Target) -> Repository:
+    """An empty repository with a fixed clock and seeded randomness."""
+    return Repository.open(target, target.url, create=True, clock=lambda: NOW, token=seeded(1))
+
+
+def seeded(seed: int) -> Callable[[int], str]:
+    """Return a source of hexadecimal digits."""
+    rng = random.Random(seed)
+    return lambda count: rng.randbytes(count).hex()

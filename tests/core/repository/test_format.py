@@ -1,0 +1,294 @@
+from __future__ import annotations
+
+import struct
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pagewarden.errors import RepositoryDamaged
+from pagewarden.pages import MAX_PAGES, StoredFrame, frame_bound
+from pagewarden.repository import format as layout
+from pagewarden.repository.format import Kind, PageSetHeader, Trailer
+from tests.core.repository.sets import NOW, TIMELINE, header
+
+page_sizes = st.sampled_from([512 << k for k in range(8)])
+
+
+@st.composite
+def headers(draw: st.DrawFn) -> PageSetHeader:
+    """Any header that a snapshot may have."""
+    page_size = draw(page_sizes)
+    return PageSetHeader(
+        page_size=page_size,
+        pages=draw(st.integers(0, MAX_PAGES)),
+        pages_per_frame=draw(st.integers(1, layout.MAX_FRAME_BYTES // page_size)),
+        timeline=draw(st.binary(min_size=16, max_size=16)).hex(),
+        txid=draw(st.integers(1, (1 << 63) - 1)),
+        time=draw(st.datetimes(timezones=st.just(UTC))),
+    )
+
+
+def reseal(block: bytes) -> bytes:
+    """Give a changed block the checksum that it would have."""
+    return block[:-8] + struct.pack("<Q", layout.hash64(block[:-8]))
+
+
+@settings(deadline=None)
+@given(headers())
+def test_headers_survive_encoding(head: PageSetHeader) -> None:
+    """Decoding what was encoded gives the same header."""
+    data = layout.encode_header(head)
+    assert len(data) == layout.HEADER_SIZE
+    assert layout.decode_header(data, "x") == head
+
+
+@settings(deadline=None)
+@given(headers(), st.integers(0, layout.HEADER_SIZE * 8 - 1))
+def test_a_flipped_bit_in_a_header_is_refused(head: PageSetHeader, bit: int) -> None:
+    """No bit of the header can change unnoticed."""
+    data = bytearray(layout.encode_header(head))
+    data[bit // 8] ^= 1 << bit % 8
+    with pytest.raises(RepositoryDamaged, match="x"):
+        layout.decode_header(bytes(data), "x")
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "words"),
+    [
+        (16, b"\x02\x00", "format 2"),
+        (18, b"\x02\x00", "kind 2"),
+        (18, b"\x09\x00", "kind 9"),
+        (20, b"\x01\x00\x00\x00", "flags 0x1"),
+        (24, struct.pack("<I", 1000), "page size of 1000"),
+        (28, struct.pack("<I", 0xFFFFFFFF), "4294967295 pages"),
+        (32, struct.pack("<I", 0), "0 pages of 512"),
+        (32, struct.pack("<I", 1 << 30), "pages of 512 bytes per frame"),
+        (36, b"\x01", "nothing may be"),
+        (56, b"\x01", "positions 1 to 1"),
+        (64, bytes(8), "positions 0 to 0"),
+        (72, struct.pack("<q", (1 << 63) - 1), "names"),
+        (80, b"\x01", "nothing may be"),
+        (119, b"\x01", "nothing may be"),
+    ],
+)
+def test_a_header_that_says_what_this_version_does_not_know_is_refused(offset: int, value: bytes, words: str) -> None:
+    """Unknown versions, kinds, flags and values are refused even where every checksum is right."""
+    data = layout.encode_header(header(10))
+    changed = reseal(data[:offset] + value + data[offset + len(value) :])
+    with pytest.raises(RepositoryDamaged, match=words):
+        layout.decode_header(changed, "x")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("page_size", 513),
+        ("page_size", 131072),
+        ("pages", -1),
+        ("pages", MAX_PAGES + 1),
+        ("pages_per_frame", 0),
+        ("pages_per_frame", layout.MAX_FRAME_BYTES // 512 + 1),
+        ("timeline", "A" * 32),
+        ("timeline", "a" * 31),
+        ("txid", 0),
+        ("txid", 1 << 63),
+        ("txid_from", 1),
+        ("time", datetime(2026, 1, 1)),
+        ("time", datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=1)))),
+    ],
+)
+def test_a_header_refuses_nonsense(field: str, value: object) -> None:
+    """The value validates itself, so that nothing impossible is ever written."""
+    fields = {
+        "page_size": 512, "pages": 1, "pages_per_frame": 1, "timeline": TIMELINE, "txid": 1, "txid_from": 0, "time": NOW
+    }  # fmt: skip
+    PageSetHeader(**fields)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"\w"):
+        PageSetHeader(**{**fields, field: value})  # type: ignore[arg-type]
+
+
+def test_frames_cover_every_page_once() -> None:
+    """Frame numbers, first pages and counts agree for sizes around whole frames."""
+    for pages in range(30):
+        head = header(pages, per_frame=7)
+        covered = [
+            (page, number)
+            for number in range(head.frames)
+            for first, count in [head.frame_pages(number)]
+            for page in range(first, first + count)
+        ]
+        assert [page for page, _ in covered] == list(range(1, pages + 1))
+        assert all(head.frame_of(page) == number for page, number in covered)
+
+
+@pytest.mark.parametrize("page_size", [512 << k for k in range(8)])
+def test_default_frames_hold_whole_pages(page_size: int) -> None:
+    """A frame of the default size holds at least one page, and 256 KiB."""
+    assert layout.pages_per_frame(page_size) * page_size == 256 * 1024
+
+
+@settings(deadline=None)
+@given(st.integers(0, 300_000), st.sampled_from([layout.INDEX_ENTRY, layout.SUMS_ENTRY]))
+def test_blocks_follow_each_other_without_gap(entries: int, size: int) -> None:
+    """Offsets and lengths of blocks add up to the size of all, and none comes near 4 GiB."""
+    end = 0
+    for number in range(-(-entries // layout.BLOCK_ENTRIES)):
+        offset, length = layout.block_place(number, entries, size)
+        assert offset == end
+        assert layout.BLOCK_OVERHEAD < length < 1 << 21
+        end += length
+    assert end == layout.blocks_size(entries, size)
+
+
+def sums_block(number: int = 3) -> bytes:
+    """Return a block of four sums."""
+    return layout.encode_block(layout.SUMS_TAG, number, bytes(range(32)), layout.SUMS_ENTRY)
+
+
+def test_blocks_survive_encoding() -> None:
+    """Decoding a block gives its entries and its checksum."""
+    entries, check = layout.decode_block(layout.SUMS_TAG, 3, sums_block(), "x")
+    assert bytes(entries) == bytes(range(32))
+    assert check == sums_block()[-8:]
+
+
+def test_any_flipped_bit_in_a_block_is_refused() -> None:
+    """No bit of a block can change unnoticed."""
+    for bit in range(len(sums_block()) * 8):
+        data = bytearray(sums_block())
+        data[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(RepositoryDamaged, match="sums block 3 of x"):
+            layout.decode_block(layout.SUMS_TAG, 3, bytes(data), "x")
+
+
+def test_a_block_in_the_wrong_place_is_refused() -> None:
+    """A whole block of another number, kind or length does not pass."""
+    with pytest.raises(RepositoryDamaged, match="sums block 2"):
+        layout.decode_block(layout.SUMS_TAG, 2, sums_block(), "x")
+    with pytest.raises(RepositoryDamaged, match="index block 3"):
+        layout.decode_block(layout.INDEX_TAG, 3, sums_block(), "x")
+    with pytest.raises(RepositoryDamaged, match="as it must"):
+        layout.decode_block(layout.SUMS_TAG, 3, sums_block() + bytes(8), "x")
+    with pytest.raises(RepositoryDamaged, match="cut off"):
+        layout.decode_block(layout.SUMS_TAG, 3, b"short", "x")
+
+
+def entries(*frames: tuple[int, int, int, int]) -> memoryview:
+    """Return index entries of (offset, csize, first, count)."""
+    return memoryview(
+        b"".join(
+            layout.encode_entry(StoredFrame(offset=offset, csize=csize, first=first, count=count))
+            for offset, csize, first, count in frames
+        )
+    )
+
+
+def test_index_entries_survive_encoding() -> None:
+    """Decoding gives the frames, from the beginning or from the middle."""
+    raw = entries((128, 10, 1, 4), (138, 20, 5, 4), (158, 5, 9, 2))
+    frames = list(layout.decode_entries(raw, header(10), 0, 128, 163, "x"))
+    assert frames == list(layout.iter_entries(raw))
+    assert list(layout.decode_entries(raw[24:], header(10), 1, None, 163, "x")) == frames[1:]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        (129, 10, 1, 4),  # a gap
+        (127, 10, 1, 4),  # within the header
+        (128, 0, 1, 4),  # nothing in it
+        (128, 10, 2, 4),  # the wrong page
+        (128, 10, 1, 3),  # too few pages
+        (128, 10, 1, 5),  # too many
+        (128, 873, 1, 4),  # past the end
+        (1 << 63, 10, 1, 4),  # far past it
+        (128, frame_bound(4 * 512) + 1, 1, 4),  # larger than any such frame
+    ],
+)
+def test_an_index_entry_that_cannot_be_is_refused(frame: tuple[int, int, int, int]) -> None:
+    """Nothing in the index is believed that can be computed or bounded."""
+    with pytest.raises(RepositoryDamaged, match="frame 0"):
+        list(layout.decode_entries(entries(frame), header(10), 0, 128, 1000 if frame[1] < 2000 else 1 << 20, "x"))
+
+
+def test_reserved_bytes_of_an_index_entry_are_refused() -> None:
+    """The reserved field must be zero."""
+    raw = bytearray(entries((128, 10, 1, 4)))
+    raw[20] = 1
+    with pytest.raises(RepositoryDamaged, match="frame 0"):
+        list(layout.decode_entries(memoryview(raw), header(10), 0, 128, 1000, "x"))
+
+
+@st.composite
+def trailers(draw: st.DrawFn) -> tuple[PageSetHeader, Trailer]:
+    """Any header with a trailer that fits it."""
+    head = draw(headers())
+    sums = st.integers(0, (1 << 64) - 1)
+    trailer = Trailer(
+        data_bytes=draw(st.integers(0, 1 << 45)),
+        frames=head.frames,
+        pages=head.pages,
+        header_check=draw(sums),
+        index_check=draw(sums),
+        sums_check=draw(sums),
+        database_sum=draw(sums),
+        sha256=draw(st.binary(min_size=32, max_size=32)),
+    )
+    return head, trailer
+
+
+def encode(trailer: Trailer) -> bytes:
+    """Return all bytes of a trailer."""
+    return layout.encode_trailer(trailer) + layout.close(trailer.sha256)
+
+
+@settings(deadline=None)
+@given(trailers())
+def test_trailers_survive_encoding(given_pair: tuple[PageSetHeader, Trailer]) -> None:
+    """Decoding what was encoded gives the same trailer, where header and size fit."""
+    head, trailer = given_pair
+    data = encode(trailer)
+    size = trailer.offset + layout.TRAILER_SIZE
+    assert layout.decode_trailer(data, head, size, "x") == trailer
+    for wrong in (size - 1, size + 1):
+        with pytest.raises(RepositoryDamaged, match="does not fit"):
+            layout.decode_trailer(data, head, wrong, "x")
+
+
+@settings(deadline=None, max_examples=200)
+@given(trailers(), st.integers(0, layout.TRAILER_SIZE * 8 - 1))
+def test_a_flipped_bit_in_a_trailer_is_refused(given_pair: tuple[PageSetHeader, Trailer], bit: int) -> None:
+    """No bit can change unnoticed, but for those of the SHA-256, which is compared with the file."""
+    head, trailer = given_pair
+    data = bytearray(encode(trailer))
+    data[bit // 8] ^= 1 << bit % 8
+    size = trailer.offset + layout.TRAILER_SIZE
+    if 152 <= bit // 8 < 184:
+        assert layout.decode_trailer(bytes(data), head, size, "x").sha256 != trailer.sha256
+    else:
+        with pytest.raises(RepositoryDamaged, match="x"):
+            layout.decode_trailer(bytes(data), head, size, "x")
+
+
+@pytest.mark.parametrize("offset", range(16, 144, 8))
+def test_a_trailer_with_right_checksum_and_impossible_numbers_is_refused(offset: int) -> None:
+    """Whoever forges a checksum still cannot name an offset, length or count but the one right one."""
+    head = header(10)
+    trailer = Trailer(
+        data_bytes=100, frames=3, pages=10, header_check=1, index_check=2, sums_check=3, database_sum=4, sha256=bytes(32)
+    )
+    data = encode(trailer)
+    if offset in (96, 112, 120, 128):  # checksums and the database sum: compared with what they are of
+        return
+    for value in (1, 1 << 40, (1 << 64) - 1):
+        body = data[:offset] + struct.pack("<Q", value) + data[offset + 8 : 144]
+        forged = body + struct.pack("<Q", layout.hash64(body)) + data[152:]
+        with pytest.raises(RepositoryDamaged, match="does not fit"):
+            layout.decode_trailer(forged, head, trailer.offset + layout.TRAILER_SIZE, "x")
+
+
+def test_kinds_are_those_of_the_format() -> None:
+    """The numbers of the kinds are fixed by docs/formats/pageset-1.md."""
+    assert [(kind.name, int(kind)) for kind in Kind] == [("SNAPSHOT", 1), ("SEGMENT", 2)]

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pagewarden.errors import RepositoryDamaged
+from pagewarden.repository.manifest import LARGEST, Manifest, SourceFacts, decode_manifest, encode_manifest
+from pagewarden.values import Position, SourceVerdict, Verdict
+from tests.core.repository.sets import FACTS, NOW, SOUND, TIMELINE, header, image, write
+
+MANIFEST = Manifest(
+    database="app.db",
+    kind="snapshot",
+    sequence=3,
+    position=Position(timeline=TIMELINE, txid=2, time=NOW),
+    parent=Position(timeline=TIMELINE, txid=1, time=NOW),
+    key=f"app.db/objects/{TIMELINE}/0000000000000002-00112233aabbccdd.pageset.zst",
+    bytes=1000,
+    sha256="ab" * 32,
+    page_size=4096,
+    pages=7,
+    database_sum="00ff" * 4,
+    compression=1,
+    source=SOUND,
+    facts=FACTS,
+    verified_at=NOW,
+    created_by="pagewarden 0.1.0",
+)
+
+
+@settings(deadline=None)
+@given(
+    st.text(st.characters(exclude_categories=["Cs"])),
+    st.integers(1, 1 << 50),
+    st.datetimes(),
+    st.sampled_from(Verdict),
+    st.none() | st.integers(1, 1 << 50),
+)
+def test_manifests_survive_encoding(name: str, number: int, time: datetime, verdict: Verdict, parent: int | None) -> None:
+    """Decoding what was encoded gives the same manifest."""
+    utc = time.replace(tzinfo=NOW.tzinfo)
+    manifest = replace(
+        MANIFEST,
+        database=name,
+        sequence=number,
+        position=Position(timeline=TIMELINE, txid=number, time=utc),
+        parent=None if parent is None else Position(timeline=TIMELINE, txid=parent, time=utc),
+        source=SourceVerdict(verdict=verdict, level="deep", findings=3, why=name),
+    )
+    assert decode_manifest(encode_manifest(manifest), "key") == manifest
+
+
+def test_no_flipped_bit_passes() -> None:
+    """Whichever bit of a manifest changes, white space included, it is refused."""
+    data = encode_manifest(MANIFEST)
+    for bit in range(len(data) * 8):
+        changed = bytearray(data)
+        changed[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(RepositoryDamaged, match="the-key"):
+            decode_manifest(bytes(changed), "the-key")
+
+
+def test_no_cut_or_lengthened_manifest_passes() -> None:
+    """Any beginning of a manifest, and any addition to it, is refused."""
+    data = encode_manifest(MANIFEST)
+    for size in range(len(data)):
+        with pytest.raises(RepositoryDamaged, match="SHA-256"):
+            decode_manifest(data[:size], "key")
+    for more in (b"\n", b" ", b"{}", data):
+        with pytest.raises(RepositoryDamaged, match="SHA-256"):
+            decode_manifest(data + more, "key")
+
+
+def seal(inner: bytes, what: str = "manifest") -> bytes:
+    """Put a document in its envelope, as a forger would."""
+    return b'{"%s":%s,"sha256":"%s"}\n' % (what.encode(), inner, hashlib.sha256(inner).hexdigest().encode())
+
+
+def forged(**changes: object) -> bytes:
+    """Return a manifest with other fields and a right digest."""
+    document = json.loads(encode_manifest(MANIFEST))["manifest"] | changes
+    return seal(msgspec.json.encode(document))
+
+
+def test_forging_alone_changes_nothing() -> None:
+    """The forger of these tests knows the format."""
+    assert forged() == encode_manifest(MANIFEST)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (forged(format=2), "format 2"),
+        (forged(later="field"), "more than format 1"),
+        (forged(kind="segment"), "'segment'"),
+        (forged(sequence=0), "least value"),
+        (forged(sequence="3"), "int"),
+        (forged(bytes=0), "least value"),
+        (forged(pages=-1), "least value"),
+        (forged(sha256="AB" * 32), "sums"),
+        (forged(database_sum="1"), "sums"),
+        (forged(position=None), "object"),
+        (forged(position={"timeline": "x", "txid": 1, "time": "2026-11-22T10:15:00Z"}), "positions"),
+        (forged(position={"timeline": TIMELINE, "txid": 0, "time": "2026-11-22T10:15:00Z"}), "positions"),
+        (forged(verified_at="2026-11-22T10:15:00"), "UTC"),
+        (forged(verified_at="2026-11-22T10:15:00+01:00"), "UTC"),
+        (forged(verified_at="yesterday"), "understood"),
+        (seal(b"[]"), "understood"),
+        (seal(b'{"format":1'), "understood"),
+        (seal(b'{"format":1,"database":"\xff"}'), "understood"),
+        (seal(b"[" * 5000), "understood"),
+        (seal(b'{"format":1}'), "understood"),
+        (seal(encode_manifest(MANIFEST)[12:-79], "marker"), "SHA-256"),
+        (seal(b'"' + b"x" * LARGEST + b'"'), "SHA-256"),
+    ],
+    ids=range(22),
+)
+def test_a_forged_manifest_is_refused(data: bytes, words: str) -> None:
+    """With a right digest, what format 1 does not know is still refused with a reason."""
+    with pytest.raises(RepositoryDamaged, match=words):
+        decode_manifest(data, "key")
+
+
+def test_a_newer_format_is_told_from_damage() -> None:
+    """The hint says what helps."""
+    with pytest.raises(RepositoryDamaged) as caught:
+        decode_manifest(forged(format=7), "key")
+    assert caught.value.hint == "install a newer pagewarden"
+
+
+def test_a_manifest_knows_its_page_set(tmp_path: Path) -> None:
+    """It contradicts every page set but the one it was made for."""
+    info = write(tmp_path / "set", image(5), header(5))
+    manifest = replace(
+        MANIFEST,
+        position=info.position,
+        parent=None,
+        bytes=info.bytes,
+        sha256=info.sha256,
+        page_size=512,
+        pages=5,
+        database_sum=f"{info.database_sum:016x}",
+    )
+    assert manifest.contradiction(info) == ""
+    for field, value in (
+        ("bytes", 1),
+        ("sha256", "0" * 64),
+        ("position", MANIFEST.position),
+        ("page_size", 1024),
+        ("pages", 6),
+        ("database_sum", "0" * 16),
+    ):
+        assert "not the one of its manifest" in replace(manifest, **{field: value}).contradiction(info)
+
+
+def test_a_restore_point_is_what_the_manifest_says() -> None:
+    """`backups` lists the manifest's own values."""
+    point = MANIFEST.restore_point
+    assert (point.database, point.position, point.key) == (MANIFEST.database, MANIFEST.position, MANIFEST.key)
+    assert (point.bytes, point.bytes_stored) == (7 * 4096, 1000)
+
+
+def test_facts_of_the_wal_are_optional() -> None:
+    """A rollback-journal database has no salts and no frames."""
+    facts = SourceFacts(path="p", host="h", change_counter=0, schema_cookie=0, journal_mode="delete")
+    assert (facts.wal_salts, facts.wal_frames, facts.sqlite_version) == ("", 0, "")

@@ -1,0 +1,43 @@
+"""A child that does not answer: what it does instead is the first message that it gets."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+from pagewarden.processes.channel import Channel
+
+
+def main() -> None:
+    """Do what is asked, in the words of tests/core/processes/test_spawn.py."""
+    channel = Channel(os.dup(0), os.dup(1))
+    wish: Any = channel.receive()
+    if wish == "path":
+        channel.send(sys.path)
+        channel.send(sorted(os.listdir("/proc/self/fd")))
+    elif wish == "linger":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(60)
+    elif wish == "shout":
+        os.write(2, b"early words\n")
+        for _ in range(100):
+            try:
+                os.write(2, b"x" * 4095 + b"\n")
+            except BlockingIOError:
+                break
+        channel.send("still here")
+        sys.exit(3)
+    elif wish == "fork":
+        # A grandchild holds on to standard error after this process has ended.
+        if os.fork() == 0:
+            time.sleep(1)
+            os._exit(0)
+        os.write(2, b"last words\n")
+        os._exit(4)
+
+
+if __name__ == "__main__":
+    main()
