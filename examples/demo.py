@@ -155,7 +155,8 @@ def sqlite_says(database: Path) -> str:
     """Return the first line of SQLite's own integrity_check of a private copy."""
     connection = sqlite3.connect(database)
     try:
-        return str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0]).splitlines()[0]
+        lines = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0]).splitlines()
+        return next(line for line in lines if not line.startswith("***"))
     except sqlite3.DatabaseError as error:
         return str(error)
     finally:
@@ -203,6 +204,7 @@ def prepare_copies(demo: Demo, database: Path, *, own: bool) -> tuple[Path, Path
     copy = demo.folder / "copy.db"
     shutil.copyfile(restored, copy)
     commit_to_copy(copy)
+    demo.pagewarden("backup", copy, "--repo", demo.repository)
     shutil.copyfile(copy, older)
     amend_copy(copy)
     demo.pagewarden("backup", copy, "--repo", demo.repository)
@@ -223,13 +225,16 @@ def injure_and_find(demo: Demo, copy: Path, older: Path, name: str) -> Path:
     point = newest(demo, name)
     injured = copy
     for seed, (kind, words) in enumerate(INJURIES.items(), start=1):
-        injured = demo.folder / f"{kind}.db"
+        injured = demo.folder / kind / name
+        injured.parent.mkdir()
         shutil.copyfile(copy, injured)
         Path(f"{injured}.pagewarden-copy").touch()
         more = ["--older", older] if kind == "lost-write" else []
         made = demo.pagewarden("injure", injured, "--kind", kind, "--seed", str(seed), *more)
         opinion = sqlite_says(injured)
-        report = demo.pagewarden("check", injured, "--baseline", demo.repository / point["key"], codes=(1,))
+        report = demo.pagewarden(
+            "check", injured, "--baseline", demo.repository / point["key"], "--repo", demo.repository, codes=(1,)
+        )
         found = [f for f in report["findings"] if f["kind"] == kind and f["pgno"] == made["pgno"]]
         message = found[0]["message"] if found else json.dumps(report["findings"])
         demo.prove(bool(found), f"{words} was found and named", message)

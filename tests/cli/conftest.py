@@ -83,10 +83,11 @@ def make_database(path: Path) -> Path:
 
 @pytest.fixture
 def damaged(database: Path) -> Path:
-    """A database with a page of its table overwritten with zeros."""
-    with database.open("r+b") as file:
-        file.seek(4096 * 9)
-        file.write(bytes(4096))
+    """A database with a leaf page of its table overwritten with zeros."""
+    data = bytearray(database.read_bytes())
+    begin = data.index(b"note 77 xxxx") // 4096 * 4096
+    data[begin : begin + 4096] = bytes(4096)
+    database.write_bytes(data)
     return database
 
 

@@ -205,12 +205,12 @@ def test_a_backup_without_time_or_bytes_divides_nothing_by_zero() -> None:
 def test_what_was_hard_about_a_backup_is_told() -> None:
     """Locks always, attempts to those who ask; a source that nobody judged is said to be so."""
     unjudged = SourceVerdict(verdict=Verdict.UNKNOWN, level="none")
-    report = replace(BACKUP, attempts=3, lock_seconds=0.05, verified=False, source=unjudged)
+    report = replace(BACKUP, attempts=3, lock_seconds=0.05, verified=False, source=unjudged, warnings=("w",))
     shown = text(report, verbose=True)
     assert "  one whole commit was read at attempt 3\n" in shown
     assert "  a SHARED lock was held for 0.05 s at most\n" in shown
     assert "not verified" in shown
-    assert shown.endswith("  source: unknown (not judged)\n")
+    assert shown.endswith("  source: unknown (not judged)\nwarning: w\n")
     assert "attempt" not in text(report)
 
 

@@ -55,7 +55,7 @@ def test_no_file_gives_the_defaults() -> None:
     settings = load_config(None).database("/srv/app.db")
     assert (settings.path, settings.name, settings.repository) == ("/srv/app.db", None, None)
     assert (settings.level, settings.checkers, settings.max_time) == (Level.STANDARD, (), None)
-    assert (settings.check, settings.compression) == ("quick", 1)
+    assert (settings.check, settings.compression, settings.compare) == ("quick", 1, False)
 
 
 def test_an_empty_file_is_the_defaults_too() -> None:
@@ -75,6 +75,7 @@ def test_a_table_of_its_own_wins_over_the_defaults() -> None:
         checkers = ["check-pragma"]
         max_time = 5
         check = "deep"
+        compare = true
         repository = "main"
         [databases.app]
         path = "app.db"
@@ -86,6 +87,7 @@ def test_a_table_of_its_own_wins_over_the_defaults() -> None:
         name = "o"
         compression = 3
         max_time = 1.5
+        compare = false
         check = "none"
         [repositories.main]
         url = "../backup"
@@ -94,6 +96,7 @@ def test_a_table_of_its_own_wins_over_the_defaults() -> None:
     app = configuration.database("app")
     assert app.path == "/etc/pagewarden/app.db"
     assert (app.level, app.checkers, app.max_time, app.check, app.compression) == (Level.DEEP, (), 5, "deep", 9)
+    assert (app.compare, configuration.database("other").compare) == (True, False)
     assert app.repository == "/etc/pagewarden/../backup"
     other = configuration.database("other")
     assert (other.name, other.repository) == ("o", "/etc/pagewarden/elsewhere")

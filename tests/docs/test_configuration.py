@@ -29,6 +29,6 @@ def test_the_defaults_are_the_documented_ones() -> None:
     """The third column is what the code does."""
     rows = dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|", DOCUMENTED["defaults"], re.MULTILINE))
     defaults = DefaultsSection()
-    for key in ("level", "check", "compression", "threads"):
-        assert rows[key].strip('`"') == str(getattr(defaults, key))
+    for key in ("level", "compare", "check", "compression", "threads"):
+        assert rows[key].strip('`"') == str(getattr(defaults, key)).lower()
     assert (defaults.repository, defaults.checkers, defaults.max_time) == (None, (), None)

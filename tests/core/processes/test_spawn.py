@@ -119,7 +119,7 @@ def test_a_child_has_a_process_group_of_its_own() -> None:
 def test_starting_survives_a_parent_without_bytes_to_spare() -> None:
     """A parent whose own standard streams are closed can start a child all the same."""
     program = (
-        "import os; os.close(0); os.close(1); os.close(2)\n"
+        "import os, sys; os.close(0); os.close(1); os.close(2); sys.path.append(os.getcwd())\n"
         "from pagewarden.processes.spawn import Child\n"
         f"child = Child({MUTE!r}); child.channel.send('shout')\n"
         "answer = child.channel.receive(); child.died()\n"

@@ -34,7 +34,9 @@ def image(pages: int, page_size: int = 512, seed: int = 1) -> bytes:
     return b"".join(rng.randbytes(page_size // 2) + bytes(page_size // 2) for _ in range(pages))
 
 
-def header(pages: int, page_size: int = 512, *, per_frame: int = 4, txid: int = 1, timeline: str = TIMELINE) -> PageSetHeader:
+def header(
+    pages: int, page_size: int = 512, *, per_frame: int = 4, txid: int = 1, timeline: str = TIMELINE
+) -> PageSetHeader:
     """Return a header of a snapshot."""
     return PageSetHeader(
         page_size=page_size, pages=pages, pages_per_frame=per_frame, timeline=timeline, txid=txid, time=NOW
@@ -48,9 +50,7 @@ def source(folder: Path, data: bytes, page_size: int = 512, name: str = "source.
     path.write_bytes(data)
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        yield PageSource(
-            database=descriptor, page_size=page_size, pages=len(data) // page_size, file_size=len(data)
-        )
+        yield PageSource(database=descriptor, page_size=page_size, pages=len(data) // page_size, file_size=len(data))
     finally:
         os.close(descriptor)
 
@@ -76,7 +76,9 @@ FACTS = SourceFacts(path="/srv/app.db", host="here", change_counter=7, schema_co
 SOUND = SourceVerdict(verdict=Verdict.SOUND, level="quick")
 
 
-def store(repository: Repository, intent: Intent, data: bytes, *, time: datetime = NOW, page_size: int = 512) -> PageSetInfo:
+def store(
+    repository: Repository, intent: Intent, data: bytes, *, time: datetime = NOW, page_size: int = 512
+) -> PageSetInfo:
     """Write and prove what a backup stores, without committing it."""
     head = intent.header(page_size=page_size, pages=len(data) // page_size, time=time)
     write(intent.staging, data, head)
@@ -90,10 +92,10 @@ def commit(repository: Repository, intent: Intent, info: PageSetInfo) -> Restore
     )
 
 
-def back_up(repository: Repository, name: str, data: bytes, **times: datetime) -> RestorePoint:
+def back_up(repository: Repository, name: str, data: bytes, time: datetime = NOW) -> RestorePoint:
     """Make one backup."""
     intent = repository.begin(name)
-    return commit(repository, intent, store(repository, intent, data, **times))
+    return commit(repository, intent, store(repository, intent, data, time=time))
 
 
 def after(minutes: float) -> datetime:

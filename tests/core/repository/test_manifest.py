@@ -44,7 +44,9 @@ MANIFEST = Manifest(
     st.sampled_from(Verdict),
     st.none() | st.integers(1, 1 << 50),
 )
-def test_manifests_survive_encoding(name: str, number: int, time: datetime, verdict: Verdict, parent: int | None) -> None:
+def test_manifests_survive_encoding(
+    name: str, number: int, time: datetime, verdict: Verdict, parent: int | None
+) -> None:
     """Decoding what was encoded gives the same manifest."""
     utc = time.replace(tzinfo=NOW.tzinfo)
     manifest = replace(
@@ -158,7 +160,7 @@ def test_a_manifest_knows_its_page_set(tmp_path: Path) -> None:
         ("pages", 6),
         ("database_sum", "0" * 16),
     ):
-        assert "not the one of its manifest" in replace(manifest, **{field: value}).contradiction(info)
+        assert "not the one of its manifest" in replace(manifest, **{field: value}).contradiction(info)  # type: ignore[arg-type]
 
 
 def test_a_restore_point_is_what_the_manifest_says() -> None:

@@ -14,7 +14,7 @@ import zstandard
 
 from pagewarden.errors import OutOfSpace, RepositoryDamaged, TargetFailed
 from pagewarden.pages import backend, database_sum
-from pagewarden.repository import format as layout
+from pagewarden.repository import blocks
 from pagewarden.repository.pageset import PageSetFile, read_info, restore_pageset, verify_pageset
 from tests.core.repository.sets import header, image, stock, write
 
@@ -88,7 +88,7 @@ def test_pages_and_sums_are_read_by_range(stored: Path) -> None:
 
 def test_ranges_cross_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With several blocks of index and sums everything is found, whichever block it is in."""
-    monkeypatch.setattr(layout, "BLOCK_ENTRIES", 5)
+    monkeypatch.setattr(blocks, "BLOCK_ENTRIES", 5)
     info = write(tmp_path / "set", DATA, header(PAGES, per_frame=2))
     assert info.frames == 11
     with PageSetFile(tmp_path / "set") as file:
@@ -175,11 +175,11 @@ def reseal(path: Path, change: Callable[[bytearray], None]) -> None:
     spans = [(info.index_offset, info.sums_offset, 120), (info.sums_offset, len(data) - 192, 128)]
     tail = len(data) - 192
     for begin, end, slot in spans:
-        data[end - 8 : end] = struct.pack("<Q", layout.hash64(bytes(data[begin : end - 8])))
-        data[tail + slot - 8 : tail + slot] = struct.pack("<Q", layout.hash64(bytes(data[end - 8 : end])))
-    data[120:128] = struct.pack("<Q", layout.hash64(bytes(data[:120])))
+        data[end - 8 : end] = struct.pack("<Q", blocks.hash64(bytes(data[begin : end - 8])))
+        data[tail + slot - 8 : tail + slot] = struct.pack("<Q", blocks.hash64(bytes(data[end - 8 : end])))
+    data[120:128] = struct.pack("<Q", blocks.hash64(bytes(data[:120])))
     data[tail + 96 : tail + 104] = data[120:128]
-    data[tail + 144 : tail + 152] = struct.pack("<Q", layout.hash64(bytes(data[tail : tail + 144])))
+    data[tail + 144 : tail + 152] = struct.pack("<Q", blocks.hash64(bytes(data[tail : tail + 144])))
     data[-40:-8] = hashlib.sha256(data[128:-40] + data[:128]).digest()
     path.write_bytes(data)
 
@@ -219,7 +219,7 @@ def test_a_forged_page_sum_is_refused(stored: Path, tmp_path: Path) -> None:
 
 
 def test_a_forged_frame_is_refused(stored: Path, tmp_path: Path) -> None:
-    """Frames that are no zstd, hold less or more, or claim gigabytes are refused, without the memory that they claim."""
+    """Frames that are no zstd, hold less or more, or do not say how much they hold are refused."""
     info = read_info(stored)
     original = stored.read_bytes()
     with PageSetFile(stored) as file:

@@ -73,11 +73,11 @@ def test_any_changed_marker_is_refused(target: Target) -> None:
         changed = bytearray(marker)
         changed[bit // 8] ^= 1 << bit % 8
         other = MemoryTarget(objects={keys.MARKER: bytes(changed)})
-        with pytest.raises(RepositoryDamaged, match="pagewarden.json"):
+        with pytest.raises(RepositoryDamaged, match=r"pagewarden\.json"):
             Repository.open(other, other.url, create=True)
     for size in range(len(marker)):
         other = MemoryTarget(objects={keys.MARKER: marker[:size]})
-        with pytest.raises(RepositoryDamaged, match="pagewarden.json"):
+        with pytest.raises(RepositoryDamaged, match=r"pagewarden\.json"):
             Repository.open(other, other.url)
 
 
@@ -174,14 +174,14 @@ def test_abandoning_leaves_nothing(repository: Repository, target: Target) -> No
 
 
 def test_the_second_of_two_commits_is_refused_and_leaves_nothing(repository: Repository, target: Target) -> None:
-    """Both backups of a name begin at the same position; one becomes it, the other gets RepositoryBusy (also the first)."""
+    """Both backups of a name begin at the same position; one becomes it, the other gets RepositoryBusy."""
     for round_number in range(3):
         one, other = repository.begin("app.db"), repository.begin("app.db")
         one_info = store(repository, one, image(5, seed=1))
         other_info = store(repository, other, image(6, seed=2))
         point = commit(repository, one, one_info)
         before = everything(target)
-        with pytest.raises(RepositoryBusy, match="app.db") as caught:
+        with pytest.raises(RepositoryBusy, match=r"backup of app\.db") as caught:
             commit(repository, other, other_info)
         assert caught.value.hint == "try again"
         left = everything(target)
@@ -235,7 +235,7 @@ def test_an_origin_that_is_not_here_starts_a_timeline(repository: Repository) ->
 
 
 def test_the_order_of_commits_counts_and_not_the_clock(repository: Repository) -> None:
-    """The clock steps back between backups: newest is the last one committed, and `at` takes the last that fits (H23)."""
+    """The clock steps back: newest is the last one committed, and `at` takes the last that fits (H23)."""
     points = [back_up(repository, "app.db", DATA, time=after(minutes)) for minutes in (0, 30, 10, 5)]
     assert repository.newest("app.db") == points[3]
     assert repository.resolve() == points[3]
@@ -410,11 +410,11 @@ def test_a_target_that_fails_is_a_named_error(repository: Repository, target: Ta
     for number, error in ((28, OutOfSpace), (13, TargetFailed)):
         fail(number)
         for call in (
-            lambda: repository.names(),
+            repository.names,
             lambda: repository.object_path(point),
             lambda: repository.begin("app.db"),
-            lambda: repository.clean(),
-            lambda: repository.leftovers(),
+            repository.clean,
+            repository.leftovers,
             lambda: repository.abandon(intent),
             lambda: Repository.open(target, target.url, create=True),
         ):

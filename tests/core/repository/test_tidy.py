@@ -157,40 +157,37 @@ def test_a_stranger_on_another_machine_is_cleaned_after_a_week(target: Target) -
     assert repository.clean() == (intent.key,)
 
 
-def test_a_backup_that_was_taken_for_dead_does_not_commit(repository: Repository, target: Target) -> None:
+@pytest.mark.parametrize("moment", ["before adopt", "after adopt", "after manifest"])
+def test_a_backup_that_was_taken_for_dead_does_not_commit(
+    repository: Repository, target: Target, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
     """Cleaned while it still ran: a clear error, and no manifest without its object, at whichever moment it happens."""
     back_up(repository, "app.db", DATA)
     before = contents(target)
-    for moment in ("before adopt", "after adopt", "after manifest"):
-        intent = repository.begin("app.db")
-        info = store(repository, intent, DATA)
-        kill(target, intent)
-        adopt, put = target.adopt, target.put
+    intent = repository.begin("app.db")
+    info = store(repository, intent, DATA)
+    kill(target, intent)
+    adopt, put = target.adopt, target.put
 
-        def clean() -> None:
-            target.adopt, target.put = adopt, put  # type: ignore[method-assign]
-            tidy.clean(repository.store, NOW)
+    def adopt_then_clean(key: str, path: Path) -> None:
+        adopt(key, path)
+        tidy.clean(repository.store, NOW)
 
-        def adopt_then_clean(key: str, path: Path) -> None:
-            adopt(key, path)
-            clean()
+    def put_then_claim(key: str, data: bytes) -> None:
+        put(key, data)
+        if "manifests" in key:
+            put(keys.claim_key(intent.nonce), b"")  # the cleaner is about to look for the manifest
 
-        def put_then_claim(key: str, data: bytes) -> None:
-            put(key, data)
-            if "manifests" in key:
-                target.adopt, target.put = adopt, put  # type: ignore[method-assign]
-                target.put(keys.claim_key(intent.nonce), b"")  # the cleaner is about to look for the manifest
-
-        if moment == "before adopt":
-            clean()
-        elif moment == "after adopt":
-            target.adopt = adopt_then_clean  # type: ignore[method-assign]
-        else:
-            target.put = put_then_claim  # type: ignore[method-assign]
-        with pytest.raises((RepositoryBusy, TargetFailed)):
-            commit(repository, intent, info)
-        repository.clean()
-        assert contents(target) == before, moment
+    if moment == "before adopt":
+        tidy.clean(repository.store, NOW)
+    elif moment == "after adopt":
+        monkeypatch.setattr(target, "adopt", adopt_then_clean)
+    else:
+        monkeypatch.setattr(target, "put", put_then_claim)
+    with pytest.raises((RepositoryBusy, TargetFailed)):
+        commit(repository, intent, info)
+    repository.clean()
+    assert contents(target) == before
 
 
 def test_a_cleaner_that_was_cut_off_is_followed_by_another(repository: Repository, target: Target) -> None:
@@ -220,9 +217,7 @@ def test_an_intent_stands_until_it_is_claimed(repository: Repository, target: Ta
 
 def opened(root: Path, seed: int) -> Repository:
     """Open a directory repository."""
-    return Repository.open(
-        DirectoryFactory().open(str(root), create=True), str(root), create=True, token=seeded(seed)
-    )
+    return Repository.open(DirectoryFactory().open(str(root), create=True), str(root), create=True, token=seeded(seed))
 
 
 def judge(root: Path, before: tuple[object, ...]) -> bool:
@@ -242,7 +237,9 @@ def judge(root: Path, before: tuple[object, ...]) -> bool:
     kept = {"pagewarden.json"} | {point.key for point in points}
     kept |= {keys.manifest_key("app.db", number + 1) for number in range(len(points))}
     staging = root / "+staging"
-    assert {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file() and path.parent != staging} == kept
+    assert {
+        str(path.relative_to(root)) for path in root.rglob("*") if path.is_file() and path.parent != staging
+    } == kept
     assert [path.name for path in staging.iterdir() if not path.name.endswith(".put")] == []
     return len(points) > len(before)
 
@@ -305,7 +302,7 @@ for at in range(1, 200):
 
 
 def test_a_kill_leaves_the_old_points_or_one_more(tmp_path: Path) -> None:
-    """A backup's process dies at call n = 1, 2, 3 …: the repository shows the old state or the new one, and mends itself."""
+    """A backup's process dies at call n = 1, 2, 3 …: the old state or the new one, and the repository mends itself."""
     most = 60
     before = {at: (back_up(opened(tmp_path / f"{at}", 1), "app.db", DATA),) for at in range(1, most)}
     done = subprocess.run([sys.executable, "-c", KILL, str(tmp_path)], capture_output=True, text=True, check=True)

@@ -80,7 +80,7 @@ def change(data: bytes, rng: random.Random) -> bytes:
 
 @pytest.mark.parametrize("seed", range(30))
 def test_recopying_follows_a_database_that_changes(tmp_path: Path, seed: int) -> None:
-    """After changes, growth and shrinking, a last whole recopy gives the last state and counts the pages that differ."""
+    """After changes, growth and shrinking, a last whole recopy gives the last state; then nothing differs."""
     rng = random.Random(seed)
     data = image(rng.randrange(20), seed=seed)
     with SnapshotWriter(tmp_path / "set", header(0, per_frame=rng.choice([1, 3, 4])), level=1, threads=2) as writer:
@@ -131,7 +131,10 @@ def test_a_file_copied_in_order_is_not_written_again(tmp_path: Path) -> None:
 
 def test_sealing_refuses_what_is_not_whole(tmp_path: Path) -> None:
     """A missing frame, pages that were not copied, and a last frame of another length are errors of the caller."""
-    with source(tmp_path, image(10)) as pages, SnapshotWriter(tmp_path / "set", header(10), level=1, threads=1) as writer:
+    with (
+        source(tmp_path, image(10)) as pages,
+        SnapshotWriter(tmp_path / "set", header(10), level=1, threads=1) as writer,
+    ):
         writer.copy(pages, 1, 4)
         writer.copy(pages, 9, 2)
         with pytest.raises(ValueError, match="pages 5 to 8"):
@@ -210,7 +213,9 @@ def test_the_lock_byte_page_is_zeros(tmp_path: Path, page_size: int) -> None:
     frame = zstandard.compress(bytes(per_frame * page_size))
     try:
         big = PageSource(database=descriptor, page_size=page_size, pages=pages, file_size=pages * page_size)
-        with SnapshotWriter(tmp_path / "set", header(pages, page_size, per_frame=per_frame), level=1, threads=2) as writer:
+        with SnapshotWriter(
+            tmp_path / "set", header(pages, page_size, per_frame=per_frame), level=1, threads=2
+        ) as writer:
             # What stands before is beside the point and would take the twin minutes: frames of zeros with any sums.
             for first in range(1, begin, per_frame):
                 one = FrameCopy(first=first, count=per_frame, csize=len(frame))

@@ -45,8 +45,11 @@ def test_every_field_is_what_sqlite_says(page_size: int, tmp_path: Path) -> None
         assert header.largest_root > 0
         assert header.text_encoding == 2
         assert header.schema_format == 4
-        assert header.sqlite_version == sqlite3.sqlite_version_info[0] * 1000000 + sqlite3.sqlite_version_info[1] * 1000 + (
-            sqlite3.sqlite_version_info[2]
+        assert (
+            header.sqlite_version
+            == sqlite3.sqlite_version_info[0] * 1000000
+            + sqlite3.sqlite_version_info[1] * 1000
+            + (sqlite3.sqlite_version_info[2])
         )
         assert not header.wal
         assert connection.execute("PRAGMA journal_mode=WAL").fetchone() == ("wal",)

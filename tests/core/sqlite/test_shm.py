@@ -57,9 +57,7 @@ def test_page_numbers_of_frames_are_those_of_the_log_across_blocks(tmp_path: Pat
         connection.execute("INSERT INTO t VALUES(zeroblob(?))", (508 * 9000,))
         index, shm, log = _index(path), Path(f"{path}-shm").read_bytes(), Path(f"{path}-wal").read_bytes()
         assert index.frames > 4062 + 4096
-        expected = [
-            struct.unpack_from(">I", log, frame_offset(frame, 512))[0] for frame in range(1, index.frames + 1)
-        ]
+        expected = [struct.unpack_from(">I", log, frame_offset(frame, 512))[0] for frame in range(1, index.frames + 1)]
         assert list(frame_pages(lambda at, size: shm[at : at + size], index.frames)) == expected
         cut = shm[: 32768 + 41]
         assert list(frame_pages(lambda at, size: cut[at : at + size], index.frames)) == expected[: 4062 + 10]

@@ -149,7 +149,7 @@ def _backup(report: BackupReport, manner: Manner) -> list[Block]:
         )
     if report.exit_code:
         blocks += _hint(f"pagewarden check {report.database}", 2)
-    return blocks
+    return blocks + _warnings(report.warnings)
 
 
 def _position(report: BackupReport) -> Span:

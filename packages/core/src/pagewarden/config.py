@@ -36,6 +36,7 @@ class DefaultsSection(Section, frozen=True):
     level: Level = Level.STANDARD  # of `check`
     checkers: Names = ()  # the only checkers to run; empty: all that the level includes
     max_time: Seconds | None = None  # of one `check`, in seconds
+    compare: bool = False  # whether `check` compares with the newest backup in the repository
     check: Judgement = "quick"  # how `backup` judges its source first
     compression: Compression = 1
     threads: Annotated[int, msgspec.Meta(ge=1, le=64)] = DEFAULT_THREADS
@@ -50,6 +51,7 @@ class DatabaseSection(Section, frozen=True):
     level: Level | None = None
     checkers: Names | None = None
     max_time: Seconds | None = None
+    compare: bool | None = None
     check: Judgement | None = None
     compression: Compression | None = None
 
@@ -97,6 +99,7 @@ class DatabaseSettings:
     level: Level
     checkers: tuple[str, ...]
     max_time: float | None  # seconds
+    compare: bool
     check: Judgement
     compression: int
 
@@ -140,6 +143,7 @@ class Configuration:
             level=section.level or defaults.level,
             checkers=defaults.checkers if section.checkers is None else section.checkers,
             max_time=section.max_time or defaults.max_time,
+            compare=defaults.compare if section.compare is None else section.compare,
             check=section.check or defaults.check,
             compression=section.compression or defaults.compression,
         )

@@ -155,7 +155,7 @@ def _explain(problem: str, kind: type[Section], table: str, path: Path) -> Confi
 _FIXES = {
     **dict.fromkeys(("path", "name", "repository", "url", "db"), "write a text in quotes"),
     **dict.fromkeys(("checkers", "only", "disabled"), 'write a list of names, such as ["check-pragma"]'),
-    **dict.fromkeys(("color", "quiet", "verbose", "read_data"), "write true or false"),
+    **dict.fromkeys(("color", "quiet", "verbose", "read_data", "compare"), "write true or false"),
     "extra": 'write a list of modules, such as ["myapp.pagewarden_plugin"]',
     "level": 'write "quick", "standard" or "deep"',
     "check": 'write "none", "quick", "standard" or "deep"',
@@ -201,6 +201,7 @@ repository = "main"       # a name of [repositories], or a URL
 level = "standard"        # of check: quick, standard or deep
 checkers = []             # the only checkers to run; empty: all that the level includes
 max_time = 600            # seconds that one check may take
+compare = false           # whether check compares with the newest backup; unknown once something was committed since
 check = "quick"           # how backup judges its source first: none, quick, standard or deep
 compression = 1           # zstd's level, 1 to 22
 threads = 2               # that read, hash and compress pages
@@ -212,6 +213,7 @@ repository = "main"
 level = "deep"
 checkers = ["check-pragma", "check-foreign-keys", "check-pages"]
 max_time = 1800
+compare = true
 check = "standard"
 compression = 3
 

@@ -114,20 +114,24 @@ class Database:
         level: Level | str | None = None,
         only: Iterable[str] = (),
         max_time: float | None = None,
+        compare: bool | None = None,
         baseline: StrPath | None = None,
     ) -> CheckReport:
         """Judge the database, changing no byte of it, of its -wal or of its -journal.
 
-        `level` is quick, standard or deep; `only` names checkers; `max_time` is in seconds; `baseline` is a snapshot
-        that the caller declares current, so that every difference is damage. Damage is in the report, not raised.
+        `level` is quick, standard or deep; `only` names checkers; `max_time` is in seconds. `compare` compares with the
+        newest backup, and answers `unknown` where a commit since then cannot be told from damage; `baseline` is a
+        snapshot that the caller declares current, so that every difference is damage. Damage is in the report, not
+        raised.
         """
         settings = self._settings
+        compared = settings.compare if compare is None else compare
         request = {
             "database": settings.path,
             "level": settings.level if level is None else level,
             "only": tuple(only) or settings.checkers,
             "max_time": settings.max_time if max_time is None else max_time,
-            "repository": self.repository,
+            "repository": self._named_repository().url if compared else None,
             "baseline": None if baseline is None else _absolute(baseline),
             "name": settings.name,
         }
@@ -218,8 +222,8 @@ class Database:
         return self._repository
 
     def _in_repository(self) -> dict[str, object]:
-        """Return what requests about the database's backups begin with; its name there is its file's by default."""
-        name = self._settings.name or self._named_repository().db or Path(self.path).name
+        """Return what requests about the database's backups begin with; its name is its real file's by default."""
+        name = self._settings.name or Path(os.path.realpath(self.path)).name
         return {"repository": self._named_repository().url, "name": name}
 
 

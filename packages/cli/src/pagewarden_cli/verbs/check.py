@@ -58,7 +58,7 @@ def command(
                 level=settings.level if level is None else Level(level),
                 only=only or settings.checkers,
                 max_time=settings.max_time if max_time is None else max_time,
-                repository=settings.repository if repository is None else repository.url,
+                repository=_compared(settings) if repository is None else repository.url,
                 baseline=baseline,
                 name=settings.name,
             )
@@ -67,3 +67,8 @@ def command(
         outcomes = session.each(chosen, run)
     worst = Verdict.worst(outcome.report.verdict if outcome.report else Verdict.UNKNOWN for outcome in outcomes)
     return session.show_each(outcomes, lambda report: report.exit_code, verdict=worst)
+
+
+def _compared(settings: DatabaseSettings) -> str | None:
+    """Return the repository to compare with where --repo was not given."""
+    return settings.repository if settings.compare else None

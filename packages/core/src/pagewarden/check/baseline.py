@@ -10,10 +10,12 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pagewarden.check.images import within
 from pagewarden.errors import ConfigurationInvalid, PagewardenError
+from pagewarden.lineage import place_of, readable, read_lineage
 from pagewarden.processes.reader import Attachment, PageReader
 from pagewarden.values import Position, RestorePoint
 
@@ -122,7 +124,7 @@ class Baselines:
         self._runtime = runtime
         self._path = path
         self._url = repository
-        self.name = name or os.path.basename(path)
+        self.name = name or Path(path).name
         self._file = None if file is None else _declared(runtime.reader, file)
 
     @property
@@ -165,15 +167,13 @@ class Baselines:
     @cached_property
     def _stored(self) -> _Stored:
         """Find the newest snapshot in the repository. Raises RepositoryNotFound, RepositoryDamaged, TargetFailed."""
-        from pagewarden.lineage import place_of, read_lineage
-
         assert self._url is not None
         repository = self._runtime.repository(self._url)
         newest = repository.resolve(self.name)
         image = StoredImage(self._runtime.reader, str(repository.object_path(newest)))
         repository.confirm(newest, image.info)
         points = [point for point in repository.restore_points(self.name)[0] if point.key != newest.key]
-        origin = read_lineage(self._runtime.state, self._path).origin(place_of(self._url, self.name))
+        origin = read_lineage(self._runtime.state, self._path).origin(place_of(repository.url, self.name))
         return _Stored(
             image=image,
             facts=repository.manifest(newest).facts,
@@ -195,10 +195,10 @@ class _Stored:
 
 
 def _declared(reader: PageReader, file: str) -> StoredImage:
-    if not os.path.isfile(file):
+    if not Path(file).is_file():
         raise ConfigurationInvalid(
             f"there is no baseline {file}",
-            hint="name a snapshot: pagewarden backups --repo URL --json lists their keys",
+            hint="pagewarden backups --repo URL --json lists the keys of snapshots",
         )
     return StoredImage(reader, os.path.realpath(file))
 
@@ -210,7 +210,7 @@ def no_commit_since(facts: SourceFacts, path: str, attachment: Attachment) -> bo
     commit moves the change counter (file format, section 1.3.7); equal counters prove nothing about the bytes of free
     pages (H34), nor about another file, another machine, or a file that was put back by hand.
     """
-    if facts.path != path or facts.host != socket.gethostname():
+    if facts.path != readable(path) or facts.host != socket.gethostname():
         return False
     if attachment.mode == "wal":
         same = (facts.wal_salts, facts.wal_frames) == (attachment.salts.hex(), attachment.wal_frames)

@@ -1,9 +1,9 @@
 """The pages of the database under judgement, read by the page reader; see docs/live-read.md.
 
 In WAL mode a pin keeps one commit readable for as long as a checker needs. With a rollback journal every read lock
-stops commits, so each access is a slice of its own: the lock is taken, pages are read or hashed, the lock is let go. All
-slices are of one commit if the header did not change between them: every commit moves the change counter. Leaves of the
-freelist may change all the same (H34), and no checker may take their bytes for anything.
+stops commits, so each access is a slice of its own: the lock is taken, pages are read or hashed, the lock is let go.
+All slices are of one commit if the header did not change between them: every commit moves the change counter. Leaves of
+the freelist may change all the same (H34), and no checker may take their bytes for anything.
 """
 
 from __future__ import annotations

@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pagewarden.check.images import ImageMoved
 from pagewarden.check.source import MakeImage, Source
+from pagewarden.check.subject import DeadlinePassed
 from pagewarden.errors import PagewardenError
 from pagewarden.sqlite.owner import Owner, find_owners
 from pagewarden.sqlite.schema import Layout
@@ -43,7 +45,7 @@ def name_owners(findings: Sequence[Finding], source: Source, guard: Callable[[],
 
     try:
         owners = source.with_image(work)
-    except PagewardenError:
+    except (PagewardenError, DeadlinePassed, ImageMoved):
         return tuple(findings)
     return tuple(_named(finding, owners) for finding in findings)
 

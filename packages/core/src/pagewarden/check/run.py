@@ -92,11 +92,8 @@ def choose_checkers(runtime: Runtime, request: CheckRequest) -> tuple[Checker, .
     for name in request.only:
         if name not in known:
             fault = next((fault for fault in runtime.extensions.faults if f" {name}" in fault), "")
-            raise PluginUnusable(
-                f"there is no checker {name}"
-                + (f": {fault}" if fault else f"; there are {', '.join(known) or 'none'}"),
-                hint="pagewarden plugins",
-            )
+            why = f": {fault}" if fault else f"; there are {', '.join(sorted(known)) or 'none'}"
+            raise PluginUnusable(f"there is no checker {name}{why}", hint="pagewarden plugins")
     if request.only:
         chosen = [known[name] for name in dict.fromkeys(request.only)]
     else:
@@ -122,8 +119,7 @@ class _Run:
         try:
             source = open_source(self._path, self._runtime, self._deadline, lambda: self._baselines.page_size)
         except (DatabaseBusy, DatabaseUnsettled) as error:
-            why = f"{error.message} (hint: {error.hint})" if error.hint else error.message
-            return self._report(None, [self._unjudged(checker, why) for checker in checkers])
+            return self._report(None, [self._unjudged(checker, _say(error)) for checker in checkers])
         try:
             judged = [self._refused(source)] if isinstance(source, BrokenSource) else []
             judged += [self._one(checker, source) for checker in checkers]
@@ -147,7 +143,7 @@ class _Run:
             collected = attempt.collected
             why = self._failure(checker, attempt.ended)
         except PagewardenError as error:  # while a commit was attached for it
-            why = error.message
+            why = _say(error)
         return self._judged(checker.name, collected, why, self._runtime.monotonic() - began)
 
     def _attempt(
@@ -210,7 +206,7 @@ class _Run:
         if isinstance(error, ContractBroken):
             return f"{checker.name} broke its contract: {error}"
         if isinstance(error, PagewardenError):
-            return error.message
+            return _say(error)
         text = " ".join(str(error).split())
         return f"{checker.name} failed: {type(error).__name__}" + (f": {text}" if text else "")
 
@@ -271,6 +267,11 @@ class _Run:
                 raise DeadlinePassed
 
         return guard
+
+
+def _say(error: PagewardenError) -> str:
+    """Return an error with its hint: a result has only one sentence for both."""
+    return f"{error.message} (hint: {error.hint})" if error.hint else error.message
 
 
 def _notice(report: CheckReport, runtime: Runtime) -> Notice:

@@ -2,8 +2,8 @@
 
 | the database | connections | image |
 |---|---|---|
-| WAL mode | to the live file | one pinned commit, attached; the checker begins again where it moved |
-| rollback journal | to a private copy, made when the first is asked for | the live file in slices; the copy where it never holds still |
+| WAL mode | to the live file | one pinned commit; the checker begins again where it moved |
+| rollback journal | to a private copy, made for the first | the live file in slices, else the copy |
 | cannot be opened | to the live file, where SQLite says why | the bare file, in pages of the baseline's size |
 
 A check through SQLite holds a SHARED lock for as long as it runs, which stops every commit in rollback-journal mode;
@@ -12,7 +12,6 @@ the copy is what keeps that lock to slices of 50 ms, whatever a checker does.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import tempfile
 import threading
@@ -160,7 +159,7 @@ class BrokenSource:
         """`refusal` is what SQLite said; `page_size` is the baseline's."""
         self.refusal = refusal
         self.page_size = page_size or 0
-        self.pages = -(-os.stat(path).st_size // page_size) if page_size else 0
+        self.pages = -(-Path(path).stat().st_size // page_size) if page_size else 0
         self._path = path
         self._runtime = runtime
 
@@ -174,7 +173,7 @@ class BrokenSource:
             raise self.refusal
         reader = self._runtime.reader
         handle, pages = reader.open_file(self._path, self.page_size)
-        facts = FileFacts(file_size=os.stat(self._path).st_size, journal_mode="rollback")
+        facts = FileFacts(file_size=Path(self._path).stat().st_size, journal_mode="rollback")
 
         def image(guard: Guard) -> PageImage:
             return FileImage(reader, handle, page_size=self.page_size, pages=pages, guard=guard)
@@ -193,8 +192,8 @@ def open_source(
 ) -> Source:
     """Look at the database at the real path `path` once, and return how it can be offered.
 
-    `baseline_page_size` is asked only where SQLite refuses the file. Raises NotADatabase for a file that nothing calls a
-    database, DatabaseBusy, DatabaseUnsettled, DatabaseUnreadable, ReaderCrashed.
+    `baseline_page_size` is asked only where SQLite refuses the file. Raises NotADatabase for a file that nothing calls
+    a database, DatabaseBusy, DatabaseUnsettled, DatabaseUnreadable, ReaderCrashed.
     """
     clock, sleep = runtime.monotonic, runtime.sleep
     try:
@@ -202,16 +201,24 @@ def open_source(
             path, runtime.reader, lambda attachment, _: attachment, deadline=deadline, clock=clock, sleep=sleep
         )
     except NotADatabase as refusal:
-        page_size = baseline_page_size()
+        page_size = _ask(baseline_page_size)
         if page_size is None and not _has_magic(path, runtime):
             raise
         return BrokenSource(path, runtime, refusal, page_size)
     except DatabaseUnreadable as refusal:
         if not str(refusal.fields.get("sqlite", "")).startswith("SQLITE_CORRUPT"):
             raise
-        return BrokenSource(path, runtime, refusal, baseline_page_size())
+        return BrokenSource(path, runtime, refusal, _ask(baseline_page_size))
     kind = WalSource if attachment.mode == "wal" else RollbackSource
     return kind(path, runtime, attachment, deadline)
+
+
+def _ask(baseline_page_size: Callable[[], int | None]) -> int | None:
+    """Return the baseline's page size; None where there is no baseline that can be used, which its checker will say."""
+    try:
+        return baseline_page_size()
+    except PagewardenError:
+        return None
 
 
 def _has_magic(path: str, runtime: Runtime) -> bool:

@@ -21,7 +21,7 @@ from pagewarden.sqlite.header import HEADER_SIZE, DatabaseHeader, HeaderInvalid
 from pagewarden.sqlite.shm import INDEX_SIZE, WalIndex, frame_pages, parse_index
 from pagewarden.sqlite.wal import FRAME_HEADER_SIZE, WAL_HEADER_SIZE, WalHeader, WalInvalid
 
-_READINGS = 100  # of a torn wal-index header, a millisecond apart: a writer needs microseconds for its update
+_READINGS = 50  # of a torn wal-index header, a millisecond apart: a writer needs microseconds for its update
 _DEFAULT_PAGE_SIZE = 4096  # what an empty database has: SQLite's default since 3.12.0
 _UNBELIEVED = 65536  # pages that a header may claim beyond twice the file's before it is not believed
 
@@ -90,6 +90,7 @@ class Attached:
             "token": self.token,
             "claimed_pages": self._claimed(),
             "wal_fault": self._commit.wal_fault,
+            "backfilled": 0 if self._commit.index is None else self._commit.index.backfilled,
         }
 
     def check(self) -> None:

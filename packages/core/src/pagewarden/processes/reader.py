@@ -52,6 +52,7 @@ class Attachment:
     token: bytes  # equal to that of a `glance` in WAL mode only if no commit came between
     claimed_pages: int  # what the header claims; 0 where it makes no valid claim (H13)
     wal_fault: str  # how the WAL is damaged, though SQLite serves it (H14); empty where it proves its commit
+    backfilled: int = 0  # frames of the WAL that are in the database file already, as the wal-index says
 
     @property
     def database_header(self) -> DatabaseHeader | None:

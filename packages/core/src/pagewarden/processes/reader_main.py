@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _TOLD_EVERY = 0.05  # seconds between two messages of progress
 _LOOK_EVERY = 2000  # milliseconds between two looks for the parent
-_GRACE = 3.0  # seconds to end by oneself once the parent is gone
+_GRACE = 1.0  # seconds to end by oneself once the parent is gone
 _OPEN_PAGE_SETS = 4
 _COPIED_AT_ONCE = 4 << 20  # bytes
 
@@ -258,7 +258,7 @@ def answer(reader: Reader, call: str, arguments: Mapping[str, Any]) -> Mapping[s
         return _failure(error)
     except (OSError, PageDataError) as error:
         # Files that are written have errors of their own (see durable.failure), so these come from what is read.
-        what = reader.path_of(arguments["handle"]) if "handle" in arguments else "a file"
+        what = arguments.get("database") or arguments.get("path") or reader.path_of(arguments["handle"])
         if isinstance(error, PageDataError):
             # All sizes were taken when it was opened: it shrank since, which no SQLite does under a pin.
             return _failure(DatabaseUnsettled(f"{what} shrank while it was read: {error}", hint="try again"))

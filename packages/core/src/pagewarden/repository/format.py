@@ -1,74 +1,33 @@
-"""Page sets, format version 1: the values, and each block as bytes. No I/O: docs/formats/pageset-1.md has the tables.
+"""Page sets, format version 1: what one is, as values. `blocks` has the bytes, docs/formats/pageset-1.md the tables.
 
 1. A page set is a valid zstd file. The pages stand in independent zstd frames, in page order; everything else rides in
    skippable frames, which stock zstd ignores. `zstd -d` of a snapshot is the database, byte for byte.
 2. header | page frames | (page numbers, segments only) | index blocks | sums blocks | trailer.
-3. Index and sums are cut into blocks of `BLOCK_ENTRIES`, so that no skippable frame comes near its 4 GiB and a range is
-   read and proved by reading the blocks that hold it.
-4. Each block ends with its own XXH64; the trailer has one over those, and a SHA-256 over all bytes before itself.
-
-Whatever can be computed is computed, never believed: with page size, pages and pages per frame from the header, the
-trailer and the index have one right form, but for the compressed sizes, and those are bounded. Numbers are
-little-endian.
+3. Index and sums are cut into blocks of `blocks.BLOCK_ENTRIES`, so that no skippable frame comes near its 4 GiB and a
+   range is read and proved by reading the blocks that hold it.
+4. Each block ends with its own XXH64; the trailer has one over those, and a SHA-256 over all bytes of the file.
 """
 
 from __future__ import annotations
 
 import re
-import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import IntEnum
 
-from pagewarden.errors import RepositoryDamaged
-from pagewarden.pages import MAX_PAGES, Buffer, StoredFrame, backend, frame_bound, is_page_size
+from pagewarden.pages import MAX_PAGES, is_page_size
 from pagewarden.values import Position
 
-SKIPPABLE = 0x184D2A57
-"""Magic number of a skippable frame, one of sixteen. RFC 8878, section 3.1.2."""
-
-VERSION = 1
 HEADER_SIZE = 128
-TRAILER_SIZE = 192
-BLOCK_ENTRIES = 1 << 16
-"""Entries of an index or sums block; only the last one of a kind may hold fewer."""
+"""Bytes of the header block; the first frame of pages follows."""
 
-INDEX_ENTRY = 24
-SUMS_ENTRY = 8
 FRAME_BYTES = 256 * 1024
 """Bytes of pages in a frame as written here: big enough to compress well, small enough to read one page for."""
 
-MAX_FRAME_BYTES = 16 << 20
-"""Bytes of pages in a frame that a reader accepts, whoever wrote them: its buffers are that large."""
+MAX_FRAME_BYTES = 4 << 20
+"""Bytes of pages in a frame that a reader accepts, whoever wrote them: each of its threads has a buffer as large."""
 
-_BEGIN = struct.Struct("<II8sHHI")
-_FACTS = struct.Struct("<IIII16sQQq40s")
-_BLOCK = struct.Struct("<II4sIII")
-_TRAILER = struct.Struct("<II4sI16QQ32s8s")
-_ENTRY = struct.Struct("<QIIII")
-_CHECK = struct.Struct("<Q")
-BLOCK_OVERHEAD = _BLOCK.size + _CHECK.size
-
-_MAGIC = b"pagewrdn"
-_END = b"endpages"
-_TRAILER_TAG = b"TAIL"
-INDEX_TAG = b"INDX"
-SUMS_TAG = b"SUMS"
-DIGEST_TAIL = 40
-"""Bytes at the end that the SHA-256 does not cover: itself and the end magic.
-
-It is over the bytes after the header, then the header's, which are settled last:
-`{ tail -c +129 FILE | head -c -40; head -c 128 FILE; } | sha256sum`
-"""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIMELINE = re.compile(r"[0-9a-f]{32}")
-
-
-def hash64(data: Buffer) -> int:
-    """Return the XXH64 of `data`, seed 0: the checksum of blocks. Page sums are seeded with their page numbers."""
-    return backend().page_sum(0, data)
 
 
 class Kind(IntEnum):
@@ -148,225 +107,3 @@ class PageSetInfo:
     def position(self) -> Position:
         """The position of the database that it holds."""
         return Position(timeline=self.header.timeline, txid=self.header.txid, time=self.header.time)
-
-
-def blocks_size(entries: int, entry_size: int) -> int:
-    """Return the bytes of the blocks that hold `entries` entries of `entry_size` bytes."""
-    return entries * entry_size + -(-entries // BLOCK_ENTRIES) * BLOCK_OVERHEAD
-
-
-def block_place(number: int, entries: int, entry_size: int) -> tuple[int, int]:
-    """Return offset (from the first block) and size of block `number` of the blocks of `entries` entries, in bytes."""
-    count = min(BLOCK_ENTRIES, entries - number * BLOCK_ENTRIES)
-    return number * (BLOCK_ENTRIES * entry_size + BLOCK_OVERHEAD), count * entry_size + BLOCK_OVERHEAD
-
-
-def encode_header(header: PageSetHeader) -> bytes:
-    """Return the header block."""
-    body = _BEGIN.pack(SKIPPABLE, HEADER_SIZE - 8, _MAGIC, VERSION, header.kind, 0) + _FACTS.pack(
-        header.page_size,
-        header.pages,
-        header.pages_per_frame,
-        0,
-        bytes.fromhex(header.timeline),
-        header.txid_from,
-        header.txid,
-        (header.time - _EPOCH) // timedelta(microseconds=1),
-        b"",
-    )
-    return body + _CHECK.pack(hash64(body))
-
-
-def decode_header(data: bytes, where: str) -> PageSetHeader:
-    """Return what the header block `data` says. Raises RepositoryDamaged; `where` names the file in its message."""
-    if len(data) != HEADER_SIZE:
-        raise RepositoryDamaged(f"{where} is too short for a page set")
-    magic, length, name, version, kind, flags = _BEGIN.unpack_from(data)
-    if (magic, length, name) != (SKIPPABLE, HEADER_SIZE - 8, _MAGIC):
-        raise RepositoryDamaged(f"{where} does not begin like a page set")
-    if data[-_CHECK.size :] != _CHECK.pack(hash64(data[: -_CHECK.size])):
-        raise RepositoryDamaged(f"the header of {where} does not match its checksum")
-    if version != VERSION or kind != Kind.SNAPSHOT or flags:
-        raise RepositoryDamaged(
-            f"{where} is of format {version}, kind {kind}, flags {flags:#x}, which this version cannot read",
-            hint="install a newer pagewarden",
-        )
-    page_size, pages, per_frame, _, timeline, txid_from, txid, micros, _ = _FACTS.unpack_from(data, _BEGIN.size)
-    try:
-        header = PageSetHeader(
-            kind=Kind(kind),
-            page_size=page_size,
-            pages=pages,
-            pages_per_frame=per_frame,
-            timeline=timeline.hex(),
-            txid_from=txid_from,
-            txid=txid,
-            time=_EPOCH + timedelta(microseconds=micros),
-        )
-    except (ValueError, OverflowError) as error:
-        raise RepositoryDamaged(f"the header of {where} names {error}") from error
-    if encode_header(header) != data:
-        raise RepositoryDamaged(f"the header of {where} has something where nothing may be")
-    return header
-
-
-def encode_block(tag: bytes, number: int, entries: bytes, entry_size: int) -> bytes:
-    """Return block `number` (from 0) of kind `tag` with its entries."""
-    count = len(entries) // entry_size
-    length = _BLOCK.size - 8 + len(entries) + _CHECK.size
-    body = _BLOCK.pack(SKIPPABLE, length, tag, number, count, 0) + entries
-    return body + _CHECK.pack(hash64(body))
-
-
-def decode_block(tag: bytes, number: int, data: bytes, where: str) -> tuple[memoryview, bytes]:
-    """Return the entries of a block, and its checksum's 8 bytes. Raises RepositoryDamaged.
-
-    `data` is as long as the block must be; a block of another kind, number or length is refused.
-    """
-    entry_size = INDEX_ENTRY if tag == INDEX_TAG else SUMS_ENTRY
-    what = f"{'index' if tag == INDEX_TAG else 'sums'} block {number} of {where}"
-    if len(data) < BLOCK_OVERHEAD:
-        raise RepositoryDamaged(f"{what} is cut off")
-    count = (len(data) - BLOCK_OVERHEAD) // entry_size
-    if _BLOCK.unpack_from(data) != (SKIPPABLE, len(data) - 8, tag, number, count, 0):
-        raise RepositoryDamaged(f"{what} does not begin as it must")
-    check = data[-_CHECK.size :]
-    if _CHECK.unpack(check)[0] != hash64(data[: -_CHECK.size]):
-        raise RepositoryDamaged(f"{what} does not match its checksum")
-    return memoryview(data)[_BLOCK.size : -_CHECK.size], check
-
-
-def encode_entry(frame: StoredFrame) -> bytes:
-    """Return the index entry of `frame`."""
-    return _ENTRY.pack(frame.offset, frame.csize, frame.first, frame.count, 0)
-
-
-def iter_entries(entries: Buffer) -> Iterator[StoredFrame]:
-    """Yield the frames of index entries as they stand there, nothing proved."""
-    for offset, csize, first, count, _ in _ENTRY.iter_unpack(entries):
-        yield StoredFrame(offset=offset, csize=csize, first=first, count=count)
-
-
-def decode_entries(
-    entries: memoryview, header: PageSetHeader, number: int, offset: int | None, end: int, where: str
-) -> Iterator[StoredFrame]:
-    """Yield the frames of an index block whose first entry is of frame `number`. Raises RepositoryDamaged.
-
-    `offset` is where that frame must begin (None: not known, because the blocks before were not read); `end` is where
-    the last frame of all ends.
-    """
-    for position, (start, csize, first, count, zero) in enumerate(_ENTRY.iter_unpack(entries), number):
-        wanted = header.frame_pages(position)
-        placed = start >= HEADER_SIZE if offset is None else start == offset
-        largest = min(frame_bound(wanted[1] * header.page_size), end - start)
-        if (first, count) != wanted or zero or not placed or not 0 < csize <= largest:
-            raise RepositoryDamaged(f"the index of {where} places frame {position} where it cannot be")
-        offset = start + csize
-        yield StoredFrame(offset=start, csize=csize, first=first, count=count)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trailer:
-    """The fixed-size end of a page set."""
-
-    data_bytes: int  # of all frames
-    frames: int
-    pages: int  # entries of the sums
-    header_check: int  # the header's XXH64
-    index_check: int  # XXH64 over the checksums of the index blocks
-    sums_check: int  # likewise
-    database_sum: int
-    sha256: bytes  # 32 bytes, over all before it, the header last
-
-    @property
-    def index_offset(self) -> int:
-        """Where the index begins, in bytes from the beginning of the file."""
-        return HEADER_SIZE + self.data_bytes
-
-    @property
-    def sums_offset(self) -> int:
-        """Where the sums begin."""
-        return self.index_offset + blocks_size(self.frames, INDEX_ENTRY)
-
-    @property
-    def offset(self) -> int:
-        """Where the trailer begins."""
-        return self.sums_offset + blocks_size(self.pages, SUMS_ENTRY)
-
-
-def encode_trailer(trailer: Trailer) -> bytes:
-    """Return the trailer block up to its SHA-256, which is taken over all before it and then appended by `close`."""
-    body = _TRAILER.pack(
-        SKIPPABLE,
-        TRAILER_SIZE - 8,
-        _TRAILER_TAG,
-        0,
-        HEADER_SIZE,
-        trailer.data_bytes,
-        trailer.index_offset,
-        0,
-        trailer.index_offset,
-        trailer.sums_offset - trailer.index_offset,
-        trailer.sums_offset,
-        trailer.offset - trailer.sums_offset,
-        trailer.frames,
-        trailer.pages,
-        trailer.header_check,
-        0,
-        trailer.index_check,
-        trailer.sums_check,
-        trailer.database_sum,
-        0,
-        0,
-        bytes(32),
-        bytes(8),
-    )[: -DIGEST_TAIL - _CHECK.size]
-    return body + _CHECK.pack(hash64(body))
-
-
-def info_of(header: PageSetHeader, trailer: Trailer) -> PageSetInfo:
-    """Return what header and trailer say together."""
-    return PageSetInfo(
-        header=header,
-        frames=trailer.frames,
-        database_sum=trailer.database_sum,
-        sha256=trailer.sha256.hex(),
-        bytes=trailer.offset + TRAILER_SIZE,
-        index_offset=trailer.index_offset,
-        sums_offset=trailer.sums_offset,
-    )
-
-
-def close(digest: bytes) -> bytes:
-    """Return the last bytes of a page set: the SHA-256, and the end magic."""
-    return digest + _END
-
-
-def decode_trailer(data: bytes, header: PageSetHeader, size: int, where: str) -> Trailer:
-    """Return what the trailer of a file of `size` bytes with that `header` says. Raises RepositoryDamaged."""
-    if len(data) != TRAILER_SIZE:
-        raise RepositoryDamaged(f"{where} is too short for a page set")
-    checked = data[: -DIGEST_TAIL - _CHECK.size]
-    fields = _TRAILER.unpack(data)
-    if fields[0] != SKIPPABLE or fields[2] != _TRAILER_TAG or fields[-1] != _END:
-        raise RepositoryDamaged(f"{where} does not end like a page set: it was cut off, or something follows it")
-    if fields[-3] != hash64(checked):
-        raise RepositoryDamaged(f"the trailer of {where} does not match its checksum")
-    trailer = Trailer(
-        data_bytes=fields[5],
-        frames=fields[12],
-        pages=fields[13],
-        header_check=fields[14],
-        index_check=fields[16],
-        sums_check=fields[17],
-        database_sum=fields[18],
-        sha256=fields[-2],
-    )
-    # Encoding what was understood must give the same bytes: so no field can say anything but the one right thing.
-    if (
-        (trailer.frames, trailer.pages) != (header.frames, header.pages)
-        or trailer.offset + TRAILER_SIZE != size
-        or encode_trailer(trailer) != data[:-DIGEST_TAIL]
-    ):
-        raise RepositoryDamaged(f"the trailer of {where} does not fit its header and the file's {size} bytes")
-    return trailer

@@ -19,8 +19,9 @@ from typing import Self
 from pagewarden import durable
 from pagewarden.errors import RepositoryDamaged
 from pagewarden.pages import PageDataError, Progress, StoredFrame, backend, copy_in
-from pagewarden.repository import format as layout
-from pagewarden.repository.format import PageSetInfo, Trailer, hash64
+from pagewarden.repository import blocks
+from pagewarden.repository.blocks import Trailer, hash64
+from pagewarden.repository.format import HEADER_SIZE, PageSetInfo
 from pagewarden.values import Position
 
 _CHUNK = 1 << 20  # bytes hashed at once
@@ -69,8 +70,8 @@ class PageSetFile:
 
     def frames(self) -> Iterator[StoredFrame]:
         """Yield all frames, in page order."""
-        offset = layout.HEADER_SIZE
-        for number in range(-(-self.info.frames // layout.BLOCK_ENTRIES)):
+        offset = HEADER_SIZE
+        for number in range(-(-self.info.frames // blocks.BLOCK_ENTRIES)):
             for frame in self._index(number, offset):
                 yield frame
                 offset = frame.offset + frame.csize
@@ -82,10 +83,10 @@ class PageSetFile:
         parts = []
         place, end = first - 1, first - 1 + count
         while place < end:
-            number, inside = divmod(place, layout.BLOCK_ENTRIES)
-            some = min(end - place, layout.BLOCK_ENTRIES - inside)
-            entries = self._entries(layout.SUMS_TAG, number)
-            parts.append(entries[inside * layout.SUMS_ENTRY : (inside + some) * layout.SUMS_ENTRY])
+            number, inside = divmod(place, blocks.BLOCK_ENTRIES)
+            some = min(end - place, blocks.BLOCK_ENTRIES - inside)
+            entries = self._entries(blocks.SUMS_TAG, number)
+            parts.append(entries[inside * blocks.SUMS_ENTRY : (inside + some) * blocks.SUMS_ENTRY])
             place += some
         return b"".join(parts)
 
@@ -128,44 +129,44 @@ class PageSetFile:
         status = os.fstat(self._fd)
         if not stat.S_ISREG(status.st_mode):
             raise RepositoryDamaged(f"{self._where} is not a regular file")
-        begin = os.pread(self._fd, layout.HEADER_SIZE, 0)
-        header = layout.decode_header(begin, self._where)
-        end = os.pread(self._fd, layout.TRAILER_SIZE, max(0, status.st_size - layout.TRAILER_SIZE))
-        trailer = layout.decode_trailer(end, header, status.st_size, self._where)
+        begin = os.pread(self._fd, HEADER_SIZE, 0)
+        header = blocks.decode_header(begin, self._where)
+        end = os.pread(self._fd, blocks.TRAILER_SIZE, max(0, status.st_size - blocks.TRAILER_SIZE))
+        trailer = blocks.decode_trailer(end, header, status.st_size, self._where)
         if trailer.header_check != int.from_bytes(begin[-8:], "little"):
             raise RepositoryDamaged(f"header and trailer of {self._where} are not of the same page set")
         # From here on sizes and counts are those of a file that is really as large.
-        self._trailer, self.info = trailer, layout.info_of(header, trailer)
+        self._trailer, self.info = trailer, blocks.info_of(header, trailer)
         for tag, entries, check in (
-            (layout.INDEX_TAG, trailer.frames, trailer.index_check),
-            (layout.SUMS_TAG, trailer.pages, trailer.sums_check),
+            (blocks.INDEX_TAG, trailer.frames, trailer.index_check),
+            (blocks.SUMS_TAG, trailer.pages, trailer.sums_check),
         ):
-            checks = b"".join(self._read_block(tag, k)[1] for k in range(-(-entries // layout.BLOCK_ENTRIES)))
+            checks = b"".join(self._read_block(tag, k)[1] for k in range(-(-entries // blocks.BLOCK_ENTRIES)))
             if hash64(checks) != check:
                 raise RepositoryDamaged(f"the trailer of {self._where} is of other blocks than those before it")
-        past = layout.HEADER_SIZE
+        past = HEADER_SIZE
         for frame in self.frames():
             past = frame.offset + frame.csize
         if past != trailer.index_offset:
             raise RepositoryDamaged(f"the index of {self._where} ends at byte {past}, not {trailer.index_offset}")
         database_sum = 0
-        for number in range(-(-trailer.pages // layout.BLOCK_ENTRIES)):
-            database_sum ^= backend().fold(self._entries(layout.SUMS_TAG, number))
+        for number in range(-(-trailer.pages // blocks.BLOCK_ENTRIES)):
+            database_sum ^= backend().fold(self._entries(blocks.SUMS_TAG, number))
         if database_sum != trailer.database_sum:
             raise RepositoryDamaged(f"the page sums of {self._where} do not add up to its database sum")
         return trailer, self.info
 
     def _read_block(self, tag: bytes, number: int) -> tuple[memoryview, bytes]:
-        index = tag == layout.INDEX_TAG
+        index = tag == blocks.INDEX_TAG
         begin = self._trailer.index_offset if index else self._trailer.sums_offset
         entries, size = (
-            (self._trailer.frames, layout.INDEX_ENTRY) if index else (self._trailer.pages, layout.SUMS_ENTRY)
+            (self._trailer.frames, blocks.INDEX_ENTRY) if index else (self._trailer.pages, blocks.SUMS_ENTRY)
         )
-        offset, length = layout.block_place(number, entries, size)
+        offset, length = blocks.block_place(number, entries, size)
         data = os.pread(self._fd, length, begin + offset)
         if len(data) != length:
             raise RepositoryDamaged(f"{self._where} was cut off while it was read")
-        return layout.decode_block(tag, number, data, self._where)
+        return blocks.decode_block(tag, number, data, self._where)
 
     def _entries(self, tag: bytes, number: int) -> memoryview:
         """Return the entries of a block; the last block is kept, as ranges are mostly read in order."""
@@ -175,17 +176,17 @@ class PageSetFile:
         return self._block[2]
 
     def _index(self, number: int, offset: int | None) -> Iterator[StoredFrame]:
-        entries = self._entries(layout.INDEX_TAG, number)
-        first = number * layout.BLOCK_ENTRIES
-        return layout.decode_entries(entries, self.info.header, first, offset, self.info.index_offset, self._where)
+        entries = self._entries(blocks.INDEX_TAG, number)
+        first = number * blocks.BLOCK_ENTRIES
+        return blocks.decode_entries(entries, self.info.header, first, offset, self.info.index_offset, self._where)
 
     def _decode(self, number: int) -> bytearray:
         """Return the pages of one frame, proved."""
-        block, place = divmod(number, layout.BLOCK_ENTRIES)
-        entries = self._entries(layout.INDEX_TAG, block)
-        one = entries[place * layout.INDEX_ENTRY : (place + 1) * layout.INDEX_ENTRY]
+        block, place = divmod(number, blocks.BLOCK_ENTRIES)
+        entries = self._entries(blocks.INDEX_TAG, block)
+        one = entries[place * blocks.INDEX_ENTRY : (place + 1) * blocks.INDEX_ENTRY]
         header = self.info.header
-        (frame,) = layout.decode_entries(one, header, number, None, self.info.index_offset, self._where)
+        (frame,) = blocks.decode_entries(one, header, number, None, self.info.index_offset, self._where)
         pages = bytearray(frame.count * header.page_size)
         with self._errors():
             data = os.pread(self._fd, frame.csize, frame.offset)
@@ -217,7 +218,7 @@ class PageSetFile:
     def prove_digest(self) -> None:
         """Compare the SHA-256 of the file with the recorded one."""
         digest = hashlib.sha256()
-        for begin, end in ((layout.HEADER_SIZE, self.info.bytes - layout.DIGEST_TAIL), (0, layout.HEADER_SIZE)):
+        for begin, end in ((HEADER_SIZE, self.info.bytes - blocks.DIGEST_TAIL), (0, HEADER_SIZE)):
             for offset in range(begin, end, _CHUNK):
                 wanted = min(_CHUNK, end - offset)
                 with self._errors():

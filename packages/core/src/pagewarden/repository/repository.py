@@ -119,10 +119,14 @@ class Repository:
 
     # Looking
 
-    def names(self) -> tuple[str, ...]:
-        """Return the names of the databases that have a manifest here, broken ones included, in order."""
+    def names(self, *, stored: bool = False) -> tuple[str, ...]:
+        """Return the names of the databases that have a manifest here, broken ones included, in order.
+
+        With `stored`, also those of which there are objects alone.
+        """
+        folders = ("manifests", "objects") if stored else ("manifests",)
         parts = (key.split("/") for key in self.store.keys(""))
-        names = (keys.unescape_name(part[0]) for part in parts if part[1:2] == ["manifests"])
+        names = (keys.unescape_name(part[0]) for part in parts if len(part) > 2 and part[1] in folders)
         return tuple(sorted({name for name in names if name is not None}))
 
     def entries(self, name: str | None = None) -> Iterator[Entry]:

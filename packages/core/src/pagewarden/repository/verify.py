@@ -45,7 +45,7 @@ def run_backups(request: BackupsRequest, runtime: Runtime) -> BackupsReport:
     Raises RepositoryNotFound where there is no repository, or nothing of that name in it.
     """
     repository = runtime.repository(request.repository)
-    _require(repository, request.name)
+    _choose(repository, request.name, stored=False)
     points, problems = repository.restore_points(request.name)
     return BackupsReport(repository=request.repository, backups=points, problems=problems)
 
@@ -59,9 +59,8 @@ def run_verify(request: VerifyRequest, runtime: Runtime) -> VerifyReport:
     """
     begun = runtime.monotonic()
     repository = runtime.repository(request.repository)
-    _require(repository, request.name)
     run = _Run(repository, request, runtime)
-    for name in repository.names() if request.name is None else (request.name,):
+    for name in _choose(repository, request.name, stored=True):
         run.database(name)
     seconds = runtime.monotonic() - begun
     verdict = Verdict.worst(_VERDICTS[point.state] for point in run.points)
@@ -77,11 +76,15 @@ def run_verify(request: VerifyRequest, runtime: Runtime) -> VerifyReport:
     )
 
 
-def _require(repository: Repository, name: str | None) -> None:
-    if name is not None and name not in repository.names():
+def _choose(repository: Repository, name: str | None, *, stored: bool) -> tuple[str, ...]:
+    names = repository.names(stored=stored)
+    if name is None:
+        return names
+    if name not in names:
         raise RepositoryNotFound(
             f"{repository.url} holds nothing of {name}", hint=f"pagewarden backups --repo {repository.url}"
         )
+    return (name,)
 
 
 class _Run:

@@ -18,8 +18,9 @@ from typing import IO, Self
 from pagewarden import durable
 from pagewarden.pages import Batch, PageSource, StoredFrame, backend, copy_out, out_slots, scan_sums
 from pagewarden.pages import Progress as PageProgress
-from pagewarden.repository import format as layout
-from pagewarden.repository.format import PageSetHeader, PageSetInfo, Trailer, hash64
+from pagewarden.repository import blocks
+from pagewarden.repository.blocks import Trailer, hash64
+from pagewarden.repository.format import HEADER_SIZE, PageSetHeader, PageSetInfo
 
 _SPOOL = 4 << 20  # bytes of index or sums that stay in memory
 
@@ -65,9 +66,9 @@ class SnapshotWriter:
         self.header = header
         self._level = level
         self._threads = threads
-        self._frames = _Table(self.path.parent, layout.INDEX_ENTRY)
-        self._sums = _Table(self.path.parent, layout.SUMS_ENTRY)
-        self._end = layout.HEADER_SIZE  # of the file so far, bytes
+        self._frames = _Table(self.path.parent, blocks.INDEX_ENTRY)
+        self._sums = _Table(self.path.parent, blocks.SUMS_ENTRY)
+        self._end = HEADER_SIZE  # of the file so far, bytes
         self._next = 0  # the frame that comes next while frames stand in page order
         self._ordered = True  # whether the file holds frames 0, 1, 2 … and nothing else
         self._sha = hashlib.sha256()  # of the file so far, without the header, while ordered
@@ -79,7 +80,7 @@ class SnapshotWriter:
         self.pages_copied = 0  # those that were copied again count again
         try:
             self._fd = durable.create(self.path, readable=True)
-            durable.write_at(self._fd, layout.encode_header(header), 0)
+            durable.write_at(self._fd, blocks.encode_header(header), 0)
         except OSError as error:
             self.abandon()
             raise durable.failure(error, f"cannot write {self.path}") from error
@@ -115,7 +116,7 @@ class SnapshotWriter:
         self._check_range(source, first, count)
         changed = 0
         for start, sums in scan_sums(source, first=first, count=count, threads=self._threads, progress=progress):
-            some = len(sums) // layout.SUMS_ENTRY
+            some = len(sums) // blocks.SUMS_ENTRY
             differing = _differing(sums, self._sums.get(start - 1, some))
             changed += len(differing)
             for frame, frames in _runs(self._stale_frames(source, start, some, differing)):
@@ -132,13 +133,13 @@ class SnapshotWriter:
         """
         header = replace(self.header, pages=pages, time=time or self.header.time)
         self._cut(pages)
-        for number in range(0, header.frames, layout.BLOCK_ENTRIES):
+        for number in range(0, header.frames, blocks.BLOCK_ENTRIES):
             self._check_complete(header, number)
         try:
             if not self._ordered:
                 self._reorder(header)
             self.header = header
-            durable.write_at(self._fd, layout.encode_header(header), 0)
+            durable.write_at(self._fd, blocks.encode_header(header), 0)
             info = self._finish()
             os.fsync(self._fd)
         except OSError as error:
@@ -181,7 +182,7 @@ class SnapshotWriter:
                 self._ordered = self._ordered and number == self._next
                 self._next = number + 1
                 entry = StoredFrame(offset=offset, csize=frame.csize, first=frame.first, count=frame.count)
-                self._frames.put(number, layout.encode_entry(entry))
+                self._frames.put(number, blocks.encode_entry(entry))
                 offset += frame.csize
             self._sums.put(batch.frames[0].first - 1, batch.sums)
             durable.write_at(self._fd, batch.data, self._end)
@@ -208,7 +209,7 @@ class SnapshotWriter:
         return sorted(frames)
 
     def _stored(self, number: int, count: int) -> Iterator[StoredFrame]:
-        return layout.iter_entries(self._frames.get(number, count))
+        return blocks.iter_entries(self._frames.get(number, count))
 
     def _cut(self, pages: int) -> None:
         """Forget frames and sums beyond a database of `pages` pages."""
@@ -220,7 +221,7 @@ class SnapshotWriter:
 
     def _check_complete(self, header: PageSetHeader, number: int) -> None:
         """Refuse to seal with a frame missing, or a last frame of another length, from frame `number` on."""
-        wanted = min(layout.BLOCK_ENTRIES, header.frames - number)
+        wanted = min(blocks.BLOCK_ENTRIES, header.frames - number)
         stored = [(frame.first, frame.count) for frame in self._stored(number, wanted)]
         missing = [k for k in range(wanted) if k >= len(stored) or stored[k] != header.frame_pages(number + k)]
         if missing:
@@ -233,13 +234,13 @@ class SnapshotWriter:
         target = durable.create(ordered, readable=True)
         try:
             self._sha = hashlib.sha256()
-            end = layout.HEADER_SIZE
+            end = HEADER_SIZE
             for number in range(header.frames):
                 frame = next(self._stored(number, 1))
                 data = os.pread(self._fd, frame.csize, frame.offset)
                 durable.write_at(target, data, end)
                 self._sha.update(data)
-                self._frames.put(number, layout.encode_entry(replace(frame, offset=end)))
+                self._frames.put(number, blocks.encode_entry(replace(frame, offset=end)))
                 end += frame.csize
             ordered.replace(self.path)
         except BaseException:
@@ -252,34 +253,34 @@ class SnapshotWriter:
     def _finish(self) -> PageSetInfo:
         """Append index, sums and trailer."""
         header = self.header
-        data_bytes = self._end - layout.HEADER_SIZE
-        index_check = self._append_blocks(layout.INDEX_TAG, self._frames, header.frames, layout.INDEX_ENTRY)
+        data_bytes = self._end - HEADER_SIZE
+        index_check = self._append_blocks(blocks.INDEX_TAG, self._frames, header.frames, blocks.INDEX_ENTRY)
         database_sum = 0
-        for number in range(0, header.pages, layout.BLOCK_ENTRIES):
-            database_sum ^= backend().fold(self._sums.get(number, min(layout.BLOCK_ENTRIES, header.pages - number)))
-        sums_check = self._append_blocks(layout.SUMS_TAG, self._sums, header.pages, layout.SUMS_ENTRY)
+        for number in range(0, header.pages, blocks.BLOCK_ENTRIES):
+            database_sum ^= backend().fold(self._sums.get(number, min(blocks.BLOCK_ENTRIES, header.pages - number)))
+        sums_check = self._append_blocks(blocks.SUMS_TAG, self._sums, header.pages, blocks.SUMS_ENTRY)
         trailer = Trailer(
             data_bytes=data_bytes,
             frames=header.frames,
             pages=header.pages,
-            header_check=int.from_bytes(layout.encode_header(header)[-8:], "little"),
+            header_check=int.from_bytes(blocks.encode_header(header)[-8:], "little"),
             index_check=index_check,
             sums_check=sums_check,
             database_sum=database_sum,
             sha256=b"",
         )
-        self._append(layout.encode_trailer(trailer), self._end)
-        self._sha.update(layout.encode_header(header))
+        self._append(blocks.encode_trailer(trailer), self._end)
+        self._sha.update(blocks.encode_header(header))
         digest = self._sha.digest()
-        durable.write_at(self._fd, layout.close(digest), self._end + layout.TRAILER_SIZE - layout.DIGEST_TAIL)
-        return layout.info_of(header, replace(trailer, sha256=digest))
+        durable.write_at(self._fd, blocks.close(digest), self._end + blocks.TRAILER_SIZE - blocks.DIGEST_TAIL)
+        return blocks.info_of(header, replace(trailer, sha256=digest))
 
     def _append_blocks(self, tag: bytes, table: _Table, entries: int, entry_size: int) -> int:
         """Append all blocks of one kind; return the XXH64 over their checksums."""
         checks = bytearray()
-        for number, start in enumerate(range(0, entries, layout.BLOCK_ENTRIES)):
-            data = table.get(start, min(layout.BLOCK_ENTRIES, entries - start))
-            block = layout.encode_block(tag, number, data, entry_size)
+        for number, start in enumerate(range(0, entries, blocks.BLOCK_ENTRIES)):
+            data = table.get(start, min(blocks.BLOCK_ENTRIES, entries - start))
+            block = blocks.encode_block(tag, number, data, entry_size)
             self._append(block, self._end)
             self._end += len(block)
             checks += block[-8:]
@@ -290,8 +291,8 @@ def _differing(sums: bytes, known: bytes) -> list[int]:
     """Return the places, from 0, at which two runs of sums differ; those that `known` lacks do."""
     if sums == known:
         return []
-    places = range(0, len(sums), layout.SUMS_ENTRY)
-    size = layout.SUMS_ENTRY
+    places = range(0, len(sums), blocks.SUMS_ENTRY)
+    size = blocks.SUMS_ENTRY
     return [place // size for place in places if sums[place : place + size] != known[place : place + size]]
 
 

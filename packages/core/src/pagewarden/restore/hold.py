@@ -87,6 +87,8 @@ def take_hold(path: Path, *, settled: Path, copy: Copy, force: bool, doing: str,
     if not holders.complete and path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         warnings.append(f"{holders.why}, and others may write to {path}: whoever has it open goes on with the old file")
     hold = _hold(path, settled, copy, force=force, doing=doing)
+    if hold.why:
+        warnings.append(f"{path}: {hold.why}")
     hold.warnings = tuple(warnings)
     return hold
 
@@ -118,7 +120,7 @@ def give_ownership(model: Path, file: Path) -> None:
 def _hold(path: Path, settled: Path, copy: Copy, *, force: bool, doing: str) -> Hold:
     if not _size(path) and (logs := filled_companions(path)):
         # pagerOpenWalIfPresent() in SQLite's pager.c removes the log of an empty file, even from a reader.
-        return Hold(path=path, standing=Standing.RAW, why=f"it is empty, but has {logs[0].name}")
+        return Hold(path=path, standing=Standing.RAW, why=f"it is empty, and kept with its {logs[0].name}")
     try:
         _look(path)
         return _exclusive(path)
@@ -222,15 +224,15 @@ def _rolled_back(path: Path, settled: Path, copy: Copy) -> Hold:
 
 
 def _raw(path: Path, error: sqlite3.Error) -> Hold:
-    if not filled_companions(path):
-        return Hold(path=path, standing=Standing.ALONE, why=str(error))
-    return Hold(path=path, standing=Standing.RAW, why=str(error))
+    why = f"SQLite says of it: {error}; it is kept as it was"
+    return Hold(path=path, standing=Standing.RAW if filled_companions(path) else Standing.ALONE, why=why)
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    uri = f"file:{quote(str(path))}?mode={mode}"
+    uri = f"file://{quote(os.fsencode(path))}?mode={mode}"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=LOCK_SECONDS)
     connection.execute("PRAGMA trusted_schema=OFF")
+    connection.execute("PRAGMA mmap_size=0")  # a mapping of a file that shrinks is a SIGBUS (H36)
     return connection
 
 

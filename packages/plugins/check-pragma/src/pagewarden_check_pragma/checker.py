@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
 
 from pagewarden.contracts import CheckOutcome, Subject
 from pagewarden.values import Finding, Level, Severity, Verdict
-from pagewarden_check_pragma.messages import OK, Line, lines_of, parse_line
+from pagewarden_check_pragma.messages import Line, lines_of, parse_line
 
 MESSAGES = 100_000
 """How many messages SQLite is asked for; it stops at 100 by itself (H6)."""
@@ -35,34 +34,52 @@ class PragmaChecker:
         # A damaged schema may have names that are no UTF-8; they are shown as far as they are.
         connection.text_factory = lambda data: data.decode("utf-8", "replace")
         pragma = "integrity_check" if subject.level is Level.DEEP else "quick_check"
-        findings: list[Finding] = []
-        undecided: list[str] = []
-        left_out = 0
         subject.progress(0, 0)
+        answer = _Answer(pragma)
         try:
             connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
-            roots = _roots(connection)
-            for line in _answer(connection, pragma):
-                if line.undecided:
-                    undecided.append(line.text)
-                elif len(findings) < FINDINGS:
-                    findings.append(_finding(line, pragma, roots))
-                else:
-                    left_out += 1
-            blind = "" if findings or undecided else _blind_spot(connection)
+            answer.roots = _roots(connection)
+            # Python's cursor drops the last row before an error, which is the one that says where the damage is. So the
+            # rows are taken by a function, while SQLite makes them, as bytes that need not be UTF-8.
+            connection.create_function("pagewarden_take", 1, answer.take)
+            query = f"SELECT pagewarden_take(CAST({pragma} AS BLOB)) FROM pragma_{pragma}({MESSAGES})"
+            for _ in connection.execute(query):
+                pass
+            return answer.outcome("" if answer.findings else _blind_spot(connection))
         except sqlite3.DatabaseError as error:
-            return _refused(error, pragma, findings)
-        if undecided:
-            why = f"{pragma} could not judge all: {undecided[0]}"
-            return CheckOutcome(findings=tuple(findings), verdict=Verdict.UNKNOWN, why=why)
-        why = f"{left_out} more messages of {pragma} were left out" if left_out else blind
-        return CheckOutcome(findings=tuple(findings), why=why)
+            return _refused(error, pragma, answer)
 
 
-def _answer(connection: sqlite3.Connection, pragma: str) -> Iterator[Line]:
-    for (answer,) in connection.execute(f"PRAGMA {pragma}({MESSAGES})"):
-        if answer != OK:
-            yield from map(parse_line, lines_of(str(answer)))
+class _Answer:
+    """What SQLite has said so far."""
+
+    def __init__(self, pragma: str) -> None:
+        self.pragma = pragma
+        self.roots: dict[int, str] = {}
+        self.findings: list[Finding] = []
+        self._undecided = ""
+        self._left_out = 0
+
+    def take(self, row: bytes) -> None:
+        """Take one row of the answer."""
+        for line in map(parse_line, lines_of(row.decode("utf-8", "replace"))):
+            if line.undecided:
+                self._undecided = self._undecided or line.text
+            elif len(self.findings) < FINDINGS:
+                self.findings.append(_finding(line, self.pragma, self.roots))
+            else:
+                self._left_out += 1
+
+    def outcome(self, note: str = "", *more: Finding, unknown: str = "") -> CheckOutcome:
+        """Return what it comes to; `unknown` says why it is no judgement."""
+        if self._undecided:
+            unknown = f"{self.pragma} could not judge all: {self._undecided}"
+        left_out = f"{self._left_out} more messages of {self.pragma} were left out" if self._left_out else ""
+        return CheckOutcome(
+            findings=(*self.findings, *more),
+            verdict=Verdict.UNKNOWN if unknown else None,
+            why="; ".join(filter(None, (unknown, left_out, note))),
+        )
 
 
 def _roots(connection: sqlite3.Connection) -> dict[int, str]:
@@ -87,7 +104,7 @@ def _finding(line: Line, pragma: str, roots: dict[int, str]) -> Finding:
     )
 
 
-def _refused(error: sqlite3.DatabaseError, pragma: str, findings: list[Finding]) -> CheckOutcome:
+def _refused(error: sqlite3.DatabaseError, pragma: str, answer: _Answer) -> CheckOutcome:
     """Tell damage from a database that this SQLite alone cannot judge. Raises what is neither."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     # No SQLite writes a schema format above 4, and this error is the only sign of one.
@@ -96,13 +113,12 @@ def _refused(error: sqlite3.DatabaseError, pragma: str, findings: list[Finding])
         refused = Finding(
             kind="malformed",
             severity=Severity.DAMAGE,
-            message=f"sqlite cannot read it: {error}",
+            message=f"{pragma} ended at damage that sqlite cannot read: {error}",
             evidence=f"{name}: {error}",
         )
-        return CheckOutcome(findings=(*findings, refused))
+        return answer.outcome("", refused)
     if code == sqlite3.SQLITE_ERROR:  # no such tokenizer, collation or module: the application would have it (H7)
-        why = f"{pragma} needs what only the application has: {error}"
-        return CheckOutcome(findings=tuple(findings), verdict=Verdict.UNKNOWN, why=why)
+        return answer.outcome(unknown=f"{pragma} needs what only the application has: {error}")
     raise error
 
 

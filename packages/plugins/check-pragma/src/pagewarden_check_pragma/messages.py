@@ -63,8 +63,9 @@ class Line:
 
 
 def lines_of(answer: str) -> list[str]:
-    """Return the lines of one row of the answer, without its heading: older versions put many lines into one row."""
-    return [line for line in answer.splitlines() if line.strip() and not _HEADING.fullmatch(line.strip())]
+    """Return the complaints in one row of the answer; older versions put many into one row, below a heading."""
+    lines = (line.strip() for line in answer.splitlines())
+    return [line for line in lines if line not in ("", OK) and not _HEADING.fullmatch(line)]
 
 
 def parse_line(text: str) -> Line:

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from pagewarden.errors import RepositoryDamaged
 from pagewarden.pages import MAX_PAGES, StoredFrame, frame_bound
-from pagewarden.repository import format as layout
-from pagewarden.repository.format import Kind, PageSetHeader, Trailer
+from pagewarden.repository import blocks
+from pagewarden.repository.blocks import Trailer
+from pagewarden.repository.format import HEADER_SIZE, MAX_FRAME_BYTES, Kind, PageSetHeader, pages_per_frame
 from tests.core.repository.sets import NOW, TIMELINE, header
 
 page_sizes = st.sampled_from([512 << k for k in range(8)])
@@ -23,7 +24,7 @@ def headers(draw: st.DrawFn) -> PageSetHeader:
     return PageSetHeader(
         page_size=page_size,
         pages=draw(st.integers(0, MAX_PAGES)),
-        pages_per_frame=draw(st.integers(1, layout.MAX_FRAME_BYTES // page_size)),
+        pages_per_frame=draw(st.integers(1, MAX_FRAME_BYTES // page_size)),
         timeline=draw(st.binary(min_size=16, max_size=16)).hex(),
         txid=draw(st.integers(1, (1 << 63) - 1)),
         time=draw(st.datetimes(timezones=st.just(UTC))),
@@ -32,26 +33,26 @@ def headers(draw: st.DrawFn) -> PageSetHeader:
 
 def reseal(block: bytes) -> bytes:
     """Give a changed block the checksum that it would have."""
-    return block[:-8] + struct.pack("<Q", layout.hash64(block[:-8]))
+    return block[:-8] + struct.pack("<Q", blocks.hash64(block[:-8]))
 
 
 @settings(deadline=None)
 @given(headers())
 def test_headers_survive_encoding(head: PageSetHeader) -> None:
     """Decoding what was encoded gives the same header."""
-    data = layout.encode_header(head)
-    assert len(data) == layout.HEADER_SIZE
-    assert layout.decode_header(data, "x") == head
+    data = blocks.encode_header(head)
+    assert len(data) == HEADER_SIZE
+    assert blocks.decode_header(data, "x") == head
 
 
 @settings(deadline=None)
-@given(headers(), st.integers(0, layout.HEADER_SIZE * 8 - 1))
+@given(headers(), st.integers(0, HEADER_SIZE * 8 - 1))
 def test_a_flipped_bit_in_a_header_is_refused(head: PageSetHeader, bit: int) -> None:
     """No bit of the header can change unnoticed."""
-    data = bytearray(layout.encode_header(head))
+    data = bytearray(blocks.encode_header(head))
     data[bit // 8] ^= 1 << bit % 8
     with pytest.raises(RepositoryDamaged, match="x"):
-        layout.decode_header(bytes(data), "x")
+        blocks.decode_header(bytes(data), "x")
 
 
 @pytest.mark.parametrize(
@@ -75,10 +76,10 @@ def test_a_flipped_bit_in_a_header_is_refused(head: PageSetHeader, bit: int) -> 
 )
 def test_a_header_that_says_what_this_version_does_not_know_is_refused(offset: int, value: bytes, words: str) -> None:
     """Unknown versions, kinds, flags and values are refused even where every checksum is right."""
-    data = layout.encode_header(header(10))
+    data = blocks.encode_header(header(10))
     changed = reseal(data[:offset] + value + data[offset + len(value) :])
     with pytest.raises(RepositoryDamaged, match=words):
-        layout.decode_header(changed, "x")
+        blocks.decode_header(changed, "x")
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ def test_a_header_that_says_what_this_version_does_not_know_is_refused(offset: i
         ("pages", -1),
         ("pages", MAX_PAGES + 1),
         ("pages_per_frame", 0),
-        ("pages_per_frame", layout.MAX_FRAME_BYTES // 512 + 1),
+        ("pages_per_frame", MAX_FRAME_BYTES // 512 + 1),
         ("timeline", "A" * 32),
         ("timeline", "a" * 31),
         ("txid", 0),
@@ -126,30 +127,30 @@ def test_frames_cover_every_page_once() -> None:
 @pytest.mark.parametrize("page_size", [512 << k for k in range(8)])
 def test_default_frames_hold_whole_pages(page_size: int) -> None:
     """A frame of the default size holds at least one page, and 256 KiB."""
-    assert layout.pages_per_frame(page_size) * page_size == 256 * 1024
+    assert pages_per_frame(page_size) * page_size == 256 * 1024
 
 
 @settings(deadline=None)
-@given(st.integers(0, 300_000), st.sampled_from([layout.INDEX_ENTRY, layout.SUMS_ENTRY]))
+@given(st.integers(0, 300_000), st.sampled_from([blocks.INDEX_ENTRY, blocks.SUMS_ENTRY]))
 def test_blocks_follow_each_other_without_gap(entries: int, size: int) -> None:
     """Offsets and lengths of blocks add up to the size of all, and none comes near 4 GiB."""
     end = 0
-    for number in range(-(-entries // layout.BLOCK_ENTRIES)):
-        offset, length = layout.block_place(number, entries, size)
+    for number in range(-(-entries // blocks.BLOCK_ENTRIES)):
+        offset, length = blocks.block_place(number, entries, size)
         assert offset == end
-        assert layout.BLOCK_OVERHEAD < length < 1 << 21
+        assert blocks.BLOCK_OVERHEAD < length < 1 << 21
         end += length
-    assert end == layout.blocks_size(entries, size)
+    assert end == blocks.blocks_size(entries, size)
 
 
 def sums_block(number: int = 3) -> bytes:
     """Return a block of four sums."""
-    return layout.encode_block(layout.SUMS_TAG, number, bytes(range(32)), layout.SUMS_ENTRY)
+    return blocks.encode_block(blocks.SUMS_TAG, number, bytes(range(32)), blocks.SUMS_ENTRY)
 
 
 def test_blocks_survive_encoding() -> None:
     """Decoding a block gives its entries and its checksum."""
-    entries, check = layout.decode_block(layout.SUMS_TAG, 3, sums_block(), "x")
+    entries, check = blocks.decode_block(blocks.SUMS_TAG, 3, sums_block(), "x")
     assert bytes(entries) == bytes(range(32))
     assert check == sums_block()[-8:]
 
@@ -160,26 +161,26 @@ def test_any_flipped_bit_in_a_block_is_refused() -> None:
         data = bytearray(sums_block())
         data[bit // 8] ^= 1 << bit % 8
         with pytest.raises(RepositoryDamaged, match="sums block 3 of x"):
-            layout.decode_block(layout.SUMS_TAG, 3, bytes(data), "x")
+            blocks.decode_block(blocks.SUMS_TAG, 3, bytes(data), "x")
 
 
 def test_a_block_in_the_wrong_place_is_refused() -> None:
     """A whole block of another number, kind or length does not pass."""
     with pytest.raises(RepositoryDamaged, match="sums block 2"):
-        layout.decode_block(layout.SUMS_TAG, 2, sums_block(), "x")
+        blocks.decode_block(blocks.SUMS_TAG, 2, sums_block(), "x")
     with pytest.raises(RepositoryDamaged, match="index block 3"):
-        layout.decode_block(layout.INDEX_TAG, 3, sums_block(), "x")
+        blocks.decode_block(blocks.INDEX_TAG, 3, sums_block(), "x")
     with pytest.raises(RepositoryDamaged, match="as it must"):
-        layout.decode_block(layout.SUMS_TAG, 3, sums_block() + bytes(8), "x")
+        blocks.decode_block(blocks.SUMS_TAG, 3, sums_block() + bytes(8), "x")
     with pytest.raises(RepositoryDamaged, match="cut off"):
-        layout.decode_block(layout.SUMS_TAG, 3, b"short", "x")
+        blocks.decode_block(blocks.SUMS_TAG, 3, b"short", "x")
 
 
 def entries(*frames: tuple[int, int, int, int]) -> memoryview:
     """Return index entries of (offset, csize, first, count)."""
     return memoryview(
         b"".join(
-            layout.encode_entry(StoredFrame(offset=offset, csize=csize, first=first, count=count))
+            blocks.encode_entry(StoredFrame(offset=offset, csize=csize, first=first, count=count))
             for offset, csize, first, count in frames
         )
     )
@@ -188,9 +189,9 @@ def entries(*frames: tuple[int, int, int, int]) -> memoryview:
 def test_index_entries_survive_encoding() -> None:
     """Decoding gives the frames, from the beginning or from the middle."""
     raw = entries((128, 10, 1, 4), (138, 20, 5, 4), (158, 5, 9, 2))
-    frames = list(layout.decode_entries(raw, header(10), 0, 128, 163, "x"))
-    assert frames == list(layout.iter_entries(raw))
-    assert list(layout.decode_entries(raw[24:], header(10), 1, None, 163, "x")) == frames[1:]
+    frames = list(blocks.decode_entries(raw, header(10), 0, 128, 163, "x"))
+    assert frames == list(blocks.iter_entries(raw))
+    assert list(blocks.decode_entries(raw[24:], header(10), 1, None, 163, "x")) == frames[1:]
 
 
 @pytest.mark.parametrize(
@@ -210,7 +211,7 @@ def test_index_entries_survive_encoding() -> None:
 def test_an_index_entry_that_cannot_be_is_refused(frame: tuple[int, int, int, int]) -> None:
     """Nothing in the index is believed that can be computed or bounded."""
     with pytest.raises(RepositoryDamaged, match="frame 0"):
-        list(layout.decode_entries(entries(frame), header(10), 0, 128, 1000 if frame[1] < 2000 else 1 << 20, "x"))
+        list(blocks.decode_entries(entries(frame), header(10), 0, 128, 1000 if frame[1] < 2000 else 1 << 20, "x"))
 
 
 def test_reserved_bytes_of_an_index_entry_are_refused() -> None:
@@ -218,7 +219,7 @@ def test_reserved_bytes_of_an_index_entry_are_refused() -> None:
     raw = bytearray(entries((128, 10, 1, 4)))
     raw[20] = 1
     with pytest.raises(RepositoryDamaged, match="frame 0"):
-        list(layout.decode_entries(memoryview(raw), header(10), 0, 128, 1000, "x"))
+        list(blocks.decode_entries(memoryview(raw), header(10), 0, 128, 1000, "x"))
 
 
 @st.composite
@@ -241,7 +242,7 @@ def trailers(draw: st.DrawFn) -> tuple[PageSetHeader, Trailer]:
 
 def encode(trailer: Trailer) -> bytes:
     """Return all bytes of a trailer."""
-    return layout.encode_trailer(trailer) + layout.close(trailer.sha256)
+    return blocks.encode_trailer(trailer) + blocks.close(trailer.sha256)
 
 
 @settings(deadline=None)
@@ -250,26 +251,26 @@ def test_trailers_survive_encoding(given_pair: tuple[PageSetHeader, Trailer]) ->
     """Decoding what was encoded gives the same trailer, where header and size fit."""
     head, trailer = given_pair
     data = encode(trailer)
-    size = trailer.offset + layout.TRAILER_SIZE
-    assert layout.decode_trailer(data, head, size, "x") == trailer
+    size = trailer.offset + blocks.TRAILER_SIZE
+    assert blocks.decode_trailer(data, head, size, "x") == trailer
     for wrong in (size - 1, size + 1):
         with pytest.raises(RepositoryDamaged, match="does not fit"):
-            layout.decode_trailer(data, head, wrong, "x")
+            blocks.decode_trailer(data, head, wrong, "x")
 
 
 @settings(deadline=None, max_examples=200)
-@given(trailers(), st.integers(0, layout.TRAILER_SIZE * 8 - 1))
+@given(trailers(), st.integers(0, blocks.TRAILER_SIZE * 8 - 1))
 def test_a_flipped_bit_in_a_trailer_is_refused(given_pair: tuple[PageSetHeader, Trailer], bit: int) -> None:
     """No bit can change unnoticed, but for those of the SHA-256, which is compared with the file."""
     head, trailer = given_pair
     data = bytearray(encode(trailer))
     data[bit // 8] ^= 1 << bit % 8
-    size = trailer.offset + layout.TRAILER_SIZE
+    size = trailer.offset + blocks.TRAILER_SIZE
     if 152 <= bit // 8 < 184:
-        assert layout.decode_trailer(bytes(data), head, size, "x").sha256 != trailer.sha256
+        assert blocks.decode_trailer(bytes(data), head, size, "x").sha256 != trailer.sha256
     else:
         with pytest.raises(RepositoryDamaged, match="x"):
-            layout.decode_trailer(bytes(data), head, size, "x")
+            blocks.decode_trailer(bytes(data), head, size, "x")
 
 
 @pytest.mark.parametrize("offset", range(16, 144, 8))
@@ -277,16 +278,23 @@ def test_a_trailer_with_right_checksum_and_impossible_numbers_is_refused(offset:
     """Whoever forges a checksum still cannot name an offset, length or count but the one right one."""
     head = header(10)
     trailer = Trailer(
-        data_bytes=100, frames=3, pages=10, header_check=1, index_check=2, sums_check=3, database_sum=4, sha256=bytes(32)
+        data_bytes=100,
+        frames=3,
+        pages=10,
+        header_check=1,
+        index_check=2,
+        sums_check=3,
+        database_sum=4,
+        sha256=bytes(32),
     )
     data = encode(trailer)
     if offset in (96, 112, 120, 128):  # checksums and the database sum: compared with what they are of
         return
     for value in (1, 1 << 40, (1 << 64) - 1):
         body = data[:offset] + struct.pack("<Q", value) + data[offset + 8 : 144]
-        forged = body + struct.pack("<Q", layout.hash64(body)) + data[152:]
+        forged = body + struct.pack("<Q", blocks.hash64(body)) + data[152:]
         with pytest.raises(RepositoryDamaged, match="does not fit"):
-            layout.decode_trailer(forged, head, trailer.offset + layout.TRAILER_SIZE, "x")
+            blocks.decode_trailer(forged, head, trailer.offset + blocks.TRAILER_SIZE, "x")
 
 
 def test_kinds_are_those_of_the_format() -> None:

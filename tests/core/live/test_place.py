@@ -1,0 +1,134 @@
+"""Where a database stands, told by `stat` alone."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from pagewarden.errors import DatabaseNotFound, DatabaseUnreadable, DatabaseUnsettled
+from pagewarden.live import Place, examine, file_system
+from pagewarden.live import place as module
+from tests.support.databases import build
+
+
+def test_a_place_is_described(tmp_path: Path) -> None:
+    """Real path, inode, sizes of the companions, file system."""
+    path = build(tmp_path / "a.db")
+    Path(f"{path}-wal").write_bytes(b"xyz")
+    os.symlink(path, tmp_path / "link")
+    place = examine(tmp_path / "link")
+    assert place.path == str(path)
+    assert (place.inode, place.size) == (path.stat().st_ino, path.stat().st_size)
+    assert (place.wal_size, place.journal_size, place.companions) == (3, 0, frozenset({"-wal"}))
+    assert place.file_system and not place.on_network
+    assert place.unchanged() and place.created_since() == ()
+    Path(f"{path}-shm").touch()
+    assert place.created_since() == ("-shm",)
+
+
+def test_nothing_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even to look whether it can be read (H1)."""
+    path = build(tmp_path / "a.db")
+    opened: list[object] = []
+    real = os.open
+    monkeypatch.setattr(os, "open", lambda *args, **kwargs: (opened.append(args[0]), real(*args, **kwargs))[1])
+    examine(path)
+    assert opened == []
+
+
+def test_what_cannot_be_a_database_is_named(tmp_path: Path) -> None:
+    """Missing, a folder, a FIFO, a socket, a device, a second name (H4), a name with a NUL."""
+    path = build(tmp_path / "a.db")
+    with pytest.raises(DatabaseNotFound, match="nothing.db is not there"):
+        examine(tmp_path / "nothing.db")
+    with pytest.raises(DatabaseNotFound, match="is not there"):
+        examine(path / "below")
+    with pytest.raises(DatabaseNotFound, match="cannot be the name of a file"):
+        examine("a\0b")
+    with pytest.raises(DatabaseUnreadable, match="cannot be reached: file name too long"):
+        examine(tmp_path / ("x" * 300))
+    with pytest.raises(DatabaseUnreadable, match="is a directory"):
+        examine(tmp_path)
+    os.mkfifo(tmp_path / "fifo")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket"))
+        for name in (tmp_path / "fifo", tmp_path / "socket", Path("/dev/null")):
+            with pytest.raises(DatabaseUnreadable, match="is not a regular file"):
+                examine(name)
+    os.link(path, tmp_path / "b.db")
+    with pytest.raises(DatabaseUnreadable, match="has 2 names") as caught:
+        examine(path)
+    assert str(path.stat().st_ino) in caught.value.hint
+
+
+def test_a_file_without_permission_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told before SQLite is asked, whose message would not say why."""
+    path = build(tmp_path / "a.db")
+    monkeypatch.setattr(os, "access", lambda *_args, **_kwargs: False)
+    with pytest.raises(DatabaseUnreadable, match="may not be read by this user"):
+        examine(path)
+
+
+def test_the_log_of_an_emptied_database_is_kept(tmp_path: Path) -> None:
+    """SQLite removes it at the next opening, even for a reader (H33): so we do not open."""
+    path = tmp_path / "a.db"
+    path.touch()
+    Path(f"{path}-wal").write_bytes(b"all that is left")
+    with pytest.raises(DatabaseUnsettled, match="is empty, but beside it lies a log"):
+        examine(path)
+    assert Path(f"{path}-wal").read_bytes() == b"all that is left"
+    Path(f"{path}-wal").write_bytes(b"")
+    assert examine(path).size == 0
+
+
+def test_another_file_at_the_path_is_noticed(tmp_path: Path) -> None:
+    """A rename over it, and a removal (H5)."""
+    path = build(tmp_path / "a.db")
+    place = examine(path)
+    os.replace(build(tmp_path / "b.db"), path)
+    assert not place.unchanged()
+    path.unlink()
+    assert not place.unchanged()
+
+
+MOUNTS = rb"""21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+22 21 0:20 / /mnt rw - tmpfs tmpfs rw
+23 22 0:21 / /mnt/with\040blank rw - nfs4 server:/export rw
+24 21 0:22 / /home rw - xfs /dev/sdb rw
+25 24 0:23 / /home rw - cifs //server/home rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/a.db", "ext4"),
+        ("/mnt/a.db", "tmpfs"),
+        ("/mntother/a.db", "ext4"),
+        ("/mnt/with blank/x/a.db", "nfs4"),
+        ("/home/a.db", "cifs"),
+    ],
+)
+def test_the_file_system_is_the_one_that_is_mounted_last_and_deepest(
+    path: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mount points are told with escapes, and one may hide another."""
+    monkeypatch.setattr(module.Path, "read_bytes", lambda _self: MOUNTS)
+    assert file_system(path) == expected
+
+
+def test_a_network_file_system_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its type; where the system tells nothing, nothing is assumed (H4)."""
+    path = build(tmp_path / "a.db")
+    monkeypatch.setattr(module, "file_system", lambda _path: "nfs4")
+    assert examine(path).on_network
+    monkeypatch.undo()
+    monkeypatch.setattr(module.Path, "read_bytes", lambda self: (_ for _ in ()).throw(FileNotFoundError(str(self))))
+    assert file_system(str(path)) == ""
+    place = Place(
+        path="", device=0, inode=0, size=0, wal_size=0, journal_size=0, companions=frozenset(), file_system=""
+    )
+    assert not place.on_network
