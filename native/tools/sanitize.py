@@ -24,7 +24,7 @@ COMPILERS = ("gcc", "clang")
 WARNINGS = ("-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror")
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-O1", "-g")
 # Reads go through the tests' own pread, which fails on demand.
-RENAMED = ("-Dpread=pw_test_pread",)
+RENAMED = ("-DPW_PREAD=pw_test_pread",)
 
 
 def run(*command: str | Path) -> None:

@@ -374,5 +374,5 @@ def test_every_run_of_the_table_exists(verb: str) -> None:
     module_name, request_name, run_name = worker_main.RUNS[verb]
     module = __import__(module_name, fromlist=[request_name])
     assert callable(getattr(module, run_name))
-    with pytest.raises(msgspec.ValidationError):
-        msgspec.convert({"no-such-field": 1} if verb == "doctor" else 1, getattr(module, request_name), strict=True)
+    with pytest.raises(msgspec.ValidationError, match="Expected `object`"):
+        msgspec.convert(1, getattr(module, request_name))

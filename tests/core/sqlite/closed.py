@@ -12,7 +12,7 @@ from pagewarden.sqlite.header import DatabaseHeader
 from pagewarden.sqlite.schema import Layout, SchemaEntry, read_schema
 
 SCRIPT = """
-CREATE TABLE item(id INTEGER PRIMARY KEY, label TEXT, body BLOB, "odd ""name""" TEXT);
+CREATE TABLE item(id INTEGER PRIMARY KEY, label TEXT, body BLOB, [odd "name"] TEXT);
 CREATE TABLE pair(a TEXT, b INTEGER, c TEXT, PRIMARY KEY(b, a)) WITHOUT ROWID;
 CREATE TABLE made(id INTEGER PRIMARY KEY, x INTEGER, y INTEGER AS (x * 2) VIRTUAL, z TEXT);
 CREATE UNIQUE INDEX item_label ON item(label);

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import random
 import struct
 from pathlib import Path
@@ -22,7 +23,7 @@ def test_every_cell_lies_where_sqlite_put_it(tmp_path: Path, page_size: int) -> 
         page = parse_page(closed.read(stack[-1]), pgno=stack.pop(), usable=page_size)
         assert page.bad == ()
         spans = sorted((cell.offset, cell.end) for cell in page.cells)
-        assert all(first[1] <= second[0] for first, second in zip(spans, spans[1:], strict=False))
+        assert all(first[1] <= second[0] for first, second in itertools.pairwise(spans))
         assert not spans or (page.pointers_end <= spans[0][0] and spans[-1][1] <= page_size)
         assert not spans or spans[0][0] >= page.content
         rowids += [cell.rowid for cell in page.cells if page.kind.is_leaf and cell.rowid is not None]

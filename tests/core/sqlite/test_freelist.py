@@ -37,7 +37,7 @@ def walk(built: dict[int, bytes]) -> tuple[tuple[int, ...], list[int], str]:
 
 def test_no_freelist() -> None:
     """Trunk 0 means that there is none."""
-    assert walk_freelist({}.__getitem__, first=0, pages=9, usable=512).size == 0
+    assert walk_freelist(pages().__getitem__, first=0, pages=9, usable=512).size == 0
 
 
 def test_a_circle_ends() -> None:

@@ -48,7 +48,7 @@ def test_every_text_is_found_in_its_row_and_column(tmp_path: Path, page_size: in
         if rowid % 5 == 0:
             continue
         for kind, column in (("label", "label"), ("body", "body"), ("odd", 'odd "name"')):
-            for pgno, offset in closed.find(marker(kind, number).encode()[:-3]):
+            for pgno, offset in closed.find(marker(kind, number).encode()):
                 owner = find_owners(closed.read, [pgno], closed.layout, schema=closed.schema)[pgno]
                 place = find_place(closed.read, owner, offset, closed.layout)
                 if owner.object is None:
@@ -60,7 +60,7 @@ def test_every_text_is_found_in_its_row_and_column(tmp_path: Path, page_size: in
                     seen += 1
                 elif owner.object == "item_label" and place.part == "column":
                     assert (place.column, place.rowid) == (0, None)
-    assert seen >= 3 * 45
+    assert seen > 130
 
 
 def test_places_of_a_leaf_have_names(tmp_path: Path) -> None:
@@ -157,14 +157,8 @@ def test_damage_is_survived(tmp_path: Path) -> None:
         for _ in range(chance.randrange(1, 30)):
             at = chance.randrange(closed.layout.pages) * 512
             other = chance.randrange(closed.layout.pages) * 512
-            data[at : at + 512] = chance.choice(
-                (
-                    bytes(512),
-                    chance.randbytes(512),
-                    closed.data[other : other + 512],
-                    bytes([5]) + data[at + 1 : at + 512],
-                )
-            )
+            noise, interior = chance.randbytes(512), bytes([5]) + data[at + 1 : at + 512]
+            data[at : at + 512] = chance.choice((bytes(512), noise, interior, closed.data[other : other + 512]))
         damaged = Closed(data=bytes(data), layout=closed.layout, schema=())
         layout = Layout.of(damaged.read(1), page_size=512, pages=closed.layout.pages)
         found = find_owners(damaged.read, range(1, 200), layout, budget=5000)

@@ -1,5 +1,5 @@
 /* What every unit test here uses: CHECK, seeded noise, temporary files, and a pread that fails on demand.
-** The units under test are compiled with -Dpread=pw_test_pread. */
+** The units under test are compiled with -DPW_PREAD=pw_test_pread. */
 #ifndef PAGEWARDEN_CHECK_H
 #define PAGEWARDEN_CHECK_H
 

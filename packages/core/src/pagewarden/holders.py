@@ -156,7 +156,7 @@ def _open_files(pid: int, wanted: dict[_Inode, str], names: dict[str, str]) -> I
 
 def _locks(wanted: dict[_Inode, str]) -> Iterator[Lock]:
     try:
-        lines = (_PROC / "locks").read_text(encoding="ascii").splitlines()
+        lines = (_PROC / "locks").read_text(encoding="utf-8").splitlines()
     except OSError:  # some containers hide it; the open files still tell
         return
     for line in lines:

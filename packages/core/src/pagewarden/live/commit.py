@@ -49,36 +49,45 @@ def read_commit(
     `deadline`, a reading of `clock`, is looked at between attempts. Raises what `examine` and `Pin` raise;
     DatabaseUnsettled if every attempt failed; what `work` raises, if the files did not move under it.
     """
+    if attempts < 1:
+        raise ValueError(f"{attempts} attempts cannot read anything")
     place = examine(path)
     with Pin(place, timeout=timeout, connections=connections) as pin:
         if exact:
             pin.look()
-        for attempt in range(1, attempts + 1):
-            before = reader.glance(place.path) if exact else b""
-            pin.begin()
+        attempt = 1
+        while True:
             try:
-                return _attempt(reader, pin, work, before if exact else None)
+                return _attempt(reader, pin, work, exact=exact)
             except Moved as moved:
                 if attempt == attempts or (deadline is not None and clock() >= deadline):
                     raise DatabaseUnsettled(
                         f"{place.path} could not be read at one commit in {attempt} attempts: {moved}",
                         hint="try again when less is written to it",
                     ) from moved
-            finally:
-                pin.release()
             sleep(min(_PAUSE * 2 ** (attempt - 1), _LONGEST_PAUSE))
-    raise AssertionError("attempts must be at least 1")
+            attempt += 1
 
 
 class Moved(Exception):
     """The files changed under an attempt in a way that makes it worthless; the next one may succeed."""
 
 
-def _attempt(reader: PageReader, pin: Pin, work: Callable[[Attachment, Pin], T], before: bytes | None) -> T:
-    with attached(reader, pin) as attachment:
-        if before is not None and attachment.mode == "wal" and attachment.token != before:
-            raise Moved("a commit was made while it was pinned")
-        return work(attachment, pin)
+def _attempt(reader: PageReader, pin: Pin, work: Callable[[Attachment, Pin], T], *, exact: bool) -> T:
+    before = b""
+    if exact:
+        try:
+            before = reader.glance(pin.place.path)
+        except DatabaseUnsettled as error:
+            raise Moved(error.message) from error
+    pin.begin()
+    try:
+        with attached(reader, pin) as attachment:
+            if exact and attachment.mode == "wal" and attachment.token != before:
+                raise Moved("a commit was made while it was pinned")
+            return work(attachment, pin)
+    finally:
+        pin.release()
 
 
 @contextmanager

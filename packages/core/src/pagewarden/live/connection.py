@@ -55,15 +55,15 @@ def failure(error: sqlite3.Error, path: str) -> PagewardenError:
         )
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")):
         return _busy(path)
-    if name.startswith("SQLITE_READONLY"):
-        # Reading needs a write first: a journal is to be rolled back, or a log to be recovered. That would destroy
-        # evidence, and is the application's to do (H33).
+    if name in ("SQLITE_READONLY", "SQLITE_READONLY_ROLLBACK"):
+        # Reading needs a write first: a journal is to be rolled back. That would destroy evidence, and is the
+        # application's to do (H33).
         return DatabaseUnsettled(
             f"{path} waits for a journal to be rolled back: an application died in the midst of a write",
             hint=f"start the application, or copy it with its journal and look at the copy: cp {path} {path}-journal DIR",
             sqlite=name,
         )
-    if name.startswith("SQLITE_CANTOPEN"):
+    if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):
         return DatabaseUnreadable(
             f"{path} cannot be opened by SQLite; in WAL mode it needs a -shm file beside it, or the right to make one",
             hint="copy the database and its -wal to a folder that can be written to, and name the copy",

@@ -111,19 +111,20 @@ def go_back(quarantine: Quarantine, entry: Entry) -> None:
         quarantine.remove_temporaries()
         quarantine.remove(entry)
         return
-    # The whole copy may stand at the path by now: the same content, and what was put aside is then the only original.
-    settled = _inode(path) != entry.displaced
-    if not settled:
+    aside = [file for file in folder.iterdir() if file.name.partition(".")[0] == entry.displaced_name]
+    if _inode(path) == entry.displaced:
         _put_back_companions(path, folder, entry.displaced_name)
-        for file in folder.iterdir():
-            if file.name.partition(".")[0] == entry.displaced_name:
-                file.unlink()
-    elif _inode(path) == _inode(folder / entry.displaced_name):
-        (folder / entry.displaced_name).unlink()  # a database with two names is refused everywhere (H4)
+        dispensable = aside
+    else:
+        # The whole copy stands at the path by now: the same content, so what was put aside is the only original. It may
+        # not stay linked there, too: a database with two names is refused everywhere (H4).
+        dispensable = [file for file in aside if _inode(file) == _inode(path)]
+    for file in dispensable:
+        file.unlink(missing_ok=True)
     quarantine.remove_temporaries()
     if entry.phase is Phase.UNDOING:
         quarantine.record(replace(entry, phase=Phase.DONE, restored=Kept.NOTHING))
-    elif settled:
+    elif len(aside) > len(dispensable):
         quarantine.record(replace(entry, phase=Phase.ABANDONED))
     else:
         quarantine.remove(entry)

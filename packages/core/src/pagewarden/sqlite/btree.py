@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from pagewarden.sqlite.header import HEADER_SIZE
-from pagewarden.sqlite.record import Malformed, read_varint
+from pagewarden.sqlite.record import Buffer, Malformed, read_varint
 
 
 class PageKind(IntEnum):
@@ -92,7 +92,7 @@ def local_payload(size: int, usable: int, *, table_leaf: bool) -> int:
     return wanted if wanted <= most else least
 
 
-def page_kind(page: bytes | memoryview, pgno: int) -> PageKind | None:
+def page_kind(page: Buffer, pgno: int) -> PageKind | None:
     """Return what kind of b-tree page `page` says it is; None if its first byte is no kind."""
     header = HEADER_SIZE if pgno == 1 else 0
     if len(page) <= header or page[header] not in _KINDS:
@@ -103,7 +103,7 @@ def page_kind(page: bytes | memoryview, pgno: int) -> PageKind | None:
 _KINDS = frozenset(int(kind) for kind in PageKind)
 
 
-def child_pages(page: bytes | memoryview, pgno: int, usable: int) -> tuple[int, ...]:
+def child_pages(page: Buffer, pgno: int, usable: int) -> tuple[int, ...]:
     """Return the children of an interior page in key order, none for any other page; the quick part of `parse_page`."""
     kind = page_kind(page, pgno)
     if kind is None or kind.is_leaf or usable > len(page):
@@ -117,7 +117,7 @@ def child_pages(page: bytes | memoryview, pgno: int, usable: int) -> tuple[int, 
     return (*left, int.from_bytes(page[header + 8 : header + 12], "big"))
 
 
-def parse_page(page: bytes | memoryview, *, pgno: int, usable: int) -> BTreePage:
+def parse_page(page: Buffer, *, pgno: int, usable: int) -> BTreePage:
     """Take a b-tree page apart. `usable` is the page size without the reserved bytes.
 
     Raises Malformed where the page has no b-tree header or its cell pointers do not fit.
@@ -145,7 +145,7 @@ def parse_page(page: bytes | memoryview, *, pgno: int, usable: int) -> BTreePage
     )
 
 
-def _parse_cell(page: bytes | memoryview, index: int, offset: int, kind: PageKind, usable: int) -> Cell:
+def _parse_cell(page: Buffer, index: int, offset: int, kind: PageKind, usable: int) -> Cell:
     position = offset
     child = rowid = overflow = None
     if not kind.is_leaf:

@@ -188,18 +188,19 @@ def _claim_overflow(search: _Search, entries: tuple[SchemaEntry, ...], holders: 
     """Name the wanted overflow pages by the row that their chain belongs to."""
     chains: dict[int, set[int]] = {}
     for pgno in sorted(search.wanted):
-        head = _chain_start(search, pgno)
-        if head in chains or len(chains) < _MAX_CHAINS:
-            chains.setdefault(head, set()).add(pgno)
+        chains.setdefault(_chain_start(search, pgno), set()).add(pgno)
     every = sorted((pgno, entry.name, entry) for entry in entries if entry.root for pgno in holders[entry.root])
-    for head, members in chains.items():
-        nearest = list(islice(_nearest(every, head), _MAX_HEADS))
-        # First the cells that point at the beginning of the run; only then any chain, for one that lies scattered.
-        for anywhere in (False, True):
-            for pgno, entry in nearest:
-                if not search.wanted & members:
-                    break
-                _claim_chains(search, entry, pgno, range(1, search.layout.pages + 1) if anywhere else members | {head})
+    for head, members in list(chains.items())[:_MAX_CHAINS]:
+        for pgno, entry in islice(_nearest(every, head), _MAX_HEADS):
+            if not search.wanted & members:
+                break
+            _claim_chains(search, entry, pgno, members | {head})
+    # What is left lies in chains that are scattered, or in too many of them to be looked for one by one.
+    anywhere = range(1, search.layout.pages + 1)
+    for pgno, entry in _nearest(every, min(search.wanted, default=0)):
+        if not search.wanted:
+            break
+        _claim_chains(search, entry, pgno, anywhere)
 
 
 def _nearest(every: list[tuple[int, str, SchemaEntry]], pgno: int) -> Iterator[tuple[int, SchemaEntry]]:

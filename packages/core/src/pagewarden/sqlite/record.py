@@ -12,6 +12,8 @@ from dataclasses import dataclass
 MAX_COLUMNS = 32767
 """SQLITE_MAX_COLUMN can be raised to this and no further (limits, section 2)."""
 
+Buffer = bytes | bytearray | memoryview
+
 Value = None | int | float | str | bytes
 
 _INTEGER_SIZES = (0, 1, 2, 3, 4, 6, 8)  # bytes of serial types 0 to 6
@@ -21,7 +23,7 @@ class Malformed(ValueError):
     """Bytes that are not what SQLite's file format says; the message names what and where."""
 
 
-def read_varint(data: bytes | memoryview, offset: int) -> tuple[int, int]:
+def read_varint(data: Buffer, offset: int) -> tuple[int, int]:
     """Return the varint at `offset` as a signed 64-bit number, and the offset behind it (file format, section 1.6).
 
     Raises Malformed where `data` ends inside it.
@@ -88,7 +90,7 @@ class Record:
         return None
 
 
-def parse_record(payload: bytes | memoryview, size: int | None = None) -> Record:
+def parse_record(payload: Buffer, size: int | None = None) -> Record:
     """Parse the header of the record that `payload` begins with.
 
     `payload` may be only the part kept on the b-tree page, `size` being the length of all of it: the header must lie in
@@ -114,7 +116,7 @@ def parse_record(payload: bytes | memoryview, size: int | None = None) -> Record
     return Record(header_size=header_size, fields=tuple(fields), size=body)
 
 
-def decode_value(serial: int, data: bytes | memoryview, encoding: str = "utf-8") -> Value:
+def decode_value(serial: int, data: Buffer, encoding: str = "utf-8") -> Value:
     """Return the value of serial type `serial` whose bytes are `data`.
 
     Text that is not valid gets U+FFFD in its place. `encoding` is Python's name for the database's text encoding:
