@@ -9,10 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pagewarden.config import SECTIONS, Configuration, absolute_url, as_plain
+from pagewarden.config import SECTIONS, Configuration, absolute_url, as_plain, default_config_path
 from pagewarden.config_file import (
     MAX_CONFIG_BYTES,
-    default_config_path,
     example_config,
     load_config,
     parse_config,

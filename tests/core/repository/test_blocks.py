@@ -126,8 +126,8 @@ def test_frames_cover_every_page_once() -> None:
 
 @pytest.mark.parametrize("page_size", [512 << k for k in range(8)])
 def test_default_frames_hold_whole_pages(page_size: int) -> None:
-    """A frame of the default size holds at least one page, and 256 KiB."""
-    assert pages_per_frame(page_size) * page_size == 256 * 1024
+    """A frame of the default size holds at least one page, and 512 KiB."""
+    assert pages_per_frame(page_size) * page_size == 512 * 1024
 
 
 @settings(deadline=None)

@@ -147,7 +147,7 @@ def test_an_intent_has_the_header_of_its_snapshot(repository: Repository) -> Non
     """What is written by it is at the position that it names."""
     intent = repository.begin("app.db")
     head = intent.header(page_size=4096, pages=7, time=NOW)
-    assert (head.timeline, head.txid, head.pages_per_frame, head.time) == (intent.timeline, 1, 64, NOW)
+    assert (head.timeline, head.txid, head.pages_per_frame, head.time) == (intent.timeline, 1, 128, NOW)
 
 
 def test_a_page_set_of_another_position_is_not_committed(repository: Repository, target: Target) -> None:

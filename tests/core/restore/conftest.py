@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pagewarden.backup import BackupRequest, run_backup
-from pagewarden.restore import RestoreRequest, run_restore
+from pagewarden.restore import RestoreRequest, hold, run_restore
 from pagewarden.runtime import Runtime
 from pagewarden.values import BackupReport, RestoreReport
 from tests.support.session import Session
@@ -22,6 +22,12 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
     """A runtime with a warm reader and a state directory of its own."""
     with Runtime(state=tmp_path_factory.mktemp("state")) as made:
         yield made
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for locks no longer than these tests can bear."""
+    monkeypatch.setattr(hold, "LOCK_SECONDS", 0.2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,9 +30,9 @@ from pagewarden.pages import backend
 from pagewarden.processes.reader import PageReader
 from pagewarden.repository.format import PageSetInfo
 from pagewarden.restore import RestoreRequest, UndoRequest, run_restore, run_undo, swap
-from pagewarden.restore.hold import give_ownership
+from pagewarden.restore.hold import Hold, give_ownership
 from pagewarden.restore.plan import make_plan
-from pagewarden.restore.quarantine import Quarantine
+from pagewarden.restore.quarantine import Entry, Quarantine
 from pagewarden.runtime import Runtime
 from pagewarden.times import format_moment
 from tests.core.restore.conftest import LEFT, Backups, leave_in_wal, make, names, says
@@ -310,7 +310,7 @@ def test_who_opens_the_file_at_the_last_moment_stops_the_restore(
     to = leave_in_wal(tmp_path / "app.db")
     real, late = swap._stand_alone, []
 
-    def opened_meanwhile(path: Path, hold: swap.Hold) -> None:
+    def opened_meanwhile(path: Path, hold: Hold) -> None:
         late.append(Session(path))
         with pytest.raises(SessionError, match="SQLITE_BUSY"):
             late[0].run("SELECT count(*) FROM t")
@@ -333,7 +333,7 @@ def test_who_opens_the_old_file_in_the_very_last_moment_is_named(
     to = make(tmp_path / "app.db", "old")
     real, late = swap._take_place, []
 
-    def opened_meanwhile(path: Path, incoming: Path | None, hold: swap.Hold) -> None:
+    def opened_meanwhile(path: Path, incoming: Path | None, hold: Hold) -> None:
         late.append(Session(path))
         with pytest.raises(SessionError, match="SQLITE_BUSY"):
             late[0].run("SELECT count(*) FROM t")
@@ -353,7 +353,7 @@ def test_a_new_log_survives_the_release_of_the_old_file(
     to = leave_in_wal(tmp_path / "app.db")
     real, sessions = swap._finish, []
 
-    def opened_meanwhile(quarantine: Quarantine, entry: swap.Entry) -> swap.Entry:
+    def opened_meanwhile(quarantine: Quarantine, entry: Entry) -> Entry:
         sessions.append(Session(to))
         sessions[0].run("UPDATE t SET who = 'three'")
         return real(quarantine, entry)

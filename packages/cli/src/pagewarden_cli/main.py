@@ -54,10 +54,11 @@ def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> N
         return
     import platform
     import sqlite3
-    from importlib.metadata import version
+
+    import pagewarden
 
     click.echo(
-        f"pagewarden {version('pagewarden')} (SQLite {sqlite3.sqlite_version}, Python {platform.python_version()})"
+        f"pagewarden {pagewarden.__version__} (SQLite {sqlite3.sqlite_version}, Python {platform.python_version()})"
     )
     ctx.exit()
 

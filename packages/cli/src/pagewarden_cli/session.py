@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,7 +63,7 @@ class Session:
         """The file that --config, the environment or the default place names; None where there is none."""
         if self.config is not None:
             return Path(self.config)
-        from pagewarden.config_file import default_config_path
+        from pagewarden.config import default_config_path
 
         return default_config_path()
 
@@ -148,8 +146,7 @@ class Session:
             try:
                 outcomes.append(Outcome(database=settings.path, report=run(settings)))
             except PagewardenError as error:
-                if self.debug:
-                    traceback.print_exception(error)
+                self._trace(error)
                 outcomes.append(Outcome(database=settings.path, error=error))
         return outcomes
 
@@ -191,18 +188,26 @@ class Session:
             shown = text.decode()
         except UnicodeEncodeError:
             # A path whose bytes are no UTF-8 holds lone surrogates; JSON can say them only as escapes.
+            import json
+
             shown = json.dumps(msgspec.to_builtins(document))
         sys.stdout.write(shown + "\n")
 
     def fail(self, failure: Failure, error: BaseException) -> int:
         """Print what ended the invocation, and return its exit code."""
-        if self.debug:
-            traceback.print_exception(error)
+        self._trace(error)
         if self.json:
             self.print_json({"error": msgspec.to_builtins(failure)})
         else:
             _say_error(failure.message, failure.hint)
         return failure.exit_code
+
+    def _trace(self, error: BaseException) -> None:
+        """With --debug, show where an error came from."""
+        if self.debug:
+            import traceback
+
+            traceback.print_exception(error)
 
     def _render(self, report: object) -> tuple[Block, ...]:
         from datetime import UTC, datetime

@@ -117,7 +117,7 @@ __all__ = ("__version__", *_HOME_OF)  # noqa: PLE0604 - they are strings; a test
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
-        from importlib.metadata import version
+        from pagewarden.installed import version
 
         return version("pagewarden")
     if name not in _HOME_OF:

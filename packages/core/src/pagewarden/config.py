@@ -18,6 +18,8 @@ import msgspec
 from pagewarden.runtime import DEFAULT_THREADS, PluginChoice
 from pagewarden.values import Level
 
+CONFIG_VARIABLE = "PAGEWARDEN_CONFIG"
+
 Judgement = Literal["none", "quick", "standard", "deep"]  # how a backup judges its source
 Compression = Annotated[int, msgspec.Meta(ge=1, le=22)]  # zstd's levels
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
@@ -198,6 +200,21 @@ def expand_home(path: str) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         return Path(path)
+
+
+def default_config_path() -> Path | None:
+    """Return the file that is read where none is named, if it exists.
+
+    `$PAGEWARDEN_CONFIG` is returned whether it exists or not: a file that was named must be there. Set to nothing, it
+    switches the default file off.
+    """
+    named = os.environ.get(CONFIG_VARIABLE)
+    if named is not None:
+        return Path(named) if named else None
+    configured = Path(os.environ.get("XDG_CONFIG_HOME", ""))
+    base = configured if configured.is_absolute() else expand_home("~/.config")
+    path = base / "pagewarden" / "pagewarden.toml"
+    return path if path.exists() else None
 
 
 def as_plain(configuration: Configuration) -> dict[str, Any]:

@@ -7,10 +7,8 @@ are imported, and a folder may belong to someone else.
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,12 +23,10 @@ from pagewarden.config import (
     PluginsSection,
     RepositorySection,
     Section,
-    expand_home,
 )
 from pagewarden.errors import ConfigurationInvalid
 from pagewarden.runtime import PluginChoice
 
-CONFIG_VARIABLE = "PAGEWARDEN_CONFIG"
 MAX_CONFIG_BYTES = 1 << 20  # far above any real file, and it keeps a wrong path (a database, /dev/zero) from being read
 EXAMPLE_HINT = "pagewarden config example"
 
@@ -46,21 +42,6 @@ class _File:
     repositories: dict[str, RepositorySection]
     plugins: PluginsSection
     output: OutputSection
-
-
-def default_config_path() -> Path | None:
-    """Return the file that is read where none is named, if it exists.
-
-    `$PAGEWARDEN_CONFIG` is returned whether it exists or not: a file that was named must be there. Set to nothing, it
-    switches the default file off.
-    """
-    named = os.environ.get(CONFIG_VARIABLE)
-    if named is not None:
-        return Path(named) if named else None
-    configured = Path(os.environ.get("XDG_CONFIG_HOME", ""))
-    base = configured if configured.is_absolute() else expand_home("~/.config")
-    path = base / "pagewarden" / "pagewarden.toml"
-    return path if path.exists() else None
 
 
 def load_config(path: Path | None) -> Configuration:
@@ -166,6 +147,8 @@ _FIXES = {
 
 
 def _unknown(path: Path, key: str, where: str, known: tuple[str, ...]) -> ConfigurationInvalid:
+    from difflib import get_close_matches
+
     close = get_close_matches(key, known, n=1)
     hint = f'did you mean "{close[0]}"?' if close else f"known here: {', '.join(known)}"
     return ConfigurationInvalid(f'{path}: unknown key "{key}" {where}', hint=hint)
@@ -178,6 +161,8 @@ def _check_references(file: _File, path: Path) -> None:
     for key, value in named:
         if value is None or value in file.repositories or "/" in value:
             continue
+        from difflib import get_close_matches
+
         close = get_close_matches(value, file.repositories, n=1)
         hint = (
             f'did you mean "{close[0]}"?' if close else f'add [repositories.{value}] with its url, or write "./{value}"'

@@ -70,10 +70,10 @@ def open(
 
 def _choose(plugins: Iterable[str]) -> PluginChoice:
     """Sort names of plugins, which are words with hyphens and installed, from names of modules."""
-    from importlib.metadata import entry_points
+    from pagewarden.installed import entry_points
 
     names = tuple(plugins)
-    installed = {entry.name for entry in entry_points(group="pagewarden")}
+    installed = {entry.name for entry in entry_points("pagewarden")}
     return PluginChoice(
         only=tuple(name for name in names if name in installed or "-" in name),
         extra=tuple(name for name in names if name not in installed and "-" not in name),

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 from pathlib import Path
 
 from pagewarden.errors import OutOfSpace, PagewardenError, TargetFailed
@@ -144,7 +143,7 @@ def replace(source: Path, destination: Path) -> None:
 
 def write(path: Path, data: Buffer) -> None:
     """Put a file with `data` at `path`, whole or not at all, in place of what is there; durable when it returns."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
     write_new(temporary, data)
     try:
         replace(temporary, path)
@@ -161,6 +160,16 @@ def remove(path: Path) -> None:
     except FileNotFoundError:
         return
     sync_directory(path.parent)
+
+
+def start_writeback(descriptor: int, offset: int, length: int) -> None:
+    """Ask the system to begin writing a range of a file to the disk, so that a later fsync finds less to do.
+
+    Nothing is durable by this, and it does not wait. Where the system has no such call nothing happens.
+    """
+    # On Linux "not needed" begins the writing of dirty pages and drops clean ones only (mm/fadvise.c).
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_DONTNEED)
 
 
 def drop_cache(descriptor: int) -> None:

@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import logging
 import re
 import sys
@@ -24,7 +23,7 @@ from typing import Any, Protocol, TypeVar
 
 import pluggy
 
-from pagewarden import hookspecs
+from pagewarden import hookspecs, installed
 from pagewarden.contracts import Checker, Notice, Notifier, Repairer, Target, TargetFactory
 from pagewarden.deadline import call_with_deadline
 from pagewarden.errors import PagewardenError, PluginUnusable, RepositoryNotFound, TargetFailed
@@ -288,10 +287,10 @@ def load_plugins(
     wanted = None if only is None else frozenset(only)
     unwanted = frozenset(disabled)
     plugins: list[_Plugin] = []
-    for entry in sorted(importlib.metadata.entry_points(group=GROUP), key=_entry_order):
+    for entry in sorted(installed.entry_points(GROUP), key=_entry_order):
         plugin = _Plugin(
             name=entry.name,
-            version=entry.dist.version if entry.dist is not None else "",
+            version=entry.version,
             module=entry.value,
             named=wanted is not None and entry.name in wanted,
             disabled=entry.name in unwanted or (wanted is not None and entry.name not in wanted),
@@ -313,8 +312,8 @@ def load_plugins(
     return extensions
 
 
-def _entry_order(entry: importlib.metadata.EntryPoint) -> tuple[str, str, str]:
-    return (entry.name, entry.dist.name if entry.dist is not None else "", entry.value)
+def _entry_order(entry: installed.EntryPoint) -> tuple[str, str, str]:
+    return (entry.name, entry.distribution, entry.value)
 
 
 def _register_extra(manager: pluggy.PluginManager, plugins: list[_Plugin], candidate: object) -> None:

@@ -6,7 +6,6 @@ Stored files may be hostile, so they are read by the page reader, like the datab
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from pagewarden.check.images import within
 from pagewarden.errors import ConfigurationInvalid, PagewardenError
-from pagewarden.lineage import place_of, readable, read_lineage
 from pagewarden.processes.reader import Attachment, PageReader
 from pagewarden.values import Position, RestorePoint
 
@@ -167,6 +165,8 @@ class Baselines:
     @cached_property
     def _stored(self) -> _Stored:
         """Find the newest snapshot in the repository. Raises RepositoryNotFound, RepositoryDamaged, TargetFailed."""
+        from pagewarden.lineage import place_of, read_lineage
+
         assert self._url is not None
         repository = self._runtime.repository(self._url)
         newest = repository.resolve(self.name)
@@ -210,7 +210,11 @@ def no_commit_since(facts: SourceFacts, path: str, attachment: Attachment) -> bo
     commit moves the change counter (file format, section 1.3.7); equal counters prove nothing about the bytes of free
     pages (H34), nor about another file, another machine, or a file that was put back by hand.
     """
-    if facts.path != readable(path) or facts.host != socket.gethostname():
+    from socket import gethostname
+
+    from pagewarden.lineage import readable
+
+    if facts.path != readable(path) or facts.host != gethostname():
         return False
     if attachment.mode == "wal":
         same = (facts.wal_salts, facts.wal_frames) == (attachment.salts.hex(), attachment.wal_frames)

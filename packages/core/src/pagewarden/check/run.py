@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pagewarden.check.baseline import Baselines
-from pagewarden.check.naming import name_owners, with_hints
 from pagewarden.check.outcome import Collected, ContractBroken
 from pagewarden.check.source import BrokenSource, MakeImage, Source, open_source
 from pagewarden.check.subject import CheckSubject, DeadlinePassed
@@ -246,8 +245,8 @@ class _Run:
 
     def _report(self, source: Source | None, judged: Sequence[_Judged]) -> CheckReport:
         findings = tuple(finding for each in judged for finding in each.findings)
-        if source is not None:
-            findings = name_owners(findings, source, self._in_time())
+        if findings:
+            findings = self._explained(findings, source)
         pages, page_size = (0, 0) if source is None else (source.pages, source.page_size)
         return CheckReport(
             database=self._path,
@@ -258,8 +257,15 @@ class _Run:
             bytes=pages * page_size,
             seconds=self._runtime.monotonic() - self._started,
             checkers=tuple(each.result for each in judged),
-            findings=with_hints(findings, self._request, self._path, self._baselines.name),
+            findings=findings,
         )
+
+    def _explained(self, findings: tuple[Finding, ...], source: Source | None) -> tuple[Finding, ...]:
+        # Imported here, because a sound database needs none of what reads trees, and its check is to be quick.
+        from pagewarden.check.naming import name_owners, with_hints
+
+        named = findings if source is None else name_owners(findings, source, self._in_time())
+        return with_hints(named, self._request, self._path, self._baselines.name)
 
     def _in_time(self) -> Callable[[], None]:
         def guard() -> None:

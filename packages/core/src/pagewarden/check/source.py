@@ -13,7 +13,6 @@ the copy is what keeps that lock to slices of 50 ms, whatever a checker does.
 from __future__ import annotations
 
 import sqlite3
-import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +26,8 @@ from pagewarden.processes.reader import Attachment
 from pagewarden.sqlite.header import MAGIC
 
 if TYPE_CHECKING:
+    from tempfile import TemporaryDirectory
+
     from pagewarden.runtime import Runtime
 
 T = TypeVar("T")
@@ -106,7 +107,7 @@ class RollbackSource:
         self._path = path
         self._runtime = runtime
         self._deadline = deadline
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: TemporaryDirectory[str] | None = None
         self._copy: Path | None = None
         self._lock = threading.Lock()
 
@@ -138,7 +139,9 @@ class RollbackSource:
     def _scratch(self) -> Path:
         with self._lock:
             if self._copy is None:
-                self._folder = self._folder or tempfile.TemporaryDirectory(prefix="pagewarden-check-")
+                from tempfile import TemporaryDirectory
+
+                self._folder = self._folder or TemporaryDirectory(prefix="pagewarden-check-")
                 runtime = self._runtime
                 self._copy = scratch_copy(
                     self._path,

@@ -164,12 +164,12 @@ class Copying:
     def _come_to_rest(self, begun: Attachment, quiet: bool) -> Attachment:
         """Steps 2 and 3."""
         for _ in range(_ROUNDS):
-            self.attempts += 1
             if quiet or self._go_over(begun):
                 settled = self._last_pass(begun)
                 if settled is not None:
                     return settled
             quiet = False
+            self.attempts += 1
             if self._late():
                 break
         raise self._restless()

@@ -21,7 +21,7 @@ from pagewarden.values import Position
 HEADER_SIZE = 128
 """Bytes of the header block; the first frame of pages follows."""
 
-FRAME_BYTES = 256 * 1024
+FRAME_BYTES = 512 * 1024
 """Bytes of pages in a frame as written here: big enough to compress well, small enough to read one page for."""
 
 MAX_FRAME_BYTES = 4 << 20

@@ -25,6 +25,7 @@ from pagewarden.repository.format import HEADER_SIZE, PageSetInfo
 from pagewarden.values import Position
 
 _CHUNK = 1 << 20  # bytes hashed at once
+_WRITEBACK = 16 << 20  # bytes restored between two turns of writing to the disk
 
 
 class PageSetFile:
@@ -204,7 +205,8 @@ class PageSetFile:
                 progress(done, total)
 
         with self._errors():
-            for _ in copy_in(
+            begun = 0  # bytes whose writing to the disk was begun
+            for first, _ in copy_in(
                 self.frames(),
                 fd_in=self._fd,
                 fd_out=to_fd,
@@ -213,7 +215,11 @@ class PageSetFile:
                 expected=self.sums,
                 progress=told,
             ):
-                pass  # the sums were compared with the recorded ones, and those with the database sum
+                # The sums were compared with the recorded ones, and those with the database sum.
+                done = (first - 1) * self.page_size
+                if to_fd >= 0 and done - begun >= _WRITEBACK:
+                    durable.start_writeback(to_fd, begun, done - begun)
+                    begun = done
 
     def prove_digest(self) -> None:
         """Compare the SHA-256 of the file with the recorded one."""

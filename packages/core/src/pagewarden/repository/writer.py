@@ -23,6 +23,7 @@ from pagewarden.repository.blocks import Trailer, hash64
 from pagewarden.repository.format import HEADER_SIZE, PageSetHeader, PageSetInfo
 
 _SPOOL = 4 << 20  # bytes of index or sums that stay in memory
+_WRITEBACK = 16 << 20  # bytes written between two turns of writing to the disk
 
 
 class _Table:
@@ -69,6 +70,7 @@ class SnapshotWriter:
         self._frames = _Table(self.path.parent, blocks.INDEX_ENTRY)
         self._sums = _Table(self.path.parent, blocks.SUMS_ENTRY)
         self._end = HEADER_SIZE  # of the file so far, bytes
+        self._begun = 0  # bytes whose writing to the disk was begun
         self._next = 0  # the frame that comes next while frames stand in page order
         self._ordered = True  # whether the file holds frames 0, 1, 2 … and nothing else
         self._sha = hashlib.sha256()  # of the file so far, without the header, while ordered
@@ -187,6 +189,9 @@ class SnapshotWriter:
             self._sums.put(batch.frames[0].first - 1, batch.sums)
             durable.write_at(self._fd, batch.data, self._end)
             self._end = offset
+            if self._end - self._begun >= _WRITEBACK:
+                durable.start_writeback(self._fd, self._begun, self._end - self._begun)
+                self._begun = self._end
         except OSError as error:
             raise durable.failure(error, f"cannot write {self.path}") from error
         if self._ordered:

@@ -42,6 +42,7 @@ FOLDER = ".pagewarden"
 FORMAT = 1
 _ENTRY = "entry.json"
 _LOCK = "lock"
+_NUMBER = "[0-9]" * 6
 
 Inode = tuple[int, int]  # st_dev, st_ino
 
@@ -134,7 +135,7 @@ class Quarantine:
 
     def begin(self, *, begun: datetime, origin: Origin, lineage_before: Lineage) -> Entry:
         """Write a new entry in phase `writing`. Needs the lock."""
-        number = max(self._numbers(), default=0) + 1
+        number = 1 + max((int(folder.name) for folder in self.folder.glob(_NUMBER)), default=0)
         entry = Entry(
             format=FORMAT,
             number=number,
@@ -172,7 +173,7 @@ class Quarantine:
         that never got one.
         """
         self.remove_temporaries()
-        for folder in sorted(self.folder.glob("[0-9]*")):
+        for folder in sorted(self.folder.glob(_NUMBER)):
             for file in folder.glob(f".{_ENTRY}.*"):
                 file.unlink()
             if not any(folder.iterdir()):
@@ -245,7 +246,7 @@ class Quarantine:
 
     def _numbers(self) -> list[int]:
         # A folder without its entry.json was cut before anything was done, or after all was taken back.
-        return sorted(int(file.parent.name) for file in self.folder.glob(f"[0-9]*/{_ENTRY}"))
+        return sorted(int(file.parent.name) for file in self.folder.glob(f"{_NUMBER}/{_ENTRY}"))
 
     def _read(self, number: int) -> Entry:
         file = self.folder / f"{number:06}" / _ENTRY

@@ -77,12 +77,12 @@ class FaultyOs:
 @contextlib.contextmanager
 def cut(module: ModuleType, faulty: FaultyOs) -> Iterator[FaultyOs]:
     """Let `module` see `faulty` where it says `os`, for the length of the block."""
-    real = module.os  # type: ignore[attr-defined]
+    real = module.os
     module.os = faulty  # type: ignore[attr-defined]
     try:
         yield faulty
     finally:
-        module.os = real
+        module.os = real  # type: ignore[attr-defined]
 
 
 def each_fault(

@@ -7,10 +7,7 @@ from dataclasses import dataclass
 
 from pagewarden.contracts import Baseline, CheckOutcome, PageImage, Subject
 from pagewarden.errors import PagewardenError
-from pagewarden.sqlite.freelist import walk_freelist
-from pagewarden.sqlite.schema import Layout
 from pagewarden.values import Finding, Level, Severity, Verdict
-from pagewarden_check_pages.differences import draw_atlas, name_difference
 from pagewarden_check_pages.sanity import judge_header, judge_size
 
 FINDINGS = 1000
@@ -68,10 +65,13 @@ def _compare(
     findings += _sizes(image, baseline)
     pgnos = difference.pgnos
     told = _Told(subject)
-    atlas = draw_atlas(baseline, pgnos, told) if pgnos else None
-    for number, pgno in enumerate(pgnos):
-        subject.progress(number, len(pgnos))
-        if atlas is not None:
+    if pgnos:
+        # Imported here, because a sound database needs nothing that reads trees, and its check is to be quick.
+        from pagewarden_check_pages.differences import draw_atlas, name_difference
+
+        atlas = draw_atlas(baseline, pgnos, told)
+        for number, pgno in enumerate(pgnos):
+            subject.progress(number, len(pgnos))
             findings.append(name_difference(pgno, image, baseline, baseline.older, atlas, pgnos))
     notes = []
     if difference.count > len(pgnos):
@@ -157,6 +157,9 @@ def _free_in_both(subject: Subject, image: PageImage, baseline: PageImage) -> fr
     """Return the freelist leaves of both: with a rollback journal their bytes may change without a commit (H34)."""
     if subject.facts.journal_mode == "wal":
         return frozenset()
+    from pagewarden.sqlite.freelist import walk_freelist
+    from pagewarden.sqlite.schema import Layout
+
     leaves = []
     for pages in (image, baseline):
         layout = Layout.of(pages.page(1), page_size=pages.page_size, pages=pages.pages)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from typing import TYPE_CHECKING
 
 from pagewarden.contracts import CheckOutcome, Subject
 from pagewarden.values import Finding, Level, Severity, Verdict
-from pagewarden_check_pragma.messages import Line, lines_of, parse_line
+
+if TYPE_CHECKING:
+    from pagewarden_check_pragma.messages import Line
 
 MESSAGES = 100_000
 """How many messages SQLite is asked for; it stops at 100 by itself (H6)."""
@@ -62,6 +65,11 @@ class _Answer:
 
     def take(self, row: bytes) -> None:
         """Take one row of the answer."""
+        if row == b"ok":
+            return
+        # Imported here, because its patterns take longer to compile than a small database to judge.
+        from pagewarden_check_pragma.messages import lines_of, parse_line
+
         for line in map(parse_line, lines_of(row.decode("utf-8", "replace"))):
             if line.undecided:
                 self._undecided = self._undecided or line.text

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import stat
 import time
 from collections.abc import Iterator
@@ -131,7 +130,7 @@ class DirectoryTarget:
 
     def _half(self) -> Path:
         """Return a new name in the staging folder."""
-        return self._staging() / f"{secrets.token_hex(8)}{_HALF}"
+        return self._staging() / f"{os.urandom(8).hex()}{_HALF}"
 
     def _link(self, source: Path, destination: Path, *, own: bool) -> None:
         """Give the file `source` its key; a file of our `own` is removed where that fails."""

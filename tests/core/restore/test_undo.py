@@ -1,0 +1,185 @@
+"""Taking restores back: the previous file, exactly; again, the one before it; and nothing is thrown away."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from pagewarden.backup import BackupRequest, run_backup
+from pagewarden.errors import DatabaseBusy, RestoreRefused
+from pagewarden.events import Event
+from pagewarden.restore import UndoRequest, run_undo
+from pagewarden.restore.quarantine import Kept, Phase, Quarantine
+from pagewarden.runtime import Runtime
+from pagewarden.values import UndoReport
+from tests.core.restore.conftest import Backups, leave_damaged, leave_in_wal, make, says
+from tests.support.session import Session
+
+
+def undo(path: Path, runtime: Runtime, *, force: bool = False) -> UndoReport:
+    """Take the last restore of a path back."""
+    return run_undo(UndoRequest(path=str(path), force=force), runtime)
+
+
+def test_nothing_to_take_back_is_an_error_with_a_hint(tmp_path: Path, runtime: Runtime, backups: Backups) -> None:
+    """Without a restore, and after the last one was taken back; nothing is made there by asking."""
+    to = make(tmp_path / "app.db", "old")
+    with pytest.raises(RestoreRefused, match="no restore of") as raised:
+        undo(to, runtime)
+    assert "pagewarden restore" in raised.value.hint
+    assert [file.name for file in tmp_path.iterdir()] == ["app.db"]
+    backups.restore(to, runtime)
+    undo(to, runtime)
+    with pytest.raises(RestoreRefused, match="no restore of"):
+        undo(to, runtime)
+    assert says(to) == "old"
+
+
+def test_repeated_undo_walks_back(tmp_path: Path, runtime: Runtime, backups: Backups) -> None:
+    """Each takes back the newest restore that stands; what was taken away is kept, each for itself."""
+    to = make(tmp_path / "app.db", "old")
+    backups.restore(to, runtime, txid=1)
+    backups.restore(to, runtime, txid=2)
+    kept = [undo(to, runtime).kept]
+    assert says(to) == "one"
+    backups.restore(to, runtime, txid=2)
+    with closing(sqlite3.connect(to, isolation_level=None)) as connection:
+        connection.execute("UPDATE t SET who = 'written since'")
+    kept.append(undo(to, runtime).kept)
+    assert says(to) == "one"
+    kept.append(undo(to, runtime).kept)
+    assert says(to) == "old"
+    assert [says(Path(file)) for file in kept] == ["two", "written since", "one"]
+    assert [entry.phase for entry in Quarantine(path=to).entries()] == [Phase.UNDONE] * 3
+
+
+def test_a_restore_to_an_empty_place_is_undone_to_nothing(tmp_path: Path, runtime: Runtime, backups: Backups) -> None:
+    """The path is empty again, its log included, and the restored file is kept."""
+    to = tmp_path / "app.db"
+    backups.restore(to, runtime)
+    session = Session(to)
+    session.run("UPDATE t SET who = 'in the log'")
+    session.kill()
+    report = undo(to, runtime)
+    assert report.restored == "nothing"
+    assert [file.name for file in tmp_path.iterdir() if file.is_file()] == []
+    assert says(Path(report.kept)) == "in the log"
+
+
+def test_a_damaged_file_comes_back_as_damaged_as_it_was(tmp_path: Path, runtime: Runtime, backups: Backups) -> None:
+    """What SQLite refuses is kept as it is, with the log that belongs to it, and both come back byte for byte."""
+    to = leave_damaged(tmp_path / "app.db")
+    data, log = to.read_bytes(), Path(f"{to}-wal").read_bytes()
+    report = backups.restore(to, runtime)
+    assert any("file is not a database" in warning for warning in report.warnings)
+    assert not Path(f"{to}-wal").exists()
+    undo(to, runtime)
+    assert (to.read_bytes(), Path(f"{to}-wal").read_bytes()) == (data, log)
+
+
+def test_an_empty_file_keeps_its_log(tmp_path: Path, runtime: Runtime, backups: Backups) -> None:
+    """SQLite would remove the log of an empty file, even when it only reads: it is evidence of a lost database."""
+    to = tmp_path / "app.db"
+    to.touch()
+    Path(f"{to}-wal").write_bytes(b"all that is left")
+    backups.restore(to, runtime)
+    undo(to, runtime)
+    assert (to.read_bytes(), Path(f"{to}-wal").read_bytes()) == (b"", b"all that is left")
+
+
+def test_frames_that_sqlite_would_drop_are_kept(tmp_path: Path, runtime: Runtime, backups: Backups) -> None:
+    """What stands in a -wal behind its last committed frame may be lost transactions (H14)."""
+    to = leave_in_wal(tmp_path / "app.db")
+    with Path(f"{to}-wal").open("ab") as wal:
+        wal.write(b"frames behind a damaged one" * 200)
+    whole = Path(f"{to}-wal").read_bytes()
+    backups.restore(to, runtime)
+    assert (Quarantine(path=to).folder / "000001" / "previous.dropped").read_bytes() == whole
+    undo(to, runtime)
+    assert says(to) == "old"
+
+
+def test_a_holder_of_the_restored_file_is_refused(tmp_path: Path, runtime: Runtime, backups: Backups) -> None:
+    """An application that has begun to use the restored file must be ended first, or forced."""
+    to = make(tmp_path / "app.db", "old")
+    backups.restore(to, runtime)
+    with Session(to) as session:
+        session.run("UPDATE t SET who = 'since'")
+        with pytest.raises(DatabaseBusy, match="take the restore back"):
+            undo(to, runtime)
+        assert says(to) == "since"
+        report = undo(to, runtime, force=True)
+        assert any(f"pid {session.pid}" in warning for warning in report.warnings)
+        assert says(to) == "old"
+    assert says(Path(report.kept)) == "since"
+
+
+def test_a_restored_file_that_was_removed_can_still_be_undone(
+    tmp_path: Path, runtime: Runtime, backups: Backups
+) -> None:
+    """The previous file comes back to the empty path, and nothing is kept because nothing was there."""
+    to = make(tmp_path / "app.db", "old")
+    backups.restore(to, runtime)
+    to.unlink()
+    assert undo(to, runtime).kept == ""
+    assert says(to) == "old"
+    backups.restore(tmp_path / "new.db", runtime)
+    (tmp_path / "new.db").unlink()
+    report = undo(tmp_path / "new.db", runtime)
+    assert (report.restored, report.kept) == ("nothing", "")
+
+
+def test_a_previous_file_that_is_gone_is_refused(tmp_path: Path, runtime: Runtime, backups: Backups) -> None:
+    """Somebody emptied the quarantine: the restored file stays."""
+    to = make(tmp_path / "app.db", "old")
+    backups.restore(to, runtime)
+    (Quarantine(path=to).folder / "000001" / "previous").unlink()
+    with pytest.raises(RestoreRefused, match="is gone"):
+        undo(to, runtime)
+    assert says(to) == "two"
+
+
+def test_histories_part_after_a_restore_and_go_on_after_an_undo(
+    tmp_path: Path, runtime: Runtime, backups: Backups
+) -> None:
+    """A backup after a restore to an older position starts a timeline; after an undo the old one goes on."""
+    source, url = make(tmp_path / "app.db", "first"), str(tmp_path / "repository")
+    request = BackupRequest(database=str(source), repository=url, check="none")
+    own = Backups(url=url, one=run_backup(request, runtime), two=run_backup(request, runtime))
+    own.restore(source, runtime, txid=1)
+    branch = run_backup(request, runtime)
+    assert branch.position.txid == 1
+    assert branch.position.timeline != own.one.position.timeline
+    repository = runtime.repository(url)
+    assert repository.manifest(repository.resolve()).parent == own.one.position
+    follows = run_backup(request, runtime)
+    assert (follows.position.timeline, follows.position.txid) == (branch.position.timeline, 2)
+    undo(source, runtime)
+    again = run_backup(request, runtime)
+    assert (again.position.timeline, again.position.txid) == (own.two.position.timeline, 3)
+
+
+def test_observers_see_restores_and_undos(tmp_path: Path, backups: Backups) -> None:
+    """Each run tells that it began or ended, with its path and its time."""
+    seen: list[Event] = []
+    to = make(tmp_path / "app.db", "old")
+    with Runtime(state=tmp_path / "state", on_event=seen.append) as runtime:
+        backups.restore(to, runtime)
+        undo(to, runtime)
+    assert [event.name for event in seen] == ["restore.started", "restore.finished", "undo.finished"]
+    assert {event.database for event in seen} == {str(to)}
+    assert seen[-1].seconds is not None
+
+
+def test_an_entry_tells_what_was_restored(tmp_path: Path, runtime: Runtime, backups: Backups) -> None:
+    """Position, repository and database sum stand in the quarantine for whoever looks later."""
+    to = make(tmp_path / "app.db", "old")
+    backups.restore(to, runtime)
+    (entry,) = Quarantine(path=to).entries()
+    assert (entry.phase, entry.previous, entry.pending) == (Phase.DONE, Kept.FILE, False)
+    assert entry.origin.position == backups.two.position
+    assert (entry.origin.repository, entry.origin.database) == (backups.url, "app.db")
+    assert entry.origin.database_sum == backups.two.database_sum
