@@ -47,7 +47,9 @@ def test_numbers_have_their_thousands_apart_and_a_plural() -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (0.004, "0.00 s"),
+        (0.004, "4 ms"),
+        (0.0994, "99 ms"),
+        (0.0996, "0.10 s"),
         (9.994, "9.99 s"),
         (12.34, "12.3 s"),
         (60, "1 min 0 s"),
@@ -56,7 +58,7 @@ def test_numbers_have_their_thousands_apart_and_a_plural() -> None:
     ],
 )
 def test_a_duration_has_the_digits_that_matter(value: float, text: str) -> None:
-    """Hundredths for what is quick, minutes for what is slow."""
+    """Milliseconds for what is quick, minutes for what is slow."""
     assert seconds(value) == text
 
 

@@ -49,6 +49,8 @@ def test_a_bar_is_drawn_after_the_delay_and_erased(terminal: Terminal) -> None:
         bars.update("copying pages", 3, 4)
         bars.update("hashing \x1b[2Jpages", 1, 0)
         bars.update("copying pages", 4, 4)
+        bars.update("check-pragma", 0, 0)
+        bars.finish("check-pragma")
         bars.update("hashing \x1b[2Jpages", 2, 0)
     assert "copying pages" in terminal.text
     assert "\x1b[2Jpages" not in terminal.text

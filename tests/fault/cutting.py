@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pagewarden import holders
 from pagewarden.lineage import Lineage
 from pagewarden.restore import hold
 from pagewarden.restore.quarantine import Origin, Phase, Quarantine
@@ -294,4 +295,6 @@ def run(scenario: Scenario, action: str, mode: str, folder: Path) -> int:
 if __name__ == "__main__":
     name, action, mode, where = sys.argv[1:]
     hold.LOCK_SECONDS = 0.01
+    # Who has the database open is known here, and to ask it at each cut would take longer than all the rest.
+    holders._PROC = Path(where) / "no-proc"
     print(run(SCENARIOS[name], action, mode, Path(where)))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pagewarden import holders
 from pagewarden.errors import OutOfSpace, PagewardenError
 from pagewarden.lineage import Lineage
 from pagewarden.restore import hold, pending_intents, recover_intents
@@ -21,6 +22,14 @@ from pagewarden.restore.undo import take_back
 from pagewarden.values import Position
 from tests.core.restore.conftest import leave_damaged, leave_hot, leave_in_wal, make, says
 from tests.support.session import Session
+
+
+@pytest.fixture(autouse=True)
+def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not wait for locks, nor look for holders, who are known here: each call that fails is one exchange."""
+    monkeypatch.setattr(hold, "LOCK_SECONDS", 0.01)
+    monkeypatch.setattr(holders, "_PROC", tmp_path / "no-proc")
+
 
 CALLS = ("chmod", "chown", "fsync", "link", "mkdir", "pwrite", "replace", "rmdir", "unlink")
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -94,7 +103,6 @@ def test_a_restore_whose_calls_fail_leaves_the_path_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: str, forever: bool
 ) -> None:
     """With call 1, 2, 3 … failing until a run passes; what could not be taken back then is by the next recovery."""
-    monkeypatch.setattr(hold, "LOCK_SECONDS", 0.01)
     template, new = tmp_path / "template", make(tmp_path / "new.db", "new")
     template.mkdir()
     LEAVE.get(left, leave_in_wal)(template / "app.db")

@@ -55,7 +55,12 @@ def test_the_commit_equals_sqlites_backup_of_it(mode: str, page_size: int, reade
         return pages(reader, attachment), backup(pin.connections[0], tmp_path / "oracle"), attachment.mode
 
     with Session(path) as session:
-        for sql in ("UPDATE item SET name = 'y' || name", "DELETE FROM item WHERE id > 50", "VACUUM", "PRAGMA wal_checkpoint"):
+        for sql in (
+            "UPDATE item SET name = 'y' || name",
+            "DELETE FROM item WHERE id > 50",
+            "VACUUM",
+            "PRAGMA wal_checkpoint",
+        ):
             session.run(sql)
             ours, theirs, kind = read_commit(str(path), reader, work, exact=True, connections=1)
             assert masked(ours) == masked(theirs)
@@ -63,7 +68,9 @@ def test_the_commit_equals_sqlites_backup_of_it(mode: str, page_size: int, reade
             assert kind == ("wal" if mode == "wal" else "file")
 
 
-def test_a_commit_that_comes_between_is_begun_again(reader: PageReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_commit_that_comes_between_is_begun_again(
+    reader: PageReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With `exact` the reader's commit is the pin's, however often writers come between (step 7)."""
     path = build(tmp_path / "a.db", mode="wal")
     with Session(path) as session:
@@ -100,7 +107,9 @@ def test_a_commit_that_comes_between_is_begun_again(reader: PageReader, tmp_path
         assert not Path(f"{path}-shm").exists() or session.run("PRAGMA wal_checkpoint(TRUNCATE)")[0][0] == 0
 
 
-def test_what_moved_under_the_work_is_done_again(reader: PageReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_moved_under_the_work_is_done_again(
+    reader: PageReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Step 6: a transaction that ended, a file that changed; the result of that attempt is discarded."""
     path = build(tmp_path / "a.db")
     calls: list[int] = []

@@ -19,7 +19,9 @@ from tests.support.databases import build
 from tests.support.session import Session
 
 
-@pytest.mark.parametrize("name", ["a b?mode=rwc#x%41.db", "ünïcode ✓.db", os.fsdecode(b"\xff\xfe.db"), "..db", "a&b=c;d'\"e"])
+@pytest.mark.parametrize(
+    "name", ["a b?mode=rwc#x%41.db", "ünïcode ✓.db", os.fsdecode(b"\xff\xfe.db"), "..db", "a&b=c;d'\"e"]
+)
 def test_any_file_name_can_be_opened(name: str, tmp_path: Path) -> None:
     """Names are bytes, and URIs quote them: no name opens another file or another mode."""
     path = build(tmp_path / "plain.db")

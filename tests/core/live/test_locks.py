@@ -89,7 +89,9 @@ def attached(call: Callable[[PageReader, int, int], object]) -> Callable[[PageRe
     """Return a call that is made on an attached database."""
 
     def work(reader: PageReader, path: Path) -> object:
-        return read_commit(str(path), reader, lambda attachment, _pin: call(reader, attachment.handle, attachment.pages))
+        return read_commit(
+            str(path), reader, lambda attachment, _pin: call(reader, attachment.handle, attachment.pages)
+        )
 
     return work
 

@@ -101,7 +101,9 @@ def test_the_time_is_one_at_which_it_was_committed_already(
     assert order[0] == "release" and order.count("now") == 1
 
 
-def test_empty_and_tiny_databases_have_snapshots(take: Callable[..., tuple[SnapshotTaken, bytes]], tmp_path: Path) -> None:
+def test_empty_and_tiny_databases_have_snapshots(
+    take: Callable[..., tuple[SnapshotTaken, bytes]], tmp_path: Path
+) -> None:
     """No page at all, and one page."""
     path = tmp_path / "a.db"
     path.touch()
@@ -245,7 +247,7 @@ def test_commits_between_slices_are_seen(
         taken, restored = take(path)
         assert number(restored, tmp_path) == 9
         assert restored == path.read_bytes()
-        assert between.releases > 12 and taken.attempts >= 2
+        assert between.releases > 9 and taken.attempts >= 2
         assert taken.attachment.header == restored[:100]
 
 
@@ -309,7 +311,7 @@ def test_pages_that_change_without_a_commit_are_seen(
         after = path.read_bytes()
         assert before != after and before[:100] == after[:100]
         assert restored == after
-        assert taken.attempts >= 2
+        assert taken.attempts == 1  # it is the last pass that sees them: nothing tells of them before
 
 
 def test_a_database_that_never_rests_is_unsettled(
@@ -329,7 +331,12 @@ def test_a_database_that_never_rests_is_unsettled(
         for late_after in (2, 20, 40, 41, 42, 43, 44, 45):
             ticks = iter(range(10**9))
             with pytest.raises(DatabaseUnsettled, match="written to all the time"):
-                take(path, deadline=float(late_after), clock=lambda ticks=ticks: float(next(ticks)))
+                take(
+                    path,
+                    deadline=float(late_after),
+                    clock=lambda ticks=ticks: float(next(ticks)),
+                    sleep=lambda _seconds: None,
+                )
             assert not (tmp_path / "set").exists()
 
 
@@ -340,7 +347,9 @@ def test_a_database_that_changes_its_nature_is_begun_again(
     for n, changes in enumerate((["PRAGMA page_size=8192", "VACUUM"], ["PRAGMA journal_mode=WAL", "DELETE FROM a"])):
         path = big(tmp_path / f"{n}.db")
         with Session(path) as session, monkeypatch.context() as patch:
-            Between(patch, 4, lambda n, session=session, changes=changes: n == 4 and [session.run(sql) for sql in changes])
+            Between(
+                patch, 4, lambda n, session=session, changes=changes: n == 4 and [session.run(sql) for sql in changes]
+            )
             taken, restored = take(path)
             assert masked(restored) == masked(oracle(path, tmp_path))
             assert taken.info.header.page_size == (8192 if n == 0 else 4096)

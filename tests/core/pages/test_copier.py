@@ -7,7 +7,7 @@ import hashlib
 import os
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,8 @@ from pagewarden.pages import (
     copier,
     copy_in,
     copy_out,
+    frame_bound,
+    out_slots,
 )
 from tests.core.pages.stored import SIZE, Store, copied_out, source_of, text
 
@@ -295,6 +297,40 @@ def test_abandoned_copy_leaves_nothing_running(pages_backend: Backend, tmp_path:
             assert not [thread for thread in threading.enumerate() if thread.name.startswith("pages")]
     finally:
         os.close(fd_in)
+
+
+def test_slots_are_good_for_many_copies(pages_backend: Backend, tmp_path: Path) -> None:
+    """Slots that are kept from copy to copy, a failed one among them, give what fresh ones give."""
+    slots = out_slots(pages_per_frame=4, page_size=SIZE, level=1, threads=2, using=pages_backend)
+    with source_of(tmp_path / "db", text(64, 12)) as source:
+        whole = copied_out(source, pages_backend, pages_per_frame=4)
+
+        def refuse(batch: Batch) -> None:
+            raise OSError(errno.ENOSPC, "full")
+
+        def run(first: int, count: int, sink: Callable[[Batch], None]) -> None:
+            copy_out(
+                source, first=first, count=count, pages_per_frame=4, level=1, threads=2, sink=sink, slots=slots,
+                using=pages_backend,
+            )  # fmt: skip
+
+        store = Store()
+        for first in range(1, 65, 16):
+            with pytest.raises(OSError, match="full"):
+                run(first, 16, refuse)
+            run(first, 16, store)
+    assert (store.frames, store.data, store.sums) == (whole.frames, whole.data, whole.sums)
+
+
+def test_impossible_sizes_are_refused_before_a_buffer_is_made(pages_backend: Backend, tmp_path: Path) -> None:
+    """H29: a frame of no bytes, or of more than its pages could ever become, is BadFrame and costs no memory."""
+    with source_of(tmp_path / "db", text(8, 13)) as source:
+        fd_in = source.database
+        for csize in (0, -5, frame_bound(4 * SIZE) + 1, 1 << 62):
+            frames = [StoredFrame(offset=0, csize=csize, first=1, count=4)]
+            with pytest.raises(BadFrame, match="frame 0 cannot have") as caught:
+                list(copy_in(frames, fd_in=fd_in, fd_out=-1, page_size=SIZE, threads=2, using=pages_backend))
+            assert (caught.value.frame, caught.value.pgno) == (0, 1)
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch, pages_backend: Backend, tmp_path: Path) -> None:

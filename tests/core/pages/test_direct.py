@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from pagewarden.pages import StreamWriter
+from pagewarden.pages import StreamWriter, direct
 from pagewarden.pages.direct import ALIGNMENT, STREAM, DirectFile, aligned_buffer, round_up
+from pagewarden.testing import cut, each_fault
 
 
 @contextmanager
@@ -110,6 +111,28 @@ def test_real_errors_are_not_swallowed(tmp_path: Path) -> None:
                     assert caught.value.errno == errno.EFBIG
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+@pytest.mark.parametrize("forever", [False, True])
+def test_every_failing_write_is_an_error_or_no_loss(tmp_path: Path, number: int, forever: bool) -> None:
+    """Whichever call fails or is short, the stream raises it or the file holds every byte."""
+    content = random.Random(5).randbytes(2 * STREAM + 5000)
+    for short in (False, True):
+        raised = 0
+        for faulty in each_fault(number=number, forever=forever, short=short):
+            with file_at(tmp_path / "file") as descriptor, cut(direct, faulty):
+                try:
+                    stream = StreamWriter(descriptor, offset=100)
+                    for at in range(0, len(content), 900_001):
+                        stream.write(content[at : at + 900_001])
+                    stream.flush()
+                except OSError as error:
+                    raised += 1
+                    assert error.errno == number
+                else:
+                    assert (tmp_path / "file").read_bytes() == bytes(100) + content
+        assert raised >= (0 if short else 2)
 
 
 @pytest.mark.parametrize("offset", [0, 1, 100, ALIGNMENT, ALIGNMENT + 7])

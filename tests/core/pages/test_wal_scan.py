@@ -262,3 +262,24 @@ def test_more_frames_than_one_call_follows(both: tuple[Backend, Backend], tmp_pa
         native, twin = (scan(backend, path) for backend in both)
         assert native == twin
         assert native.frames_valid > 16384
+
+
+def test_superseded_frames_are_let_go_as_the_scan_goes(
+    both: tuple[Backend, Backend], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log that holds few pages many times gives the same map however often its entries are compacted meanwhile."""
+    from pagewarden.pages import _native
+
+    chance = random.Random(19)
+    monkeypatch.setattr(_native, "_COMPACT", 64)
+    monkeypatch.setattr(_native, "_ENTRIES", 7)
+    path = tmp_path / "wal"
+    for number in range(40):
+        frames = [
+            Frame(pgno=chance.randrange(1, 12), pages=chance.choice([0, 0, 0, 9]), data=bytes(512)) for _ in range(90)
+        ]
+        path.write_bytes(rebuild(frames, big=False, page_size=512))
+        with opened(path) as wal:
+            native, twin = (backend.wal_scan(wal, page_size=512, last_frame=90 - number) for backend in both)
+        assert native == twin
+        assert len(native.map) <= 11 * 8

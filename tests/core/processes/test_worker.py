@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import signal
@@ -198,6 +199,21 @@ def test_closing_ends_the_process_and_a_later_call_starts_another(worker: Worker
     worker.close()
     assert not is_running(first)
     plugins(worker)
+
+
+def test_closing_ends_the_process_where_the_system_has_no_descriptors_of_processes(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux before 5.3, and other systems: it is looked for again and again."""
+
+    def missing(pid: int) -> int:
+        raise OSError(errno.ENOSYS, "no such system call")
+
+    monkeypatch.setattr(os, "pidfd_open", missing)
+    plugins(worker)
+    first = pid_of(worker)
+    worker.close()
+    assert not is_running(first)
 
 
 def test_a_worker_that_is_garbage_ends() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import random
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -189,6 +190,38 @@ def test_the_second_of_two_commits_is_refused_and_leaves_nothing(repository: Rep
         assert not other.staging.exists()
         assert repository.newest("app.db") == point
         assert len(repository.restore_points("app.db")[0]) == round_number + 1
+
+
+def test_of_many_first_backups_at_once_one_is_first(root: Path) -> None:
+    """Six that begin together on an empty repository: one commits, five get RepositoryBusy, nothing else is left."""
+    start = threading.Barrier(6)
+    outcomes: list[object] = []
+
+    def run(number: int) -> None:
+        target = DirectoryFactory().open(str(root), create=True)
+        repository = Repository.open(target, str(root), create=True, token=seeded(number))
+        start.wait()
+        intent = repository.begin("app.db")
+        info = store(repository, intent, image(5, seed=number))
+        start.wait()
+        try:
+            outcomes.append(commit(repository, intent, info))
+        except RepositoryBusy as error:
+            outcomes.append(error)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    repository = Repository.open(DirectoryFactory().open(str(root), create=False), str(root))
+    assert len(outcomes) == 6
+    assert [type(outcome) for outcome in outcomes].count(RepositoryBusy) == 5
+    points, problems = repository.restore_points()
+    assert (list(points), problems) == ([each for each in outcomes if not isinstance(each, RepositoryBusy)], ())
+    assert repository.store.keys("pending/") == []
+    assert repository.store.keys("app.db/objects/") == [points[0].key]
+    assert list((root / "+staging").iterdir()) == []
 
 
 def test_a_target_that_tries_again_by_itself_does_not_beat_itself(repository: Repository, target: Target) -> None:

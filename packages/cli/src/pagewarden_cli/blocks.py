@@ -96,7 +96,8 @@ def paint_rich(blocks: tuple[Block, ...], console: Console) -> None:
 
     for block in blocks:
         if isinstance(block, Line):
-            console.print(Padding(_rich_text(block.spans), (0, 0, 0, block.indent), expand=False))
+            text = _rich_text(block.spans)
+            console.print(Padding(text, (0, 0, 0, block.indent), expand=False) if block.spans else "")
             continue
         table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
         for column in block.columns():

@@ -30,7 +30,9 @@ def number(count: int, what: str = "") -> str:
 
 
 def seconds(value: float) -> str:
-    """Return a duration, such as "0.41 s" or "3 min 20 s"."""
+    """Return a duration, such as "7 ms", "0.41 s" or "3 min 20 s"."""
+    if value < 0.0995:
+        return f"{value * 1000:.0f} ms"
     if value < 60:
         return f"{value:.2f} s" if value < 10 else f"{value:.1f} s"
     minutes, rest = divmod(round(value), 60)

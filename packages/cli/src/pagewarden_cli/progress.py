@@ -43,6 +43,10 @@ class Bars:
                 self._timer.daemon = True
                 self._timer.start()
 
+    def finish(self, step: str) -> None:
+        """Tell that `step` is done, whatever it last told."""
+        self.update(step, 1, 1)
+
     def close(self) -> None:
         """Erase the bars; updates from now on draw nothing."""
         with self._lock:

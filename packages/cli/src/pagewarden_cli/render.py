@@ -277,12 +277,9 @@ def _plugin_state(plugin: PluginInfo) -> Span:
 def _injury(report: InjuryReport, manner: Manner) -> list[Block]:
     if manner.quiet:
         return []
-    last = report.offset + report.length - 1
-    place = f"page {report.pgno}, byte {report.offset}" if report.length == 1 else ""
-    place = place or f"page {report.pgno}, bytes {report.offset} to {last}"
     blocks: list[Block] = [
         line(Span(report.path, "strong"), f": {report.kind}, seed {report.seed}"),
-        line(f"{place}: {report.message}", indent=2),
+        line(report.message, indent=2),
     ]
     if report.before or report.after:
         blocks.append(line(f"before {report.before}  after {report.after}", indent=2))

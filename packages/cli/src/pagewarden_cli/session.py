@@ -114,13 +114,20 @@ class Session:
         from pagewarden_cli.progress import Bars
 
         shown = not self.quiet and sys.stderr is not None and sys.stderr.isatty()
+
+        def observe(event: Event) -> None:
+            if event.name == "checker.finished":  # it may have ended in the midst of a step
+                bars.finish(str(event.fields.get("checker")))
+            if self.verbose:
+                _show_event(event)
+
         with (
             Bars(shown=shown, color=self.color) as bars,
             Runtime(
                 plugins=self.configuration.plugins,
                 threads=self.configuration.defaults.threads,
                 on_progress=bars.update,
-                on_event=self._show_event if self.verbose else _ignore_event,
+                on_event=observe,
             ) as runtime,
         ):
             yield runtime
@@ -230,17 +237,14 @@ class Session:
 
             paint_plain(blocks, sys.stdout)
 
-    def _show_event(self, event: Event) -> None:
-        if sys.stderr is None:
-            return
-        took = "" if event.seconds is None else f" {event.seconds:.3f} s"
-        fields = "".join(f" {name}={value}" for name, value in event.fields.items())
-        place = f" {event.database}" if event.database else ""
-        sys.stderr.write(safe(f"{event.time:%H:%M:%S} {event.name}{took}{place}{fields}") + "\n")
 
-
-def _ignore_event(event: Event) -> None:
-    """Show nothing."""
+def _show_event(event: Event) -> None:
+    if sys.stderr is None:
+        return
+    took = "" if event.seconds is None else f" {event.seconds:.3f} s"
+    fields = "".join(f" {name}={value}" for name, value in event.fields.items())
+    place = f" {event.database}" if event.database else ""
+    sys.stderr.write(safe(f"{event.time:%H:%M:%S} {event.name}{took}{place}{fields}") + "\n")
 
 
 def _say_error(message: str, hint: str) -> None:

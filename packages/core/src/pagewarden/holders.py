@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,25 +134,24 @@ def _processes() -> Iterator[int]:
 def _open_files(pid: int, wanted: dict[_Inode, str], names: dict[str, str]) -> Iterator[str]:
     """Yield the names of the files in question that `pid` has open. Raises PermissionError if it may not be seen."""
     try:
-        links = list((_PROC / str(pid) / "fd").iterdir())
+        links = list(os.scandir(f"{_PROC}/{pid}/fd"))
     except (FileNotFoundError, ProcessLookupError):  # it ended
         return
     for link in links:
         try:
-            target = str(link.readlink())
-            if not target.startswith("/"):  # a pipe, a socket
-                continue
             # Not the name decides but the inode: a process in a container sees the same file under another name.
             found = link.stat()
+            if (name := wanted.get((found.st_dev, found.st_ino))) is not None:
+                yield name
+            elif stat.S_ISREG(found.st_mode):
+                target = str(Path(link).readlink())
+                deleted = target.removesuffix(" (deleted)")
+                if deleted != target and deleted in names:
+                    yield f"{names[deleted]} (deleted)"
         except PermissionError:
             raise
         except OSError:  # closed meanwhile, or on a file system that does not answer
             continue
-        deleted = target.removesuffix(" (deleted)")
-        if (name := wanted.get((found.st_dev, found.st_ino))) is not None:
-            yield name
-        elif deleted != target and deleted in names:
-            yield f"{names[deleted]} (deleted)"
 
 
 def _locks(wanted: dict[_Inode, str]) -> Iterator[Lock]:
@@ -192,8 +192,8 @@ def _relation(pid: int) -> str:
 
 def _parent(pid: int) -> int:
     try:
-        stat = Path(f"{_PROC}/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        line = Path(f"{_PROC}/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:  # it ended
         return 0
     # proc_pid_stat(5): pid (comm) state ppid …; the name may itself hold spaces and parentheses.
-    return int(stat.rpartition(")")[2].split()[1])
+    return int(line.rpartition(")")[2].split()[1])

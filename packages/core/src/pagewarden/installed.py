@@ -1,9 +1,9 @@
 """What is installed: entry points and versions, read from the folders of `sys.path`.
 
-The standard library's importlib.metadata answers the same, but to import it (it brings the email and zip machinery) and
-to let it parse every distribution takes a fifth of the time in which a small database is checked. So the plain case,
-folders with `NAME-VERSION.dist-info` or `NAME.egg-info` in them, is read here, by the same rules; wherever anything else
-may provide distributions, importlib.metadata is asked. A test compares the two.
+The standard library's importlib.metadata answers the same, but to import it (it brings the machinery of email and zip)
+and to let it parse every distribution takes a fifth of the time in which a small database is checked. So the plain
+case, folders with `NAME-VERSION.dist-info` or `NAME.egg-info` in them, is read here, by the same rules; wherever
+anything else may provide distributions, importlib.metadata is asked. A test compares the two.
 
 The format: https://packaging.python.org/en/latest/specifications/entry-points/
 """
@@ -11,12 +11,12 @@ The format: https://packaging.python.org/en/latest/specifications/entry-points/
 from __future__ import annotations
 
 import importlib
-import os
 import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
+from pathlib import Path
 from typing import Any
 
 _ENDINGS = (".dist-info", ".egg-info")
@@ -33,7 +33,7 @@ class EntryPoint:
     version: str
 
     def load(self) -> Any:
-        """Import the module and return it, or the object in it. Raises whatever that raises; ImportError for nonsense."""
+        """Import the module and return it, or the object in it. Raises what that raises; ImportError for nonsense."""
         match = _VALUE.fullmatch(self.value)
         if match is None:
             raise ImportError(f"{self.value!r} names no module")
@@ -61,7 +61,10 @@ def version(distribution: str) -> str:
     if not _is_plain():
         import importlib.metadata
 
-        return importlib.metadata.version(distribution)
+        try:
+            return importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            return "unknown"
     for folder in _distributions():
         if _normalized(folder) == _normalize(distribution):
             return _read_metadata(folder)[1]
@@ -72,7 +75,7 @@ def _is_plain() -> bool:
     """Whether nothing but folders on `sys.path` can provide distributions."""
     finders = [finder for finder in sys.meta_path if hasattr(finder, "find_distributions")]
     return all(finder is PathFinder for finder in finders) and not any(
-        entry.endswith(".egg") or os.path.isfile(entry) for entry in search_path()
+        entry.endswith(".egg") or Path(entry).is_file() for entry in search_path()
     )
 
 
@@ -81,33 +84,31 @@ def search_path() -> tuple[str, ...]:
     return tuple(dict.fromkeys(sys.path))
 
 
-def _distributions() -> Iterator[str]:
+def _distributions() -> Iterator[Path]:
     """Yield the metadata folders of all distributions, each distribution once."""
     seen: set[str] = set()
     for place in search_path():
         try:
-            names = os.listdir(place or ".")
+            for entry in Path(place).iterdir():
+                if entry.suffix in _ENDINGS and (key := _normalized(entry)) not in seen:
+                    seen.add(key)
+                    yield entry
         except OSError:  # as for imports: what cannot be read provides nothing
             continue
-        for name in names:
-            if name.endswith(_ENDINGS) and (key := _normalized(name)) not in seen:
-                seen.add(key)
-                yield os.path.join(place or ".", name)
 
 
-def _normalized(folder: str) -> str:
-    stem = os.path.basename(folder).rpartition(".")[0]
-    return _normalize(stem.partition("-")[0])
+def _normalized(folder: Path) -> str:
+    return _normalize(folder.stem.partition("-")[0])
 
 
 def _normalize(name: str) -> str:
     return re.sub(r"[-_.]+", "_", name).lower()
 
 
-def _read_group(folder: str, group: str) -> Iterator[tuple[str, str]]:
+def _read_group(folder: Path, group: str) -> Iterator[tuple[str, str]]:
     """Yield name and value of each entry point of one group in one distribution."""
     section = ""
-    for line in _lines(os.path.join(folder, "entry_points.txt")):
+    for line in _lines(folder / "entry_points.txt"):
         if line.startswith("[") and line.endswith("]"):
             section = line[1:-1]
         elif section == group and line and not line.startswith("#"):
@@ -115,11 +116,11 @@ def _read_group(folder: str, group: str) -> Iterator[tuple[str, str]]:
             yield name.strip(), value.strip()
 
 
-def _read_metadata(folder: str) -> tuple[str, str]:
+def _read_metadata(folder: Path) -> tuple[str, str]:
     """Return name and version of a distribution, from the headers of its metadata."""
     name, version = "", ""
     for file in ("METADATA", "PKG-INFO"):
-        for line in _lines(os.path.join(folder, file)):
+        for line in _lines(folder / file):
             header, _, value = line.partition(":")
             if header == "Name":
                 name = value.strip()
@@ -130,10 +131,9 @@ def _read_metadata(folder: str) -> tuple[str, str]:
     return name, version
 
 
-def _lines(path: str) -> list[str]:
+def _lines(file: Path) -> list[str]:
     try:
-        with open(path, encoding="utf-8") as file:
-            return [line.strip() for line in file]
+        return [line.strip() for line in file.read_text("utf-8").splitlines()]
     except (FileNotFoundError, NotADirectoryError):
         return []
 

@@ -12,14 +12,13 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import re
 import sys
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import pluggy
 
@@ -29,6 +28,9 @@ from pagewarden.deadline import call_with_deadline
 from pagewarden.errors import PagewardenError, PluginUnusable, RepositoryNotFound, TargetFailed
 from pagewarden.events import Event
 from pagewarden.values import Level, PluginInfo, PluginsReport
+
+if TYPE_CHECKING:
+    import logging
 
 GROUP = "pagewarden"
 """The entry-point group that a plugin registers in."""
@@ -40,8 +42,6 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)?")
 # RFC 3986 section 3.1; a plain path has none.
 _URL_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
-
-_log = logging.getLogger("pagewarden.plugins")
 
 
 class Named(Protocol):
@@ -175,7 +175,7 @@ class Extensions:
             try:
                 implementation.function(*(event for _ in implementation.argnames))
             except Exception as error:  # noqa: BLE001 - foreign code: an observer cannot stop a run
-                _log.debug("observer %s failed", implementation.plugin_name, exc_info=error)
+                _log().debug("observer %s failed", implementation.plugin_name, exc_info=error)
                 self._blame(implementation.plugin_name, f"observing {event.name} failed: {_say(error)}")
 
     def notify(self, notice: Notice, *, seconds: float = NOTIFIER_SECONDS) -> tuple[str, ...]:
@@ -196,7 +196,7 @@ class Extensions:
             elif ended.error is not None:
                 failures.append(f"notifier {notifier.name} failed: {_say(ended.error)}")
         for failure in failures:
-            _log.warning("%s", failure)
+            _log().warning("%s", failure)
         return tuple(failures)
 
     def _blame(self, plugin: str, fault: str) -> None:
@@ -376,6 +376,12 @@ def _broken(candidate: object, contract: type, methods: tuple[str, ...]) -> str:
         if not callable(getattr(candidate, method)):
             return f"{what}: {method} cannot be called"
     return ""
+
+
+def _log() -> logging.Logger:
+    import logging  # costs more than all that is logged, which is nothing as long as nothing fails
+
+    return logging.getLogger("pagewarden.plugins")
 
 
 def _say(error: BaseException) -> str:

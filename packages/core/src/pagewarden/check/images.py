@@ -48,16 +48,18 @@ def facts_of(attachment: Attachment) -> FileFacts:
     )
 
 
-class AttachedImage:
-    """One commit that is attached in the reader and stays so: a `PageImage`."""
+class HandleImage:
+    """Pages behind a handle of the reader's, which stay as they are while it is open: a `PageImage`."""
 
-    def __init__(self, reader: PageReader, attachment: Attachment, guard: Callable[[], None]) -> None:
+    def __init__(
+        self, reader: PageReader, handle: int, *, page_size: int, pages: int, guard: Callable[[], None]
+    ) -> None:
         """`guard` is called before each access, and raises once the checker must stop."""
         self._reader = reader
-        self._handle = attachment.handle
+        self._handle = handle
         self._guard = guard
-        self.page_size = attachment.page_size
-        self.pages = attachment.pages
+        self.page_size = page_size
+        self.pages = pages
 
     def sums(self, first: int, count: int) -> bytes:
         """Return page sums."""
@@ -70,6 +72,11 @@ class AttachedImage:
         self._guard()
         within(pgno, 1, self.pages)
         return self._reader.pages(self._handle, [pgno])[0]
+
+
+def attached_image(reader: PageReader, attachment: Attachment, guard: Callable[[], None]) -> HandleImage:
+    """Return the pages of a commit that is attached in the reader."""
+    return HandleImage(reader, attachment.handle, page_size=attachment.page_size, pages=attachment.pages, guard=guard)
 
 
 class SlicedImage:
@@ -152,32 +159,6 @@ class SlicedImage:
             self._bytes = min(self._bytes * 2, _LARGEST_SLICE)
         elif seconds > _AIM:
             self._bytes = max(self._bytes // 2, _SMALLEST_SLICE)
-
-
-class FileImage:
-    """A file that SQLite cannot open, in pages of a size that somebody else knows: a `PageImage`."""
-
-    def __init__(
-        self, reader: PageReader, handle: int, *, page_size: int, pages: int, guard: Callable[[], None]
-    ) -> None:
-        """`handle` is an open file of the reader's."""
-        self._reader = reader
-        self._handle = handle
-        self._guard = guard
-        self.page_size = page_size
-        self.pages = pages
-
-    def sums(self, first: int, count: int) -> bytes:
-        """Return page sums."""
-        self._guard()
-        within(first, count, self.pages)
-        return self._reader.sums(self._handle, first, count)
-
-    def page(self, pgno: int) -> bytes:
-        """Return the bytes of one page."""
-        self._guard()
-        within(pgno, 1, self.pages)
-        return self._reader.pages(self._handle, [pgno])[0]
 
 
 def _commit(attachment: Attachment) -> tuple[str, bytes, int]:

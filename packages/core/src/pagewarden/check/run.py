@@ -131,18 +131,22 @@ class _Run:
         began = self._runtime.monotonic()
         if self._remaining() == 0:
             return self._unjudged(checker, f"no time was left of {self._request.max_time:g} s")
-        why = ""
-        collected = Collected()
-        try:
-            attempt = self._attempt(checker, source, None, None, None)
-            if attempt.image_wanted:
-                attempt = source.with_image(
-                    lambda make, facts, attachment: self._attempt(checker, source, make, facts, attachment)
-                )
-            collected = attempt.collected
-            why = self._failure(checker, attempt.ended)
-        except PagewardenError as error:  # while a commit was attached for it
-            why = _say(error)
+        attempts: list[_Attempt] = []
+
+        def call(make: MakeImage | None, facts: FileFacts | None, attachment: Attachment | None) -> None:
+            attempts.append(self._attempt(checker, source, make, facts, attachment))
+
+        refusal = ""
+        call(None, None, None)
+        if attempts[-1].image_wanted:
+            try:
+                source.with_image(call)
+            except PagewardenError as error:  # no commit could be attached, or none that held still
+                refusal = _say(error)
+        attempt = attempts[-1]
+        if refusal and not attempt.ended.late:
+            return self._judged(checker.name, Collected(), refusal, self._runtime.monotonic() - began)
+        collected, why = attempt.collected, self._failure(checker, attempt.ended)
         return self._judged(checker.name, collected, why, self._runtime.monotonic() - began)
 
     def _attempt(
@@ -187,6 +191,7 @@ class _Run:
         )
         if ended.abandoned:
             self._runtime.reader.kill()  # a call of its that hangs there would hold up everybody else's
+            self._runtime.reader.close()
         return _Attempt(ended=ended, collected=collected, image_wanted=subject.image_wanted and make is None)
 
     def _remaining(self) -> float | None:

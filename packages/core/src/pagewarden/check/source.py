@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from pagewarden.check.images import AttachedImage, FileImage, SlicedImage, facts_of
+from pagewarden.check.images import HandleImage, SlicedImage, attached_image, facts_of
 from pagewarden.contracts import FileFacts, PageImage
 from pagewarden.errors import DatabaseUnreadable, NotADatabase, PagewardenError
 from pagewarden.live import open_readonly, read_commit, scratch_copy
@@ -82,7 +82,7 @@ class WalSource:
         reader = self._runtime.reader
 
         def work(attachment: Attachment, _: object) -> T:
-            return call(lambda guard: AttachedImage(reader, attachment, guard), facts_of(attachment), attachment)
+            return call(lambda guard: attached_image(reader, attachment, guard), facts_of(attachment), attachment)
 
         return read_commit(
             self._path,
@@ -126,7 +126,7 @@ class RollbackSource:
                 return result
         copy = reader.attach(str(self._scratch()))
         try:
-            return call(lambda guard: AttachedImage(reader, copy, guard), facts_of(copy), copy)
+            return call(lambda guard: attached_image(reader, copy, guard), facts_of(copy), copy)
         finally:
             reader.release(copy.handle)
 
@@ -179,7 +179,7 @@ class BrokenSource:
         facts = FileFacts(file_size=Path(self._path).stat().st_size, journal_mode="rollback")
 
         def image(guard: Guard) -> PageImage:
-            return FileImage(reader, handle, page_size=self.page_size, pages=pages, guard=guard)
+            return HandleImage(reader, handle, page_size=self.page_size, pages=pages, guard=guard)
 
         try:
             return call(image, facts, None)

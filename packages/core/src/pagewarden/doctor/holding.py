@@ -14,9 +14,9 @@ from pagewarden.values import DoctorFact
 _READER = b"pagewarden.processes.reader_main"
 
 
-def holder_facts(holders: Holders) -> Iterator[DoctorFact]:
-    """Yield what is to be said of `holders`; this process and its page reader are left out."""
-    others = tuple(holder for holder in holders.holders if not holder.relation)
+def holder_facts(holders: Holders, reader: int | None) -> Iterator[DoctorFact]:
+    """Yield what is to be said of `holders`; the process `reader`, which reads pages for us, is left out."""
+    others = tuple(holder for holder in holders.holders if holder.pid != reader)
     unseen = holders.why
     if others:
         yield ok("holders", "; ".join(map(str, others)), unseen)

@@ -60,7 +60,7 @@ class Surroundings:
             yield problem("journal-mode", "unknown", error.message, error.hint)
         else:
             yield from self._journal(attachment, holders)
-        yield from holder_facts(holders)
+        yield from holder_facts(holders, self._runtime.reader.pid)
 
     def _links(self) -> DoctorFact:
         links = self._stat.st_nlink

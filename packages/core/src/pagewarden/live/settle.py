@@ -23,15 +23,17 @@ from pagewarden.errors import DatabaseBusy, DatabaseUnsettled, ReaderCrashed
 from pagewarden.live.commit import Moved, attached
 from pagewarden.live.pin import Pin
 from pagewarden.processes.reader import Attachment, PageProgress, PageReader
+from pagewarden.repository.format import FRAME_BYTES
 
 LONGEST_SLICE = 0.05
 """Seconds that a SHARED lock is held at most while pages are copied; only the last pass takes longer."""
 
-_AIM = 0.03  # seconds that a slice is planned to take, because a busy machine takes longer than planned
-_FRAME = 256 << 10  # bytes of pages in a frame of a snapshot: ranges are whole frames
-_FIRST_SLICE = 4 * _FRAME
-_AGAIN = 32 * _FRAME  # bytes of pages that one call hashes again; if all differ they are copied within a slice, too
-_LITTLE = 64 * _FRAME  # bytes of pages that may be copied again in the last pass
+_AIM = 0.025  # seconds that a slice is planned to take, because a busy machine takes longer than planned
+# Bytes of pages; all ranges are whole frames of a snapshot.
+_FIRST_SLICE = 2 * FRAME_BYTES
+_AGAIN = 16 * FRAME_BYTES  # that one call hashes again: if all of them differ, copying them still fits a slice
+_ALL_AGAIN = 64 * FRAME_BYTES  # that one call of the last pass hashes again
+_LITTLE = 32 * FRAME_BYTES  # that may be copied again in the last pass
 _CROWDED = 0.002  # seconds of waiting for the lock that tell of a writer
 _ROUNDS = 50  # of steps 2 and 3, where the deadline does not come first
 
@@ -146,7 +148,10 @@ class Copying:
 
     def _copy_slice(self, attachment: Attachment, first: int) -> int:
         """Copy as many pages from `first` on as fit a slice, under the lock that is held; return how many."""
-        count = min(max(_FRAME, self._slice) // _FRAME * _FRAME // attachment.page_size, attachment.pages - first + 1)
+        count = min(
+            max(FRAME_BYTES, self._slice) // FRAME_BYTES * FRAME_BYTES // attachment.page_size,
+            attachment.pages - first + 1,
+        )
         if count <= 0:  # the database shrank
             return 0
 
@@ -164,12 +169,12 @@ class Copying:
     def _come_to_rest(self, begun: Attachment, quiet: bool) -> Attachment:
         """Steps 2 and 3."""
         for _ in range(_ROUNDS):
+            self.attempts += not quiet
             if quiet or self._go_over(begun):
                 settled = self._last_pass(begun)
                 if settled is not None:
                     return settled
             quiet = False
-            self.attempts += 1
             if self._late():
                 break
         raise self._restless()
@@ -186,10 +191,12 @@ class Copying:
         while True:
             with self._locked(begun) as attachment:
                 until = self._clock() + _AIM / 2  # the last call may have to copy all that it hashes
-                while first <= attachment.pages and self._clock() < until:
-                    pages, again = self._again(attachment, first)
+                while first <= attachment.pages:
+                    pages, again = self._again(attachment, first, _AGAIN)
                     first += pages
                     copied += again
+                    if self._clock() >= until:
+                        break
             if first > attachment.pages:
                 # Of what a round copies again only half will have changed after the round saw it.
                 return copied <= 2 * _LITTLE
@@ -201,14 +208,14 @@ class Copying:
         first, copied = 1, 0
         with self._locked(begun) as attachment:
             while first <= attachment.pages and copied <= _LITTLE:
-                pages, again = self._again(attachment, first)
+                pages, again = self._again(attachment, first, _ALL_AGAIN)
                 first += pages
                 copied += again
         return attachment if copied <= _LITTLE else None
 
-    def _again(self, attachment: Attachment, first: int) -> tuple[int, int]:
-        """Hash some pages and copy what differs; return how many pages, and how many bytes were copied again."""
-        count = min(_AGAIN // attachment.page_size, attachment.pages - first + 1)
+    def _again(self, attachment: Attachment, first: int, at_once: int) -> tuple[int, int]:
+        """Hash `at_once` bytes of pages, and copy what differs; return how many pages, and how many bytes of copies."""
+        count = min(at_once // attachment.page_size, attachment.pages - first + 1)
         copied = self._reader.recopy_changed(self.snapshot, attachment.handle, first, count)
         return count, copied * attachment.page_size
 
@@ -220,7 +227,8 @@ class Copying:
         """
         if self._gap:
             self._sleep(self._gap)
-        waited = self._clock() - self._take_lock()
+        asked = self._clock()
+        self._take_lock()
         began = self._clock()
         try:
             with attached(self._reader, self._pin) as attachment:
@@ -230,13 +238,12 @@ class Copying:
         finally:
             self._pin.release()
             self._held = self._clock() - began
-            self._gap = self._held if waited > _CROWDED else 0.0
+            self._gap = self._held if began - asked > _CROWDED else 0.0
         if begun is not None:
             self.lock_seconds = max(self.lock_seconds, self._held)
 
-    def _take_lock(self) -> float:
-        """Begin the pin; return when it was first tried. Writers are outwaited until the deadline."""
-        first = self._clock()
+    def _take_lock(self) -> None:
+        """Begin the pin. Writers are outwaited until the deadline, if there is one."""
         while True:
             try:
                 self._pin.begin()
@@ -244,4 +251,4 @@ class Copying:
                 if self._deadline is None or self._late():
                     raise
             else:
-                return first
+                return

@@ -46,6 +46,7 @@ EXCEPTIONS: dict[str, type[Exception]] = {
 _READ = 256 << 10  # bytes of the buffer that sums read through: small enough to stay in a core's cache
 _SCAN = 1 << 20  # bytes of WAL read at once
 _ENTRIES = 16384  # frames followed in one call
+_COMPACT = 4 << 20  # bytes of map entries above which superseded ones are let go
 
 
 def _raise(fault: Any) -> NoReturn:
@@ -155,6 +156,14 @@ class _Decompressor:
         return bytes(ffi.buffer(sums))
 
 
+def _map(entries: bytearray, size: int) -> None:
+    """Replace the first `size` bytes of entries, later frames after earlier ones, by the map that they make."""
+    used = ffi.new("uint32_t *")
+    with ffi.from_buffer("uint8_t[]", entries) as given:
+        lib.pw_wal_map(given, ffi.new("uint8_t[]", size), size // 8, used)
+    del entries[used[0] * 8 : size]
+
+
 class NativeBackend:
     """See `Backend`. One instance serves all threads."""
 
@@ -226,15 +235,18 @@ class NativeBackend:
             _raise(fault)
         buffer = ffi.new("uint8_t[]", _SCAN)
         chunk = ffi.new("uint8_t[]", _ENTRIES * 8)
-        # Entries grow with the frames that were verified, never with what a header or a file's size claims.
-        entries = bytearray()
+        # Entries grow with the frames that were verified, never with what a header or a file's size claims; and frames
+        # that a later commit replaced are let go, so that a log many times the database costs no more than its pages.
+        entries, ceiling = bytearray(), _COMPACT
         while not state.done:
             if lib.pw_wal_follow(wal_fd, limit, state, buffer, _SCAN, chunk, _ENTRIES, used, fault):
                 _raise(fault)
             entries += ffi.buffer(chunk, used[0] * 8)
-        del entries[state.commit * 8 :]
-        with ffi.from_buffer("uint8_t[]", entries) as given:
-            lib.pw_wal_map(given, ffi.new("uint8_t[]", len(entries)), state.commit, used)
+            if len(entries) > ceiling:
+                _map(entries, len(entries) - (state.valid - state.commit) * 8)
+                ceiling = max(_COMPACT, 2 * len(entries))
+        del entries[len(entries) - (state.valid - state.commit) * 8 :]
+        _map(entries, len(entries))
         return WalScan(
             salts=bytes(ffi.buffer(state.salts)) if state.page_size else b"",
             page_size=state.page_size,
@@ -244,6 +256,6 @@ class NativeBackend:
             last_commit=state.commit,
             pages=state.commit_pages,
             checksum=(state.commit_checksum[0], state.commit_checksum[1]),
-            map=bytes(memoryview(entries)[: used[0] * 8]),
+            map=bytes(entries),
             end=tuple(WalEnd)[state.end],
         )

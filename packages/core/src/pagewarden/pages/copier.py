@@ -89,11 +89,8 @@ def copy_out(
     source.check_range(first, count)
     if pages_per_frame < 1:
         raise ValueError("a frame holds at least one page")
-    chosen = using or backend()
     past = first + count
-    frames_per_batch = _frames_per_batch(pages_per_frame, source.page_size)
-    step = frames_per_batch * pages_per_frame
-    bound = frame_bound(min(pages_per_frame, max(1, count)) * source.page_size)
+    step = pages_per_frame * _frames_per_batch(pages_per_frame, source.page_size)
 
     def work(start: int, slot: OutSlot) -> Batch:
         frames, parts, used = [], [], 0
@@ -106,7 +103,13 @@ def copy_out(
         return Batch(frames=tuple(frames), data=slot.buffer[:used], sums=b"".join(parts))
 
     if slots is None:
-        slots = [OutSlot(chosen, level, bound * frames_per_batch) for _ in range(threads + 2)]
+        slots = out_slots(
+            pages_per_frame=min(pages_per_frame, max(1, count)),
+            page_size=source.page_size,
+            level=level,
+            threads=threads,
+            using=using,
+        )
     done = 0
     with closing(in_order(range(first, past, step), work, slots=slots, threads=threads)) as batches:
         for batch in batches:
@@ -152,7 +155,7 @@ def copy_in(
     of a frame before all of it was compared; `fd_out` -1 only verifies. `stored` gets the stored bytes of the frames,
     in their order, valid only during the call: for a digest of them. `from_disk` reads past the page cache where the
     system can. `frames`, `expected` and `stored` run in the calling thread. `progress` is told the pages done and 0,
-    as the total is not known here.
+    as the total is not known here. The caller bounds `count` of each frame: a buffer of that size is made.
 
     Raises BadFrame, ShortRead or SumMismatch, which name frame (counted from 0) and page, or OSError.
     """
@@ -168,7 +171,7 @@ def copy_in(
         # One thread more than cores to keep busy: direct transfers wait without computing.
         slots = [_In(chosen) for _ in range(threads + 3)]
         groups = files.enter_context(
-            closing(in_order(_groups(frames, expected), work, slots=slots, threads=threads + 1))
+            closing(in_order(_groups(frames, expected, page_size), work, slots=slots, threads=threads + 1))
         )
         for results, data in groups:
             if stored is not None:
@@ -180,7 +183,9 @@ def copy_in(
                 progress(done, 0)
 
 
-def _groups(frames: Iterable[StoredFrame], expected: Callable[[int, int], bytes] | None) -> Iterator[_Group]:
+def _groups(
+    frames: Iterable[StoredFrame], expected: Callable[[int, int], bytes] | None, page_size: int
+) -> Iterator[_Group]:
     """Gather frames that are stored one after the other, up to STORED_BATCH bytes."""
     group: list[StoredFrame] = []
     begun = 0  # index of the group's first frame
@@ -190,6 +195,8 @@ def _groups(frames: Iterable[StoredFrame], expected: Callable[[int, int], bytes]
         return _Group(begun, tuple(group), sums)
 
     for index, frame in enumerate(frames):
+        if not 0 < frame.csize <= frame_bound(frame.count * page_size):  # before a buffer of that size is made
+            raise BadFrame(f"frame {index} cannot have {frame.csize} bytes", pgno=frame.first, frame=index)
         if group and (
             frame.offset != group[-1].offset + group[-1].csize
             or frame.offset + frame.csize - group[0].offset > STORED_BATCH

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pagewarden.contracts import Baseline, CheckOutcome, PageImage, Subject
-from pagewarden.errors import PagewardenError
+from pagewarden.errors import PagewardenError, RepositoryDamaged
 from pagewarden.values import Finding, Level, Severity, Verdict
 from pagewarden_check_pages.sanity import judge_header, judge_size
 
@@ -162,15 +162,21 @@ def _free_in_both(subject: Subject, image: PageImage, baseline: PageImage) -> fr
 
     leaves = []
     for pages in (image, baseline):
-        layout = Layout.of(pages.page(1), page_size=pages.page_size, pages=pages.pages)
-        freelist = walk_freelist(pages.page, first=layout.freelist, pages=pages.pages, usable=layout.usable)
+        try:
+            layout = Layout.of(pages.page(1), page_size=pages.page_size, pages=pages.pages)
+            freelist = walk_freelist(pages.page, first=layout.freelist, pages=pages.pages, usable=layout.usable)
+        except RepositoryDamaged:  # the baseline's pages; its sums still tell which differ
+            return frozenset()
         leaves.append(freelist.leaves)
     return leaves[0] & leaves[1]
 
 
 def _commits_since(image: PageImage, baseline: Baseline) -> str:
     """Say so where the change counter shows that the baseline, declared current, is not (section 1.3.7)."""
-    now, then = (int.from_bytes(pages.page(1)[24:28], "big") for pages in (image, baseline))
+    try:
+        now, then = (int.from_bytes(pages.page(1)[24:28], "big") for pages in (image, baseline))
+    except RepositoryDamaged:
+        return ""
     valid_for = int.from_bytes(image.page(1)[92:96], "big")
     if now == then or now != valid_for:
         return ""

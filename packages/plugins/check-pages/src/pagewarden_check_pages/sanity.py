@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 
 from pagewarden.contracts import FileFacts, PageImage
-from pagewarden.sqlite.header import HEADER_SIZE, DatabaseHeader
+from pagewarden.sqlite.header import HEADER_SIZE, DatabaseHeader, HeaderInvalid
 from pagewarden.values import Finding, Severity
 
 _FRACTIONS = bytes((64, 32, 32))
@@ -49,7 +49,17 @@ def judge_header(image: PageImage) -> Iterator[Finding]:
     if not image.pages:
         return
     page = image.page(1)
-    header = DatabaseHeader.parse(page[:HEADER_SIZE])
+    try:
+        header = DatabaseHeader.parse(page[:HEADER_SIZE])
+    except HeaderInvalid as error:
+        yield Finding(
+            kind="bad-header",
+            severity=Severity.DAMAGE,
+            pgno=1,
+            message=f"page 1 does not begin with the header of a database: {error}",
+            evidence=f"bytes 0 to 17: {page[:18].hex()}",
+        )
+        return
     broken = [
         (header.write_version not in (1, 2), 18, f"write version {header.write_version}"),
         (header.read_version not in (1, 2), 19, f"read version {header.read_version}"),

@@ -25,7 +25,8 @@ _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 class PragmaChecker:
     """Lets SQLite judge: quick_check, and integrity_check at level deep.
 
-    What it cannot see is much (H39 and docs/damage.md): most single bit flips, every lost write.
+    What it cannot see is much (H39 and docs/damage.md): most single bit flips, every lost write. Nor does SQLite know
+    CHECK constraints of a database that was opened for reading only (`sqlite3AddCheckConstraint` in its build.c).
     """
 
     name = "check-pragma"
@@ -51,6 +52,12 @@ class PragmaChecker:
             return answer.outcome("" if answer.findings else _blind_spot(connection))
         except sqlite3.DatabaseError as error:
             return _refused(error, pragma, answer)
+        except UnicodeDecodeError as error:
+            # Python could not make an exception of SQLite's message, which quotes a name of the schema.
+            message = error.object.decode("utf-8", "replace")
+            if "malformed" not in message:
+                raise
+            return answer.outcome("", _malformed(pragma, message))
 
 
 class _Answer:
@@ -107,9 +114,14 @@ def _finding(line: Line, pragma: str, roots: dict[int, str]) -> Finding:
         pgno=line.pgno,
         object=owner,
         rowid=line.rowid,
-        message=f"{pragma} says: {line.text[0].lower() + line.text[1:]}{where}",
+        message=f"{pragma} says: {_begun_small(line.text)}{where}",
         evidence=line.text,
     )
+
+
+def _begun_small(text: str) -> str:
+    """Return a sentence as it stands within another one; "NULL value …" stays as it is."""
+    return text if text[:2].isupper() else text[0].lower() + text[1:]
 
 
 def _refused(error: sqlite3.DatabaseError, pragma: str, answer: _Answer) -> CheckOutcome:
@@ -117,17 +129,19 @@ def _refused(error: sqlite3.DatabaseError, pragma: str, answer: _Answer) -> Chec
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     # No SQLite writes a schema format above 4, and this error is the only sign of one.
     if code in _DAMAGED or "unsupported file format" in str(error):
-        name = getattr(error, "sqlite_errorname", type(error).__name__)
-        refused = Finding(
-            kind="malformed",
-            severity=Severity.DAMAGE,
-            message=f"{pragma} ended at damage that sqlite cannot read: {error}",
-            evidence=f"{name}: {error}",
-        )
-        return answer.outcome("", refused)
+        return answer.outcome("", _malformed(pragma, str(error)))
     if code == sqlite3.SQLITE_ERROR:  # no such tokenizer, collation or module: the application would have it (H7)
         return answer.outcome(unknown=f"{pragma} needs what only the application has: {error}")
     raise error
+
+
+def _malformed(pragma: str, message: str) -> Finding:
+    return Finding(
+        kind="malformed",
+        severity=Severity.DAMAGE,
+        message=f"{pragma} ended at damage that sqlite cannot read: {message}",
+        evidence=message,
+    )
 
 
 def _blind_spot(connection: sqlite3.Connection) -> str:

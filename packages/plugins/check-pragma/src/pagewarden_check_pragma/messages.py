@@ -83,7 +83,7 @@ def parse_line(text: str) -> Line:
     return Line(
         text=text,
         kind=kind,
-        pgno=None if about_rows else _number(next((m for p in _PAGES if (m := p.search(text))), None)),
+        pgno=None if about_rows else _number(next((m for p in _PAGES if (m := p.search(text))), None)) or None,
         root=_number(_ROOT.match(text)),
         cell=_number(_CELL.match(text)),
         object=named,
@@ -97,8 +97,5 @@ def _group(pattern: re.Pattern[str], text: str) -> str | None:
 
 
 def _number(match: re.Match[str] | None) -> int | None:
-    """Return the number that was matched; None for one that is no page or row of any database."""
-    if match is None:
-        return None
-    number = int(match[1]) if len(match[1]) < 20 else 0
-    return number or None
+    """Return the number that was matched; None for one that is longer than any of SQLite's."""
+    return int(match[1]) if match is not None and len(match[1]) < 20 else None

@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import shutil
+import socket
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pagewarden.backup import BackupRequest, run_backup
+from pagewarden.check import CheckRequest, run_check
+from pagewarden.check.baseline import no_commit_since
+from pagewarden.errors import ConfigurationInvalid, RepositoryDamaged
+from pagewarden.live import read_commit
+from pagewarden.processes.reader import Attachment, PageReader
+from pagewarden.repository import SourceFacts
+from pagewarden.runtime import Runtime
+from pagewarden.testing import INJURIES
+from pagewarden.values import CheckReport, Level, Severity, Verdict
+from tests.core.check.conftest import Baseline
+from tests.support.session import Session
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> str:
+    """Where the backups go."""
+    return str(tmp_path / "repository")
+
+
+def backup(runtime: Runtime, database: Path, repository: str) -> None:
+    """Back up."""
+    run_backup(BackupRequest(database=str(database), repository=repository), runtime)
+
+
+def check(runtime: Runtime, database: Path, **fields: object) -> CheckReport:
+    """Compare the pages of a database, and nothing else."""
+    return run_check(CheckRequest(database=str(database), level=Level.QUICK, **fields), runtime)  # type: ignore[arg-type]
+
+
+def change(database: Path, sql: str = "UPDATE customers SET notes = upper(notes) WHERE id % 7 = 0") -> None:
+    """Commit something."""
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute(sql)
+
+
+def test_a_database_that_equals_its_backup_is_sound(runtime: Runtime, database: Path, repository: str) -> None:
+    """The report names the position that it was compared with."""
+    backup(runtime, database, repository)
+    report = check(runtime, database, repository=repository)
+    assert report.verdict is Verdict.SOUND
+    assert report.position is not None
+    assert report.position.txid == 1
+    assert report.checkers[0].why == ""
+
+
+def test_a_flipped_bit_since_the_backup_is_damage(runtime: Runtime, database: Path, repository: str) -> None:
+    """No commit was made since, as the change counter shows: the row and the column are named, and how to go back."""
+    backup(runtime, database, repository)
+    injury = INJURIES["flipped-bit"].apply(database, 4)
+    report = check(runtime, database, repository=repository)
+    (finding,) = report.findings
+    assert (report.verdict, finding.kind, finding.pgno) == (Verdict.DAMAGED, "flipped-bit", injury.pgno)
+    assert injury.message.split("rowid ")[1] in finding.message
+    assert finding.hint == (f"pagewarden restore --repo {repository} --db app.db --to {database}.restored")
+
+
+def test_a_commit_since_the_backup_is_unknown(runtime: Runtime, database: Path, repository: str) -> None:
+    """A legitimate write cannot be told from damage: counts, and no finding of damage."""
+    backup(runtime, database, repository)
+    change(database)
+    report = check(runtime, database, repository=repository)
+    assert (report.verdict, report.exit_code, report.findings) == (Verdict.UNKNOWN, 3, ())
+    assert "pages differ from the backup at" in report.checkers[0].why
+    assert "commits may have been made since" in report.checkers[0].why
+
+
+def test_an_owner_may_declare_a_snapshot_current(
+    runtime: Runtime, database: Path, repository: str, baseline: Baseline
+) -> None:
+    """Then every difference is damage, whatever the counters say; the repository's older pages are evidence."""
+    backup(runtime, database, repository)
+    older = Path(shutil.copy(database, database.parent.parent / "older.db"))
+    change(database)
+    snapshot = baseline(database)
+    injury = INJURIES["lost-write"].apply(database, 2, older=older)
+    report = check(runtime, database, repository=repository, baseline=snapshot)
+    (finding,) = report.findings
+    assert (finding.kind, finding.pgno, finding.object) == ("lost-write", injury.pgno, "customers")
+    assert report.position is not None
+    report = check(runtime, database, baseline=snapshot, repository=repository + "-elsewhere")
+    assert [finding.kind for finding in report.findings] == ["changed-page"]
+    assert check(runtime, database, baseline=snapshot).position is None
+
+
+def test_a_lost_write_is_told_by_the_backup_before(runtime: Runtime, database: Path, repository: str) -> None:
+    """The page equals its own older version: the newest backup is current, an older one holds the evidence."""
+    backup(runtime, database, repository)
+    older = Path(shutil.copy(database, database.parent.parent / "older.db"))
+    change(database)
+    backup(runtime, database, repository)
+    INJURIES["lost-write"].apply(database, 2, older=older)
+    (finding,) = check(runtime, database, repository=repository).findings
+    assert (finding.kind, finding.object) == ("lost-write", "customers")
+    assert ":1: a write was lost; rowids " in finding.message
+
+
+def test_an_older_backup_that_is_broken_is_no_evidence(runtime: Runtime, database: Path, repository: str) -> None:
+    """The page differs all the same."""
+    backup(runtime, database, repository)
+    older = Path(shutil.copy(database, database.parent.parent / "older.db"))
+    change(database)
+    backup(runtime, database, repository)
+    first = sorted(Path(repository).rglob("*1-*.pageset.zst"))[0]
+    first.write_bytes(first.read_bytes()[:-100])
+    INJURIES["lost-write"].apply(database, 2, older=older)
+    assert [finding.kind for finding in check(runtime, database, repository=repository).findings] == ["changed-page"]
+
+
+@pytest.mark.parametrize("state", ["missing", "other name", "broken"])
+def test_a_repository_that_cannot_be_used_is_unknown(
+    runtime: Runtime, database: Path, repository: str, state: str
+) -> None:
+    """The comparison was asked for and could not be made; what needs no baseline was judged."""
+    name = None
+    if state != "missing":
+        backup(runtime, database, repository)
+    if state == "other name":
+        name = "other.db"
+    if state == "broken":
+        (page_set,) = Path(repository).rglob("*.pageset.zst")
+        page_set.write_bytes(page_set.read_bytes()[:-100])
+    with database.open("ab") as file:
+        file.write(b"tail")
+    report = check(runtime, database, repository=repository, name=name)
+    assert report.verdict is Verdict.UNKNOWN
+    assert report.checkers[0].why.startswith("no baseline: ")
+    assert [(finding.kind, finding.severity) for finding in report.findings] == [("trailing-bytes", Severity.NOTICE)]
+    assert report.position is None
+
+
+def test_a_baseline_file_that_is_none_is_an_error(runtime: Runtime, database: Path, tmp_path: Path) -> None:
+    """It was named by hand: there is nothing to fall back on."""
+    with pytest.raises(ConfigurationInvalid, match="there is no baseline"):
+        check(runtime, database, baseline=str(tmp_path / "missing"))
+    with pytest.raises(RepositoryDamaged):
+        check(runtime, database, baseline=str(database))
+
+
+def test_a_restored_file_is_not_what_the_newest_backup_says(runtime: Runtime, database: Path, repository: str) -> None:
+    """An older position was restored and written to until the counters agree: no proof, as the lineage knows."""
+    from pagewarden.lineage import after_restore
+
+    backup(runtime, database, repository)
+    older = database.read_bytes()
+    change(database)
+    backup(runtime, database, repository)
+    points, _ = runtime.repository(repository).restore_points("app.db")
+    database.write_bytes(older)
+    after_restore(runtime.state, str(database), points[0].position)
+    change(database, "UPDATE customers SET name = 'another history' WHERE id < 9")
+    report = check(runtime, database, repository=repository)
+    assert (report.verdict, report.findings) == (Verdict.UNKNOWN, ())
+
+
+def attachment(database: Path, reader: PageReader) -> Attachment:
+    """Return what the reader sees of a database."""
+    return read_commit(str(database), reader, lambda attached, _: attached)
+
+
+@pytest.fixture
+def wal(database: Path) -> Iterator[Session]:
+    """A connection that keeps a WAL open."""
+    with Session(database) as session:
+        session.run("PRAGMA journal_mode=wal")
+        session.run("PRAGMA wal_autocheckpoint=0")
+        session.run("UPDATE customers SET name = 'one'")
+        yield session
+
+
+def facts_of(database: Path, seen: Attachment) -> SourceFacts:
+    """Return what a backup of that commit would record."""
+    header = seen.database_header
+    assert header is not None
+    return SourceFacts(
+        path=str(database),
+        host=socket.gethostname(),
+        change_counter=header.change_counter,
+        schema_cookie=header.schema_cookie,
+        journal_mode="wal" if seen.mode == "wal" else "delete",
+        wal_salts=seen.salts.hex(),
+        wal_frames=seen.wal_frames,
+    )
+
+
+def test_salts_and_frames_prove_that_nothing_was_committed(wal: Session, database: Path, reader: PageReader) -> None:
+    """A commit appends frames; a checkpoint alone changes nothing; a new generation has other salts."""
+    facts = facts_of(database, attachment(database, reader))
+    assert no_commit_since(facts, str(database), attachment(database, reader))
+    wal.run("PRAGMA wal_checkpoint(PASSIVE)")
+    assert no_commit_since(facts, str(database), attachment(database, reader))
+    wal.run("UPDATE customers SET name = 'two' WHERE id = 1")
+    assert not no_commit_since(facts, str(database), attachment(database, reader))
+    assert not no_commit_since(replace(facts, wal_frames=0), str(database), attachment(database, reader))
+
+
+def test_a_wal_that_is_gone_proves_nothing(database: Path, reader: PageReader) -> None:
+    """Somebody may have written and closed: in WAL mode the change counter does not move with each commit (H13)."""
+    change(database, "PRAGMA journal_mode=wal")
+    seen = attachment(database, reader)
+    assert not no_commit_since(facts_of(database, seen), str(database), seen)
+
+
+def test_the_change_counter_proves_it_with_a_rollback_journal(database: Path, reader: PageReader) -> None:
+    """For this file on this machine; not for a counter that the header itself does not vouch for, nor across modes."""
+    seen = attachment(database, reader)
+    facts = facts_of(database, seen)
+    assert no_commit_since(facts, str(database), seen)
+    for other in (
+        replace(facts, path="/elsewhere/app.db"),
+        replace(facts, host="elsewhere"),
+        replace(facts, change_counter=facts.change_counter + 1),
+        replace(facts, schema_cookie=facts.schema_cookie + 1),
+        replace(facts, journal_mode="wal"),
+    ):
+        assert not no_commit_since(other, str(database), seen)
+    header = bytearray(seen.header)
+    header[95] ^= 1
+    assert not no_commit_since(facts, str(database), replace(seen, header=bytes(header)))
+    assert not no_commit_since(facts, str(database), replace(seen, header=b""))
+    change(database)
+    assert not no_commit_since(facts, str(database), attachment(database, reader))

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import shlex
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from pagewarden.contracts import Checker, CheckOutcome
+from pagewarden.testing.contracts import CheckerContract
+from pagewarden.testing.subjects import ClosedSubject
+from pagewarden.values import Level, Severity
+from pagewarden_check_foreign_keys import pagewarden_checkers
+from pagewarden_check_foreign_keys.checker import FINDINGS, ForeignKeyChecker
+
+
+class TestContract(CheckerContract):
+    """What every checker must do."""
+
+    @pytest.fixture
+    def checker(self) -> Checker:
+        """The one that the plugin registers."""
+        (checker,) = pagewarden_checkers()
+        return checker
+
+
+def judge(path: Path, *statements: str) -> CheckOutcome:
+    """Make a database of these statements and let the checker judge it."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+    with ClosedSubject(path) as subject:
+        return ForeignKeyChecker().check(subject)
+
+
+def test_it_runs_at_level_standard() -> None:
+    """It reads every row that has a foreign key."""
+    assert ForeignKeyChecker().level is Level.STANDARD
+
+
+def test_a_row_without_its_parent_is_a_violation(tmp_path: Path) -> None:
+    """Table, row, column and the parent are named, and the command that shows them; it is no damage."""
+    path = tmp_path / "a b.db"
+    outcome = judge(
+        path,
+        "CREATE TABLE parent(id INTEGER PRIMARY KEY)",
+        'CREATE TABLE "the child"(id INTEGER PRIMARY KEY, a, b REFERENCES parent, FOREIGN KEY(a) REFERENCES parent)',
+        "INSERT INTO parent VALUES(1)",
+        'INSERT INTO "the child" VALUES(10, 1, 1), (20, 7, 1), (30, NULL, 8)',
+    )
+    assert {(finding.rowid, finding.message) for finding in outcome.findings} == {
+        (20, "table the child, rowid 20: column a names a row of parent that is not there"),
+        (30, "table the child, rowid 30: column b names a row of parent that is not there"),
+    }
+    for finding in outcome.findings:
+        assert (finding.kind, finding.severity, finding.object) == ("foreign-key", Severity.VIOLATION, "the child")
+        assert shlex.split(finding.hint) == ["sqlite3", str(path), 'PRAGMA foreign_key_check("the child")']
+    assert outcome.verdict is None
+
+
+def test_a_row_without_rowid_is_named_without_one(tmp_path: Path) -> None:
+    """SQLite does not say which it is."""
+    (finding,) = judge(
+        tmp_path / "a.db",
+        "CREATE TABLE p(id INTEGER PRIMARY KEY)",
+        "CREATE TABLE c(k TEXT PRIMARY KEY, a REFERENCES p) WITHOUT ROWID",
+        "INSERT INTO c VALUES('x', 1)",
+    ).findings
+    assert (finding.rowid, finding.message) == (None, "table c, a row: column a names a row of p that is not there")
+
+
+def test_a_parent_table_that_is_missing_is_found(tmp_path: Path) -> None:
+    """Every row that names it is a violation."""
+    outcome = judge(tmp_path / "a.db", "CREATE TABLE c(a REFERENCES gone)", "INSERT INTO c VALUES(1), (NULL), (2)")
+    assert [finding.rowid for finding in outcome.findings] == [1, 3]
+
+
+def test_a_key_that_cannot_be_enforced_is_one_finding(tmp_path: Path) -> None:
+    """Its parent key is not unique; the other tables are checked all the same."""
+    outcome = judge(
+        tmp_path / "a.db",
+        "CREATE TABLE p(x)",
+        "CREATE TABLE a(v REFERENCES p(x))",
+        "CREATE TABLE b(v REFERENCES gone)",
+        "INSERT INTO a VALUES(1)",
+        "INSERT INTO b VALUES(1)",
+    )
+    assert [(finding.kind, finding.object) for finding in outcome.findings] == [
+        ("foreign-key-mismatch", "a"),
+        ("foreign-key", "b"),
+    ]
+
+
+def test_only_so_many_violations_are_listed(tmp_path: Path) -> None:
+    """The others are counted."""
+    count = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {FINDINGS + 250})"
+    outcome = judge(tmp_path / "a.db", "CREATE TABLE c(a REFERENCES gone)", f"INSERT INTO c {count} SELECT i FROM n")
+    assert len(outcome.findings) == FINDINGS
+    assert outcome.why == "250 more violations were left out"
+
+
+def test_other_errors_are_passed_on(tmp_path: Path) -> None:
+    """Damage that SQLite stumbles over makes the run say unknown."""
+    path = tmp_path / "a.db"
+    judge(path, "CREATE TABLE p(id INTEGER PRIMARY KEY)", "CREATE TABLE c(a REFERENCES p)", "INSERT INTO c VALUES(1)")
+    data = bytearray(path.read_bytes())
+    data[8192:] = b"\xff" * (len(data) - 8192)
+    path.write_bytes(data)
+    with pytest.raises(sqlite3.DatabaseError, match="malformed"):
+        judge(path)
