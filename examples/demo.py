@@ -229,7 +229,7 @@ def injure_and_find(demo: Demo, copy: Path, older: Path, name: str) -> Path:
         injured.parent.mkdir()
         shutil.copyfile(copy, injured)
         Path(f"{injured}.pagewarden-copy").touch()
-        more = ["--older", older] if kind == "lost-write" else []
+        more: list[str | Path] = ["--older", older] if kind == "lost-write" else []
         made = demo.pagewarden("injure", injured, "--kind", kind, "--seed", str(seed), *more)
         opinion = sqlite_says(injured)
         report = demo.pagewarden(

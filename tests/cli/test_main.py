@@ -248,6 +248,13 @@ def test_json_on_a_terminal_is_indented(pagewarden: list[str]) -> None:
     assert json.loads(shown)["faults"] == []
 
 
+def test_json_on_a_terminal_moves_no_cursor(pagewarden: list[str]) -> None:
+    """JSON may hold U+009B as it is; a terminal may not get it (H29)."""
+    _, shown = on_terminal([*pagewarden, "undo", "a\x9b2Jb", "--json"])
+    assert "\x9b" not in shown
+    assert "a\x9b2Jb" in json.loads(shown)["error"]["message"]
+
+
 def test_a_reader_that_has_gone_is_no_error(pagewarden: list[str]) -> None:
     """As after `| head -1`: no word on stderr, and the exit code of SIGPIPE."""
     read, write = os.pipe()

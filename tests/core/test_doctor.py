@@ -15,9 +15,10 @@ from types import ModuleType
 import pytest
 
 from pagewarden.contracts import Checker
-from pagewarden.doctor import DoctorRequest, libraries, machine, run_doctor, surroundings
+from pagewarden.doctor import DoctorRequest, holding, machine, run_doctor, surroundings
 from pagewarden.doctor.libraries import sqlite_libraries
 from pagewarden.errors import DatabaseNotFound
+from pagewarden.holders import Holder, Holders
 from pagewarden.hookspecs import hookimpl
 from pagewarden.restore.quarantine import Quarantine
 from pagewarden.runtime import PluginChoice, Runtime
@@ -25,6 +26,7 @@ from pagewarden.values import DoctorFact, DoctorReport
 from pagewarden.versions import KNOWN_BUGS, LinkedSQLite
 from tests.core.restore.test_quarantine import begin
 from tests.support.databases import build
+from tests.support.public import NOBODY, printed, public_folder
 from tests.support.session import Session
 
 SOURCE = "2022-12-28 14:03:47 df5c253c0b3dd24916e4ec7cf77d3db5294cc9fd45ae7b9c5e82ad8197f3"
@@ -218,39 +220,25 @@ def test_a_disk_without_room_for_a_restore_is_a_warning(
     assert look(path, runtime)["space"].state == "warning"
 
 
-def as_nobody(path: Path) -> list[str]:
-    """Return "state name" of the facts around a database, as a user sees them who has no powers."""
-    script = (
-        "import os, sys\n"
-        "from pagewarden.doctor import DoctorRequest, run_doctor\n"
-        "from pagewarden.doctor import machine, surroundings\n"
-        "from pagewarden.runtime import Runtime\n"
-        "from pathlib import Path\n"
-        "with Runtime(state=Path('/nonexistent')) as runtime:\n"
-        "    list(machine.machine_facts(runtime))\n"
-        "    if os.geteuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-        "    facts = surroundings.Surroundings(sys.argv[1], runtime)\n"
-        "    print(facts._permissions().state, facts._permissions().why)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
-    return done.stdout.split(maxsplit=1)
-
-
-def test_permissions_that_stand_in_the_way_are_told(tmp_path: Path, runtime: Runtime) -> None:
+def test_permissions_that_stand_in_the_way_are_told(runtime: Runtime) -> None:
     """A file that may not be read, a directory that may not be written to, a file that anybody may write to."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    program = (
+        "import os, sys\n"
+        "from pagewarden.doctor.surroundings import Surroundings\n"
+        f"{NOBODY}\n"
+        "fact = Surroundings(sys.argv[1], None)._permissions()\n"
+        "print(fact.state, fact.why)\n"
+    )
+    with public_folder() as folder:
+        path = build(folder / "app.db", rows=5)
+        path.chmod(0o000)
+        assert "problem this user may not read" in printed(program, path)
+        path.chmod(0o644)
+        folder.chmod(0o555)
+        assert f"warning this user may not write to {folder}" in printed(program, path)
         folder.chmod(0o755)
-    path = build(tmp_path / "app.db", rows=5)
-    path.chmod(0o000)
-    assert as_nobody(path)[0] == "problem"
-    path.chmod(0o644)
-    tmp_path.chmod(0o555)
-    state, why = as_nobody(path)
-    tmp_path.chmod(0o755)
-    assert state == "warning"
-    assert "may not write to" in why
-    path.chmod(0o666)
-    assert look(path, runtime)["permissions"].state == "warning"
+        path.chmod(0o666)
+        assert look(path, runtime)["permissions"].state == "warning"
 
 
 def test_a_cut_restore_is_told(tmp_path: Path, runtime: Runtime) -> None:
@@ -427,3 +415,21 @@ def test_a_holder_that_lost_its_locks_is_a_problem(tmp_path: Path, runtime: Runt
         process.communicate("")
     assert facts["lost-locks"].state == "problem"
     assert "open the database's files through SQLite alone" in facts["lost-locks"].hint
+
+
+def test_what_is_said_of_holders_follows_what_was_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody, nobody that can be seen, our own reader, one with two libraries, one that ended meanwhile."""
+    path = str(tmp_path / "app.db")
+
+    def facts(*pids: int, why: str = "") -> list[tuple[str, str]]:
+        every = ("app.db", "app.db-shm", "app.db-wal")
+        found = tuple(Holder(pid=pid, command="app", files=every) for pid in pids)
+        holders = Holders(path=path, holders=found, locks=(), why=why)
+        return [(fact.name, fact.value) for fact in holding.holder_facts(holders, reader=7)]
+
+    ended = 1 << 30  # above any process id
+    assert facts() == facts(7) == [("holders", "none")]
+    assert facts(why="1 process cannot be looked into") == [("holders", "none that can be seen")]
+    assert [name for name, _ in facts(ended)] == ["holders"]
+    monkeypatch.setattr(holding, "sqlite_libraries", lambda _: ("/a/libsqlite3.so", "/b/apsw/x.so"))
+    assert [name for name, _ in facts(ended)] == ["holders", "two-libraries"]

@@ -128,7 +128,6 @@ def test_the_cache_is_told_where_that_is_possible(tmp_path: Path, monkeypatch: p
     descriptor = durable.create(tmp_path / "file", readable=True)
     for _ in range(2):
         durable.write_at(descriptor, DATA, 0)
-        durable.start_writeback(descriptor, 0, len(DATA))
         durable.drop_cache(descriptor)
         assert os.pread(descriptor, len(DATA) + 1, 0) == DATA
         monkeypatch.delattr(os, "posix_fadvise", raising=False)

@@ -15,6 +15,7 @@ from pagewarden import holders
 from pagewarden.errors import DatabaseBusy
 from pagewarden.holders import SHM_READ_LOCKS, find_holders
 from tests.support.databases import build
+from tests.support.public import NOBODY, printed, public_folder
 from tests.support.session import Session
 
 
@@ -125,27 +126,21 @@ def test_refusing_names_every_holder_and_the_next_command(database: Path) -> Non
         assert "--force" not in raised.value.hint
 
 
-def test_what_cannot_be_seen_is_said(database: Path) -> None:
-    """A user who may not look into every process is told so; its own and its locks are still seen."""
-    script = (
+def test_what_cannot_be_seen_is_said() -> None:
+    """A user who may not look into every process is told so; the locks of its own and of others are still seen."""
+    program = (
         "import os, sys\n"
         "from pagewarden.holders import find_holders\n"
-        "if os.geteuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        f"{NOBODY}\n"
         "found = find_holders(sys.argv[1])\n"
         "fds = [f'/proc/{pid}/fd' for pid in os.listdir('/proc') if pid.isdecimal()]\n"
         "hidden = any(os.path.exists(fd) and not os.access(fd, os.R_OK) for fd in fds)\n"
         "assert found.complete is not hidden, found\n"
         "print(*[holder.pid for holder in found.holders])\n"
     )
-    database.parent.chmod(0o755)
-    for folder in database.parents[:3]:
-        folder.chmod(0o755)
-    with Session(database) as session:
+    with public_folder() as folder, Session(build(folder / "app.db", mode="wal", rows=5)) as session:
         session.run("SELECT count(*) FROM item")
-        done = subprocess.run(
-            [sys.executable, "-c", script, str(database)], capture_output=True, text=True, check=True, cwd="/"
-        )
-        assert done.stdout.split() == [str(session.pid)]
+        assert printed(program, folder / "app.db").split() == [str(session.pid)]
 
 
 def test_a_system_without_proc_says_that_it_cannot_tell(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -58,4 +59,5 @@ assert [name for name in sys.modules if name.startswith("pagewarden.")] == [], s
 pagewarden.open("app.db"), pagewarden.hookimpl, pagewarden.Verdict, pagewarden.load_plugins
 assert "sqlite3" not in sys.modules and "_sqlite3" not in sys.modules
 """
-    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, env=environment)

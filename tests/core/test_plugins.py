@@ -322,9 +322,9 @@ def opening(outcome: object) -> Extensions:
 @pytest.mark.parametrize(
     ("outcome", "error", "message"),
     [
-        (FileNotFoundError("gone"), RepositoryNotFound, "there is no repository at mine:x: gone"),
-        (PermissionError("no"), TargetFailed, "mine:x cannot be opened: no"),
-        (KeyError("k"), PluginUnusable, "target target-mine failed to open mine:x: KeyError: 'k'"),
+        (FileNotFoundError("gone"), RepositoryNotFound, "there is no repository at mine://x: gone"),
+        (PermissionError("no"), TargetFailed, "mine://x cannot be opened: no"),
+        (KeyError("k"), PluginUnusable, "target target-mine failed to open mine://x: KeyError: 'k'"),
         (ConfigurationInvalid("wrong"), ConfigurationInvalid, "wrong"),
         (7, PluginUnusable, r"TargetFactory\.open returned int, which is no Target"),
     ],
@@ -332,17 +332,16 @@ def opening(outcome: object) -> Extensions:
 def test_errors_of_a_target_are_ours(outcome: object, error: type[Exception], message: str) -> None:
     """Callers meet the project's errors only."""
     with pytest.raises(error, match=message):
-        opening(outcome).target("mine:x")
+        opening(outcome).target("mine://x")
 
 
 def test_the_scheme_chooses_the_target() -> None:
     """Case does not matter, a plain path has none, and a scheme that nobody opens is an error with a way out."""
     extensions = opening(FileNotFoundError("gone"))
-    for url in ("MINE:x", "mine:x", "/plain/path", "./with:colon"):
+    for url in ("MINE://x", "mine://x", "/plain/path", "with:colon"):
         with pytest.raises(RepositoryNotFound):
             extensions.target(url)
-    with pytest.raises(PluginUnusable, match='no plugin opens "other:" URLs') as caught:
-        extensions.target("other:x")
-    assert "./other:x" in caught.value.hint
+    with pytest.raises(PluginUnusable, match="no plugin opens other:// URLs, as in other://x"):
+        extensions.target("other://x")
     with pytest.raises(PluginUnusable, match="no plugin opens plain paths"):
         load_plugins(only=[]).target("/plain/path")

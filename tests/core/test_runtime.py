@@ -36,7 +36,7 @@ def test_leaving_ends_the_reader_and_a_later_use_starts_another() -> None:
     assert first.pid is not None
     assert first.ping() in ("native", "twin")
     runtime.close()
-    assert first.pid is None
+    assert not first.pid
     with runtime:
         assert runtime.reader is not first
         assert runtime.reader.ping() in ("native", "twin")

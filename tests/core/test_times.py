@@ -105,10 +105,9 @@ def test_what_is_no_time_is_refused_with_a_right_one(text: str) -> None:
 
 
 OFFSETS = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
-INSIDE = {"min_value": datetime(1, 1, 3), "max_value": datetime(9999, 12, 29)}  # of the calendar in any zone
 
 
-@given(st.datetimes(timezones=OFFSETS, **INSIDE))
+@given(st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29), timezones=OFFSETS))  # the calendar of any zone
 def test_what_is_written_is_read_again(moment: datetime) -> None:
     """`parse_moment` of `format_moment` is the moment."""
     assert parse_moment(format_moment(moment), now=NOW, local=False).time == moment

@@ -18,7 +18,7 @@ STANDARD = set(sys.stdlib_module_names)
 
 def imports(path: Path) -> set[str]:
     """Return the top-level packages that a module imports, wherever in it."""
-    found = set()
+    found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found.update(alias.name.split(".")[0] for alias in node.names)

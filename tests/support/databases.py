@@ -37,8 +37,8 @@ def backup(connection: sqlite3.Connection, to: Path) -> bytes:
 def masked(image: bytes) -> bytes:
     """Return an image of a database without what the backup API may change.
 
-    docs/live-read.md, "What a snapshot equals": change counter, schema cookie, version-valid-for and SQLite version, and
-    the size in pages where the source's was not valid. The lock-byte page (H12) the API leaves as it is: zeros.
+    docs/live-read.md, "What a snapshot equals": change counter, schema cookie, version-valid-for and SQLite version,
+    and the size in pages, which may not be valid in the source.
     """
     data = bytearray(image)
     for begin, end in ((24, 28), (28, 32), (40, 44), (92, 100)):

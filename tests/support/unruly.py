@@ -21,7 +21,7 @@ class UnrulyFactory:
     """Opens no target at all."""
 
     name = "unruly"
-    schemes = ("kill", "abort", "hang", "flood")
+    schemes: tuple[str, ...] = ("kill", "abort", "hang", "flood")
 
     def open(self, url: str, *, create: bool) -> Target:
         """Misbehave, then find nothing."""

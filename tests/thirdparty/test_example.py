@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,7 @@ class Terminal:
         """Run `pagewarden WORDS --json`; return its exit code and the document."""
         done = subprocess.run(
             [sys.executable, "-m", "pagewarden_cli", *words, "--json"],
+            check=False,
             capture_output=True,
             env=self.environment,
             timeout=120,
@@ -75,7 +78,7 @@ def terminal(installed: Path, tmp_path: Path) -> Terminal:
 def test_its_own_tests_pass(installed: Path, tmp_path: Path) -> None:
     """They are the contract suites, each with one fixture."""
     subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", str(PACKAGE / "tests"),
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", str(PACKAGE / "tests/contracts.py"),
          "--rootdir", str(tmp_path), "-c", os.devnull],
         check=True,
         cwd=tmp_path,
@@ -98,11 +101,8 @@ def test_its_checker_runs_by_name(terminal: Terminal, database: Path) -> None:
     code, report = terminal.run("check", str(database), "--only", "check-empty-tables", "--level", "quick")
     assert (code, report["verdict"]) == (0, "sound")
     assert [checker["name"] for checker in report["checkers"]] == ["check-empty-tables"]
-    import sqlite3
-
-    with sqlite3.connect(database) as connection:
+    with closing(sqlite3.connect(database)) as connection:
         connection.execute("CREATE TABLE forgotten(a)")
-    connection.close()
     code, report = terminal.run("check", str(database))
     found = [finding for finding in report["findings"] if finding["checker"] == "check-empty-tables"]
     assert [(finding["kind"], finding["object"], finding["severity"]) for finding in found] == [
@@ -127,7 +127,7 @@ def test_its_notifier_tells_of_damage(terminal: Terminal, database: Path) -> Non
 
 def test_backups_go_to_its_target_and_come_back(terminal: Terminal, database: Path, tmp_path: Path) -> None:
     """A target without local files and without a staging folder: backup, list, verify, check against it, restore."""
-    url = f"flat:{tmp_path}/store"
+    url = f"flat://{tmp_path}/store"
     code, report = terminal.run("backup", str(database), "--repo", url)
     assert (code, report["verified"], report["repository"]) == (0, True, url)
     code, report = terminal.run("backups", "--repo", url)

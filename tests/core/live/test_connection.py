@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import subprocess
-import sys
-import textwrap
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +13,7 @@ import pytest
 from pagewarden.errors import DatabaseBusy, DatabaseUnreadable, DatabaseUnsettled, NotADatabase
 from pagewarden.live import Pin, examine, failure, open_readonly
 from tests.support.databases import build
+from tests.support.program import run
 from tests.support.session import Session
 
 
@@ -160,13 +158,7 @@ if os.geteuid() == 0:
         assert ctypes.CDLL(None, use_errno=True).prctl(24, capability, 0, 0, 0) == 0
 os.execv(sys.executable, [sys.executable, "-c", *sys.argv[1:]])
 """
-
-
-def without_power(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a program to which the permissions of files apply, also where the tests run as root."""
-    return subprocess.run(
-        [sys.executable, "-c", POWERLESS, textwrap.dedent(program), str(folder)], capture_output=True, text=True
-    )
+"""What makes the permissions of files apply, also where the tests run as root."""
 
 
 def test_in_a_read_only_folder_the_log_is_read_without_an_index(tmp_path: Path) -> None:
@@ -197,7 +189,7 @@ def test_in_a_read_only_folder_the_log_is_read_without_an_index(tmp_path: Path) 
         attachment = read_commit(path, reader, work, exact=True, connections=1)
         assert attachment.uses_wal and len(attachment.token) == 12, attachment
     """
-    done = without_power(program, folder)
+    done = run(program, folder, before=POWERLESS)
     assert done.returncode == 0, done.stderr
 
 
@@ -218,6 +210,6 @@ def test_in_a_read_only_folder_without_an_index_it_is_unreadable(tmp_path: Path)
         except DatabaseUnreadable as error:
             print(error, error.hint)
     """
-    done = without_power(program, folder)
+    done = run(program, folder, before=POWERLESS)
     assert "needs a -shm file" in done.stdout and "to a folder that can be written to" in done.stdout, done
     assert os.listdir(folder) == ["a.db"]

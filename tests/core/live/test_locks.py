@@ -9,9 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
-import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -26,6 +23,7 @@ from pagewarden.repository.format import PageSetHeader
 from tests.support import locks
 from tests.support.databases import build
 from tests.support.locks import inode
+from tests.support.program import succeed
 from tests.support.session import Session, SessionError
 
 HEADER = PageSetHeader(page_size=4096, pages=0, pages_per_frame=64, timeline="0a" * 16, txid=7, time=datetime.now(UTC))
@@ -173,13 +171,7 @@ def test_no_call_opens_a_file_of_the_database_itself(tmp_path: Path) -> None:
     names = {f"{path}{suffix}" for suffix in ("", "-wal", "-shm", "-journal")}
     assert opened and not names & set(opened), opened
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program), str(path)],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parents[3],
-    )
-    assert done.returncode == 0, done.stderr
+    succeed(program, path)
 
 
 @pytest.mark.parametrize(("mode", "suffix"), [("delete", ""), ("wal", "-shm"), ("wal", "")])
@@ -206,7 +198,8 @@ def test_a_wal_lock_that_was_lost_loses_a_commit(tmp_path: Path) -> None:
     connection.execute("SELECT count(*) FROM item").fetchone()
     if sniff:
         open(path, "rb").read(16)
-    other = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT count(*) FROM item').fetchone(); c.close()"
+    other = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT * FROM item').fetchall()"
+    other += "; c.close()"
     subprocess.run([sys.executable, "-c", other, path], check=True)
     connection.execute("INSERT INTO item(name) VALUES('committed')")
     os._exit(0)
@@ -214,7 +207,7 @@ def test_a_wal_lock_that_was_lost_loses_a_commit(tmp_path: Path) -> None:
     found = {}
     for sniff in ("sniff", "no"):
         path = build(tmp_path / f"{sniff}.db", mode="wal")
-        subprocess.run([sys.executable, "-W", "ignore", "-c", textwrap.dedent(program), str(path), sniff], check=True)
+        succeed(program, path, sniff)
         with Session(path) as session:
             found[sniff] = session.run("SELECT count(*) FROM item WHERE name = 'committed'")
             assert session.run("PRAGMA integrity_check") == [["ok"]]

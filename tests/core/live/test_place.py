@@ -32,17 +32,14 @@ def test_a_place_is_described(tmp_path: Path) -> None:
 def test_nothing_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even to look whether it can be read (H1)."""
     path = build(tmp_path / "a.db")
-    opened: list[object] = []
-    real = os.open
-    monkeypatch.setattr(os, "open", lambda *args, **kwargs: (opened.append(args[0]), real(*args, **kwargs))[1])
+    monkeypatch.delattr(os, "open")
     examine(path)
-    assert opened == []
 
 
 def test_what_cannot_be_a_database_is_named(tmp_path: Path) -> None:
     """Missing, a folder, a FIFO, a socket, a device, a second name (H4), a name with a NUL."""
     path = build(tmp_path / "a.db")
-    with pytest.raises(DatabaseNotFound, match="nothing.db is not there"):
+    with pytest.raises(DatabaseNotFound, match=r"nothing\.db is not there"):
         examine(tmp_path / "nothing.db")
     with pytest.raises(DatabaseNotFound, match="is not there"):
         examine(path / "below")
@@ -116,7 +113,7 @@ def test_the_file_system_is_the_one_that_is_mounted_last_and_deepest(
     path: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Mount points are told with escapes, and one may hide another."""
-    monkeypatch.setattr(module.Path, "read_bytes", lambda _self: MOUNTS)
+    monkeypatch.setattr(Path, "read_bytes", lambda _self: MOUNTS)
     assert file_system(path) == expected
 
 
@@ -126,7 +123,11 @@ def test_a_network_file_system_is_known(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(module, "file_system", lambda _path: "nfs4")
     assert examine(path).on_network
     monkeypatch.undo()
-    monkeypatch.setattr(module.Path, "read_bytes", lambda self: (_ for _ in ()).throw(FileNotFoundError(str(self))))
+
+    def hidden(_path: Path) -> bytes:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_bytes", hidden)
     assert file_system(str(path)) == ""
     place = Place(
         path="", device=0, inode=0, size=0, wal_size=0, journal_size=0, companions=frozenset(), file_system=""

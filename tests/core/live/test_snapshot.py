@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def sound(image: bytes, folder: Path) -> None:
 def test_a_snapshot_is_the_newest_commit(
     mode: str, page_size: int, take: Callable[..., tuple[SnapshotTaken, bytes]], tmp_path: Path
 ) -> None:
-    """Byte for byte by the rule of docs/live-read.md, with the facts that tell later whether a commit was made since."""
+    """By the rule of docs/live-read.md, with the facts that tell later whether a commit was made since."""
     path = build(tmp_path / "a.db", mode=mode, page_size=page_size)
     with Session(path) as session:
         session.run("UPDATE item SET name = 'newest'")
@@ -86,11 +87,16 @@ def test_a_snapshot_is_the_newest_commit(
 def test_the_time_is_one_at_which_it_was_committed_already(
     mode: str, take: Callable[..., tuple[SnapshotTaken, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The clock is read after the last page, never before the pin: a restore to that time shows no later commit (H23)."""
+    """The clock is read after the last page, never before the pin: no later commit has an earlier time (H23)."""
     path = build(tmp_path / "a.db", mode=mode)
     order: list[str] = []
     real = Pin.release
-    monkeypatch.setattr(Pin, "release", lambda pin: (order.append("release"), real(pin))[1])
+
+    def release(pin: Pin) -> None:
+        order.append("release")
+        real(pin)
+
+    monkeypatch.setattr(Pin, "release", release)
 
     def now() -> datetime:
         order.append("now")
@@ -347,9 +353,13 @@ def test_a_database_that_changes_its_nature_is_begun_again(
     for n, changes in enumerate((["PRAGMA page_size=8192", "VACUUM"], ["PRAGMA journal_mode=WAL", "DELETE FROM a"])):
         path = big(tmp_path / f"{n}.db")
         with Session(path) as session, monkeypatch.context() as patch:
-            Between(
-                patch, 4, lambda n, session=session, changes=changes: n == 4 and [session.run(sql) for sql in changes]
-            )
+            steps: list[list[str]] = [[], [], [], changes]
+
+            def change(n: int, session: Session = session, steps: list[list[str]] = steps) -> None:
+                for sql in steps[n - 1]:
+                    session.run(sql)
+
+            Between(patch, 4, change)
             taken, restored = take(path)
             assert masked(restored) == masked(oracle(path, tmp_path))
             assert taken.info.header.page_size == (8192 if n == 0 else 4096)
@@ -369,14 +379,14 @@ def test_a_database_that_moves_at_every_attempt_is_unsettled(
     monkeypatch.setattr(PageReader, "detach", detach)
     for options, attempts in (({"attempts": 3}, 3), ({"deadline": 0.0}, 1)):
         with pytest.raises(DatabaseUnsettled, match=f"in {attempts} attempts: the log began a new generation"):
-            snapshot_commit(str(path), reader, tmp_path / "set", HEADER, 1, **options)  # type: ignore[arg-type]
+            snapshot_commit(str(path), reader, tmp_path / "set", HEADER, 1, **options)
     assert not (tmp_path / "set").exists()
 
 
 def test_a_writer_in_the_way_is_outwaited_until_the_deadline(
     take: Callable[..., tuple[SnapshotTaken, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An exclusive lock between two slices is no failure while there is time; who holds it is told when there is none."""
+    """An exclusive lock between two slices is no failure while there is time; else who holds it is told."""
     path = big(tmp_path / "a.db")
     with Session(path) as session:
         tries: list[int] = []
@@ -405,7 +415,7 @@ def test_a_writer_in_the_way_is_outwaited_until_the_deadline(
 def test_slices_keep_to_their_time(
     take: Callable[..., tuple[SnapshotTaken, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A database of many slices: each is planned to be shorter than the longest one allowed, by what the last one took."""
+    """A database of many slices: each is planned by what the last one took, below the longest that is allowed."""
     path = tmp_path / "a.db"
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE t(x)")
@@ -423,9 +433,9 @@ def test_slices_keep_to_their_time(
     assert restored == path.read_bytes()
     assert len(slices) > 3
     assert slices[0] * 4096 == settle._FIRST_SLICE
-    assert all(later <= 2 * earlier for earlier, later in zip(slices, slices[1:], strict=False))
-    assert settle._AIM < LONGEST_SLICE
-    assert 0 < taken.lock_seconds
+    assert all(later <= 2 * earlier for earlier, later in pairwise(slices))
+    assert settle._AIM <= LONGEST_SLICE / 2
+    assert taken.lock_seconds > 0
 
 
 # Raw copies

@@ -14,6 +14,7 @@ import struct
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -158,7 +159,7 @@ def test_what_is_no_database_is_named_so(content: bytes, tmp_path: Path) -> None
     path = tmp_path / "a.db"
     path.write_bytes(content)
     before = os.listdir("/proc/self/fd")
-    with pytest.raises(NotADatabase, match="a.db is not a SQLite database"):
+    with pytest.raises(NotADatabase, match=r"a\.db is not a SQLite database"):
         Attached(str(path))
     assert os.listdir("/proc/self/fd") == before
 
@@ -311,7 +312,7 @@ def test_a_new_generation_is_unsettled(session: Session, tmp_path: Path) -> None
     session.run("PRAGMA wal_checkpoint(RESTART)")
     attached.check()  # the log is as it was until the next commit
     session.run("UPDATE item SET name = 'new' WHERE id = 1")
-    with pytest.raises(DatabaseUnsettled, match="write-ahead log of .* began a new generation"):
+    with pytest.raises(DatabaseUnsettled, match=r"write-ahead log of .* began a new generation"):
         attached.check()
     attached.close()
 
@@ -321,7 +322,7 @@ def test_a_wal_index_that_began_anew_is_unsettled(session: Session, tmp_path: Pa
     path = tmp_path / "a.db"
     attached = Attached(str(path))
     forge_index(path, lambda header: header.__setitem__(slice(32, 40), b"new salt"))
-    with pytest.raises(DatabaseUnsettled, match="wal-index of .* began a new generation"):
+    with pytest.raises(DatabaseUnsettled, match=r"wal-index of .* began a new generation"):
         attached.check()
     attached.close()
 
@@ -386,7 +387,7 @@ def test_a_damaged_frame_is_served_as_sqlite_serves_it_and_named(session: Sessio
     attached = Attached(str(path))
     assert attached.describe()["wal_fault"] == f"the checksum of frame {frame} does not match"
     after = image(attached)
-    assert [i for i in range(len(after)) if after[i] != before[i]][0] % 4096 == 3000
+    assert next(i for i in range(len(after)) if after[i] != before[i]) % 4096 == 3000
     assert sum(a != b for a, b in zip(before, after, strict=True)) == 1
     attached.check()
     attached.close()
@@ -535,16 +536,12 @@ def test_an_index_that_changes_all_the_time_is_unsettled(
 ) -> None:
     """Two readings with the same salts are needed (step 3); a third may be enough, a hundred without end are not."""
     path = tmp_path / "a.db"
-    real = attach.parse_index
     salts = iter([b"1", b"2", b"2"])
 
     def changing(data: bytes) -> object:
-        found = real(data)
+        found = parse_index(data)
         assert found is not None
-        return attach.WalIndex(
-            header=found.header, page_size=found.page_size, frames=found.frames, pages=found.pages,
-            frame_checksum=found.frame_checksum, salts=next(salts), backfilled=found.frames,
-        )  # fmt: skip
+        return replace(found, salts=next(salts), backfilled=found.frames)
 
     monkeypatch.setattr(attach, "parse_index", changing)
     Attached(str(path)).close()

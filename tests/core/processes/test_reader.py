@@ -19,6 +19,7 @@ from pagewarden.pages import backend
 from pagewarden.processes import reader as client
 from pagewarden.processes.reader import PageReader
 from tests.support.databases import build, file_sums
+from tests.support.program import succeed
 
 ROOT = Path(__file__).parents[3]
 
@@ -42,16 +43,20 @@ def gone(pid: int, seconds: float = 5.0) -> bool:
 def test_it_is_started_once_and_stays_warm() -> None:
     """No process before the first need, one for all calls, none after the end, another one at a later call."""
     reader = PageReader()
-    assert reader.pid is None
+    seen = [reader.pid]
     reader.start()
-    first = reader.pid
+    seen.append(reader.pid)
     assert reader.ping() == backend().name
-    assert reader.ping() and reader.pid == first is not None
+    seen.append(reader.pid)
     reader.close()
-    assert reader.pid is None and gone(first)
-    assert reader.ping()
-    assert reader.pid != first
+    seen.append(reader.pid)
+    reader.ping()
+    seen.append(reader.pid)
     reader.close()
+    before, first, warm, closed, again = seen
+    assert before is closed is None
+    assert first is not None and first == warm and gone(first)
+    assert again not in (None, first)
 
 
 def test_it_never_holds_a_sqlite_library(tmp_path: Path) -> None:
@@ -66,7 +71,8 @@ def test_it_never_holds_a_sqlite_library(tmp_path: Path) -> None:
     from pagewarden.repository.format import PageSetHeader
 
     path, folder = sys.argv[1:]
-    header = PageSetHeader(page_size=4096, pages=0, pages_per_frame=64, timeline="0" * 32, txid=1, time=datetime.now(UTC))
+    now = datetime.now(UTC)
+    header = PageSetHeader(page_size=4096, pages=0, pages_per_frame=64, timeline="0" * 32, txid=1, time=now)
     reader = reader_main.Reader(Channel(-1, os.open(os.devnull, os.O_WRONLY)), 2)
     calls = [
         ("ping", {}),
@@ -99,14 +105,11 @@ def test_it_never_holds_a_sqlite_library(tmp_path: Path) -> None:
     for call, arguments in rest:
         answer = reader_main.answer(reader, call, arguments)
         assert "error" not in answer, (call, answer)
-    assert {name for name in sys.modules if "sqlite3" in name} == set(), sys.modules
+    assert {name for name in sys.modules if "sqlite3" in name} == set()
     with open("/proc/self/maps") as maps:
         assert "sqlite" not in maps.read()
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program), str(path), str(tmp_path)], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    succeed(program, path, tmp_path, measured=False)
 
 
 def test_a_killed_reader_is_a_named_error_and_the_next_call_works(tmp_path: Path) -> None:
@@ -138,7 +141,12 @@ def test_a_crash_during_a_call_names_the_signal(deadly: signal.Signals, tmp_path
         pid = reader.pid
         assert pid is not None
         os.kill(pid, signal.SIGSTOP)  # it cannot answer before the end
-        threading.Timer(0.2, lambda: (os.kill(pid, deadly), os.kill(pid, signal.SIGCONT))).start()
+
+        def strike() -> None:
+            os.kill(pid, deadly)
+            os.kill(pid, signal.SIGCONT)
+
+        threading.Timer(0.2, strike).start()
         with pytest.raises(ReaderCrashed, match=f"was killed by {deadly.name} during sums") as caught:
             reader.sums(attachment.handle, 1, attachment.pages)
         if deadly is not signal.SIGKILL:
@@ -241,8 +249,7 @@ def test_after_a_fork_each_process_has_a_reader_of_its_own() -> None:
     assert reader.ping() and reader.pid == before
     reader.close()
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    succeed(program)
 
 
 def test_many_threads_may_call_at_once(tmp_path: Path) -> None:
@@ -297,8 +304,12 @@ def test_a_callback_must_not_call_the_reader_that_called_it(tmp_path: Path) -> N
     with PageReader() as reader:
         attachment = reader.attach(str(path))
         image = reader.begin_image(tmp_path / "image", 4096)
+
+        def call_back(_done: int, _total: int) -> None:
+            reader.ping()
+
         with pytest.raises(RuntimeError, match="called the page reader that called it"):
-            reader.copy(image, attachment.handle, 1, attachment.pages, lambda _done, _total: reader.ping() and None)
+            reader.copy(image, attachment.handle, 1, attachment.pages, call_back)
 
 
 def test_nonsense_from_the_reader_is_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:

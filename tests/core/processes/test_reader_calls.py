@@ -5,9 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import resource
-import subprocess
-import sys
-import textwrap
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -29,6 +26,8 @@ from pagewarden.processes.reader import PageReader
 from pagewarden.processes.wire import header_from_wire, header_to_wire, info_from_wire, info_to_wire
 from pagewarden.repository.format import PageSetHeader
 from tests.support.databases import build, file_sums
+from tests.support.program import succeed
+from tests.support.session import Session
 
 NOW = datetime(2026, 11, 22, 10, 15, 0, 123456, tzinfo=UTC)
 HEADER = PageSetHeader(page_size=4096, pages=0, pages_per_frame=4, timeline="0a" * 16, txid=7, time=NOW)
@@ -46,7 +45,11 @@ def test_pages_and_sums_are_those_of_the_file(
         monkeypatch.setattr(client, "_PAGES_AT_ONCE", pages_at_once)
         attachment = reader.attach(str(path))
         told: list[tuple[int, int]] = []
-        walked = list(reader.all_sums(attachment, lambda done, total: told.append((done, total))))
+
+        def note(done: int, total: int, told: list[tuple[int, int]] = told) -> None:
+            told.append((done, total))
+
+        walked = list(reader.all_sums(attachment, note))
         assert b"".join(part for _, part in walked) == sums
         assert [first for first, _ in walked] == [1, *(done + 1 for done, _ in told[:-1])]
         assert told[-1] == (attachment.pages, attachment.pages)
@@ -232,14 +235,14 @@ def test_stored_files_that_are_damaged_or_missing_are_named(reader: PageReader, 
     """The repository's own errors cross the border."""
     (tmp_path / "set").write_bytes(b"no page set" * 100)
     for call in (
-        lambda path: reader.pageset_info(path),
+        reader.pageset_info,
         lambda path: reader.pageset_pages(path, [1]),
         lambda path: reader.verify_pageset(path, read_data=True),
         lambda path: reader.restore_pageset(path, tmp_path / "to"),
     ):
         with pytest.raises(RepositoryDamaged):
             call(tmp_path / "set")
-        with pytest.raises(TargetFailed, match="cannot read .*nothing: no such file"):
+        with pytest.raises(TargetFailed, match=r"cannot read .*nothing: no such file"):
             call(tmp_path / "nothing")
     assert not (tmp_path / "to").exists()
 
@@ -254,7 +257,8 @@ def test_a_full_file_system_is_out_of_space(what: str, tmp_path: Path) -> None:
         reader.copy(stored, attachment.handle, 1, attachment.pages)
         reader.seal(stored, attachment.pages)
         assert reader.pid is not None
-        resource.prlimit(reader.pid, resource.RLIMIT_FSIZE, (100_000, 100_000))
+        limits = resource.prlimit(reader.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(reader.pid, resource.RLIMIT_FSIZE, (100_000, limits[1]))
         if what == "restore":
             with pytest.raises(OutOfSpace):
                 reader.restore_pageset(tmp_path / "stored", tmp_path / "restore")
@@ -269,6 +273,7 @@ def test_a_full_file_system_is_out_of_space(what: str, tmp_path: Path) -> None:
             reader.abandon(copy)
         assert not (tmp_path / what).exists()
         assert reader.ping()
+        resource.prlimit(reader.pid, resource.RLIMIT_FSIZE, limits)
 
 
 def test_a_read_error_names_the_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,7 +291,7 @@ def test_a_read_error_names_the_database(tmp_path: Path, monkeypatch: pytest.Mon
     assert isinstance(error, dict)
     assert error["slug"] == DatabaseUnreadable.slug
     assert error["message"] == f"{path} cannot be read: Input/output error"
-    monkeypatch.setattr(attach.os, "pread", fail)
+    monkeypatch.setattr(os, "pread", fail)
     answer = reader_main.answer(made, "attach", {"handle": 2, "database": str(path)})
     assert isinstance(answer["error"], dict) and answer["error"]["slug"] == DatabaseUnreadable.slug
     reader_main.answer(made, "detach", {"handle": 1, "check": False})
@@ -345,7 +350,8 @@ def test_a_hostile_file_cannot_take_the_caller_down(tmp_path: Path) -> None:
                 for _ in range(chance.choice((0, 1, 3, 50))):
                     limit = chance.choice((100, 140, len(hostile)))
                     hostile[chance.randrange(min(limit, len(hostile)))] = chance.randrange(256)
-                Path(f"{path}{suffix}").write_bytes(hostile[: chance.choice((len(hostile), chance.randrange(len(hostile))))])
+                cut = chance.choice((len(hostile), chance.randrange(len(hostile))))
+                Path(f"{path}{suffix}").write_bytes(hostile[:cut])
             try:
                 attachment = reader.attach(str(path))
                 reader.sums(attachment.handle, 1, min(attachment.pages, 1000))
@@ -355,15 +361,8 @@ def test_a_hostile_file_cannot_take_the_caller_down(tmp_path: Path) -> None:
                 assert error.exit_code != 70, error
         assert reader.pid == first
     """
-    from tests.support.session import Session
-
     path = build(tmp_path / "a.db", mode="wal", page_size=512, rows=30)
     with Session(path) as session:
         session.run("UPDATE item SET name = 'x' || name")
         (tmp_path / "hostile").mkdir()
-        done = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(program), str(tmp_path / "hostile"), str(path)],
-            capture_output=True,
-            text=True,
-        )
-    assert done.returncode == 0, done.stderr
+        succeed(program, tmp_path / "hostile", path)

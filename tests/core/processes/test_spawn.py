@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from pagewarden.processes import spawn
 from pagewarden.processes.spawn import LAST_WORDS, Child, module_path, signal_name
+from tests.support.program import succeed
 
 MUTE = "tests.support.mute"
 
@@ -125,4 +125,4 @@ def test_starting_survives_a_parent_without_bytes_to_spare() -> None:
         "answer = child.channel.receive(); child.died()\n"
         "os._exit(0 if answer == 'still here' else 1)\n"
     )
-    assert subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[3]).returncode == 0
+    succeed(program)

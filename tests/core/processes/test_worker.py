@@ -284,12 +284,12 @@ def test_a_callback_that_calls_back_is_told_so(tmp_path: Path) -> None:
     url = make_repository(tmp_path / "backup")
 
     def call_back(event: Event) -> None:
-        plugins(worker)
+        plugins(mine)
 
-    worker = observed(call_back, tmp_path)
+    mine = observed(call_back, tmp_path)
     with pytest.raises(RuntimeError, match="callback"):
-        worker.call("verify", {"repository": url}, VerifyReport)
-    worker.close()
+        mine.call("verify", {"repository": url}, VerifyReport)
+    mine.close()
 
 
 def test_a_request_that_cannot_be_sent_leaves_the_worker_usable(worker: Worker) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 import random
 import sqlite3
@@ -13,10 +12,9 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from pagewarden import durable
 from pagewarden.errors import OutOfSpace, RepositoryDamaged, TargetFailed
 from pagewarden.pages import backend, database_sum
-from pagewarden.repository import blocks, pageset, writer
+from pagewarden.repository import blocks
 from pagewarden.repository.pageset import PageSetFile, read_info, restore_pageset, verify_pageset
 from tests.core.repository.sets import header, image, stock, write
 
@@ -104,23 +102,6 @@ def test_ranges_cross_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             DATA[k * 512 : k * 512 + 512] for k in reversed(range(PAGES))
         )
     assert restore(tmp_path / "set", tmp_path / "out") == DATA
-
-
-def test_writing_to_the_disk_begins_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ranges are handed to the disk while later ones are still copied, each once, and the result is the same."""
-    begun: list[tuple[int, int]] = []
-    monkeypatch.setattr(durable, "start_writeback", lambda fd, offset, length: begun.append((offset, length)))
-    monkeypatch.setattr(pageset, "_WRITEBACK", 4096)
-    monkeypatch.setattr(writer, "_WRITEBACK", 4096)
-    data = image(3000)
-    info = write(tmp_path / "set", data, header(3000))
-    stored, begun[:] = begun[:], []
-    assert restore(tmp_path / "set", tmp_path / "out") == data
-    for ranges, size in ((stored, info.index_offset), (begun, len(data))):
-        assert ranges
-        assert ranges[0][0] == 0
-        assert all(one[0] + one[1] == other[0] for one, other in itertools.pairwise(ranges))
-        assert ranges[-1][0] + ranges[-1][1] <= size
 
 
 def test_progress_is_told_in_pages(stored: Path, tmp_path: Path) -> None:

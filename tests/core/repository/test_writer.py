@@ -3,17 +3,18 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import zstandard
 
+from pagewarden import durable
 from pagewarden.errors import OutOfSpace, TargetFailed
-from pagewarden.pages import Batch, FrameCopy, PageSource, lock_page
+from pagewarden.pages import Batch, FrameCopy, PageSource, direct, lock_page
 from pagewarden.repository.pageset import PageSetFile, read_info, verify_pageset
 from pagewarden.repository.writer import SnapshotWriter
+from pagewarden.testing import FaultyOs, cut
 from tests.core.repository.sets import header, image, source, stock, write
 
 
@@ -231,41 +232,27 @@ def test_the_lock_byte_page_is_zeros(tmp_path: Path, page_size: int) -> None:
         assert file.sums(lock + 1, 1) != bytes(8)
 
 
-class Full:
-    """Stands in for `durable.write_at` and fails at one call."""
-
-    def __init__(self, real: Callable[..., None], at: int, number: int) -> None:
-        self.real, self.at, self.number, self.calls = real, at, number, 0
-
-    def __call__(self, descriptor: int, data: bytes, offset: int) -> None:
-        """Fail or write."""
-        self.calls += 1
-        if self.calls == self.at:
-            raise OSError(self.number, os.strerror(self.number))
-        self.real(descriptor, data, offset)
-
-
 @pytest.mark.parametrize(("number", "error"), [(28, OutOfSpace), (5, TargetFailed)])
-def test_a_failing_disk_is_a_clean_error_at_every_write(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, error: type[Exception]
-) -> None:
+def test_a_failing_disk_is_a_clean_error_at_every_write(tmp_path: Path, number: int, error: type[Exception]) -> None:
     """Whichever write fails, in order or while reordering: a named error, and no file is left (H30)."""
-    from pagewarden import durable
-
-    real = durable.write_at
+    failed = 0
     with source(tmp_path, image(12)) as pages:
         for at in range(1, 40):
-            full = Full(real, at, number)
-            monkeypatch.setattr(durable, "write_at", full)
+            faulty = FaultyOs(at, number=number, calls=frozenset({"pwrite"}))
             try:
-                with SnapshotWriter(tmp_path / "set", header(0), level=1, threads=2) as writer:
+                with (
+                    cut(durable, faulty),
+                    cut(direct, faulty),
+                    SnapshotWriter(tmp_path / "set", header(0), level=1, threads=2) as writer,
+                ):
                     writer.copy(pages, 9, 4)
                     writer.copy(pages, 1, 8)
                     writer.seal(pages=12)
-            except error as failed:
-                assert str(tmp_path / "set") in str(failed)
+            except error as raised:
+                failed += 1
+                assert str(tmp_path / "set") in str(raised)
                 assert sorted(path.name for path in tmp_path.iterdir()) == ["source.db"]
                 continue
             break
-    assert at == full.calls + 1 > 10
+    assert failed == len(faulty.seen) >= 10
     prove(tmp_path / "set", image(12))

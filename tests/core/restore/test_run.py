@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-import subprocess
-import sys
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
@@ -30,13 +28,14 @@ from pagewarden.pages import backend
 from pagewarden.processes.reader import PageReader
 from pagewarden.repository.format import PageSetInfo
 from pagewarden.restore import RestoreRequest, UndoRequest, run_restore, run_undo, swap
-from pagewarden.restore.hold import Hold, give_ownership
+from pagewarden.restore.hold import Hold
 from pagewarden.restore.plan import make_plan
 from pagewarden.restore.quarantine import Entry, Quarantine
 from pagewarden.runtime import Runtime
 from pagewarden.times import format_moment
 from tests.core.restore.conftest import LEFT, Backups, leave_in_wal, make, names, says
 from tests.support.databases import file_sums
+from tests.support.public import NOBODY, printed, public_folder
 from tests.support.session import Session, SessionError
 
 
@@ -92,28 +91,23 @@ def test_permissions_and_owner_are_those_of_the_previous_file(
     assert (stat.S_IMODE(found.st_mode), found.st_gid, found.st_uid) == (0o664, group, os.geteuid())
 
 
-def test_an_owner_that_cannot_be_given_is_refused(tmp_path: Path) -> None:
+def test_an_owner_that_cannot_be_given_is_refused() -> None:
     """Who is neither owner nor root cannot make a file that the application could go on with."""
-    model, file = tmp_path / "model", tmp_path / "file"
-    script = (
+    program = (
         "import os, sys\n"
         "from pathlib import Path\n"
         "from pagewarden.errors import RestoreRefused\n"
         "from pagewarden.restore.hold import give_ownership\n"
-        "model, file = map(Path, sys.argv[1:])\n"
-        "model.touch(); file.touch()\n"
-        "if os.geteuid() == 0:\n"
-        "    os.chown(file, 65534, 65534); os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-        "else:\n"
-        "    model = Path('/etc/passwd')\n"
+        "model, file = Path('/etc/passwd'), Path(sys.argv[1])\n"
+        "if os.geteuid() == 0: os.chown(file, 65534, 65534)\n"
+        f"{NOBODY}\n"
+        "give_ownership(file, file)\n"
         "try: give_ownership(model, file)\n"
         "except RestoreRefused as error: print(error.hint)\n"
     )
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
-    run = [sys.executable, "-c", script, str(model), str(file)]
-    assert "root" in subprocess.run(run, capture_output=True, text=True, check=True, cwd="/").stdout
-    give_ownership(file, file)
+    with public_folder() as folder:
+        (folder / "file").touch()
+        assert "root" in printed(program, folder / "file")
 
 
 def test_a_symbolic_link_is_followed_and_stays(tmp_path: Path, runtime: Runtime, backups: Backups) -> None:
@@ -156,23 +150,21 @@ def test_paths_that_must_not_be_touched_are_refused(tmp_path: Path, runtime: Run
     assert names(tmp_path) == before
 
 
-def test_a_directory_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_written_to_is_refused() -> None:
     """The error names the directory, before anything is copied."""
-    script = (
+    program = (
         "import os, sys\n"
         "from pathlib import Path\n"
         "from pagewarden.errors import RestoreRefused\n"
         "from pagewarden.restore.plan import check_place\n"
-        "if os.geteuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        f"{NOBODY}\n"
         "try: check_place(Path(sys.argv[1]))\n"
         "except RestoreRefused as error: print(error.message)\n"
     )
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    with public_folder() as folder:
+        folder.chmod(0o555)
+        assert printed(program, folder / "app.db") == f"this user may not write to {folder}\n"
         folder.chmod(0o755)
-    (tmp_path / "readonly").mkdir(0o555)
-    run = [sys.executable, "-c", script, str(tmp_path / "readonly" / "app.db")]
-    done = subprocess.run(run, capture_output=True, text=True, check=True, cwd="/")
-    assert done.stdout == f"this user may not write to {tmp_path / 'readonly'}\n"
 
 
 def test_a_file_that_would_not_fit_is_refused_at_once(tmp_path: Path, runtime: Runtime, backups: Backups) -> None:

@@ -22,8 +22,13 @@ from pagewarden.contracts import (
     Subject,
     Target,
 )
-from pagewarden.testing import contracts
-from pagewarden.testing.contracts import CheckerContract, NotifierContract, RepairerContract, TargetContract
+from pagewarden.testing.contracts import (
+    CheckerContract,
+    NotifierContract,
+    RepairerContract,
+    TargetContract,
+    make_database,
+)
 from pagewarden.values import Finding, Level, Severity
 
 DAMAGE = Finding(kind="zeroed-page", severity=Severity.DAMAGE, message="page 2 is all zeros")
@@ -168,7 +173,7 @@ class MyChecker:
 def database(tmp_path: Path) -> Path:
     """A database in a folder of its own."""
     (tmp_path / "subject").mkdir()
-    return contracts.make_database(tmp_path / "subject" / "app.db", rows=30)
+    return make_database(tmp_path / "subject" / "app.db", rows=30)
 
 
 def opens(subject: Subject) -> list[Finding]:
@@ -251,7 +256,7 @@ def test_a_checker_that_exits_or_hangs_is_caught(
     """Damage may make it fail; it must not end the process, and not go on for ever."""
     with pytest.raises(SystemExit):
         CheckerContract().test_it_survives_damage(MyChecker(exits), database, tmp_path)
-    monkeypatch.setattr(contracts, "_SECONDS", 0.05)
+    monkeypatch.setattr("pagewarden.testing.contracts.checker.SECONDS", 0.05)
     with pytest.raises(pytest.fail.Exception, match="did not end"):
         CheckerContract().test_it_survives_damage(MyChecker(hangs), database, tmp_path)
 

@@ -188,17 +188,17 @@ class Session:
         """Print the one document of this invocation: indented on a terminal, in one line elsewhere."""
         if sys.stdout is None:
             return
+        terminal = sys.stdout.isatty()
         try:
-            text = msgspec.json.encode(document)
-            if sys.stdout.isatty():
-                text = msgspec.json.format(text, indent=2)
-            shown = text.decode()
+            text = msgspec.json.encode(document).decode()
         except UnicodeEncodeError:
             # A path whose bytes are no UTF-8 holds lone surrogates; JSON can say them only as escapes.
-            import json
-
-            shown = json.dumps(msgspec.to_builtins(document))
-        sys.stdout.write(shown + "\n")
+            text = _ascii_json(document)
+        if terminal:
+            # JSON need not escape U+009B, which is the beginning of an escape sequence to some terminals (H29).
+            text = text if safe(text) == text else _ascii_json(document)
+            text = msgspec.json.format(text, indent=2)
+        sys.stdout.write(text + "\n")
 
     def fail(self, failure: Failure, error: BaseException) -> int:
         """Print what ended the invocation, and return its exit code."""
@@ -245,6 +245,12 @@ def _show_event(event: Event) -> None:
     fields = "".join(f" {name}={value}" for name, value in event.fields.items())
     place = f" {event.database}" if event.database else ""
     sys.stderr.write(safe(f"{event.time:%H:%M:%S} {event.name}{took}{place}{fields}") + "\n")
+
+
+def _ascii_json(document: object) -> str:
+    import json
+
+    return json.dumps(msgspec.to_builtins(document))
 
 
 def _say_error(message: str, hint: str) -> None:

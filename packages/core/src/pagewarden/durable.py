@@ -162,16 +162,6 @@ def remove(path: Path) -> None:
     sync_directory(path.parent)
 
 
-def start_writeback(descriptor: int, offset: int, length: int) -> None:
-    """Ask the system to begin writing a range of a file to the disk, so that a later fsync finds less to do.
-
-    Nothing is durable by this, and it does not wait. Where the system has no such call nothing happens.
-    """
-    # On Linux "not needed" begins the writing of dirty pages and drops clean ones only (mm/fadvise.c).
-    if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_DONTNEED)
-
-
 def drop_cache(descriptor: int) -> None:
     """Ask the system to forget the file's cached pages, so that the next read comes from the disk.
 

@@ -40,8 +40,8 @@ NOTIFIER_SECONDS = 20.0
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)?")
-# RFC 3986 section 3.1; a plain path has none.
-_URL_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+# RFC 3986 section 3.1. Without the two slashes it is a plain path, which may hold a colon.
+_URL_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 class Named(Protocol):
@@ -145,11 +145,8 @@ class Extensions:
         scheme = match[1].lower() if match else ""
         factory = self._schemes.get(scheme)
         if factory is None:
-            what = f'"{scheme}:" URLs' if scheme else "plain paths"
-            raise PluginUnusable(
-                f"no plugin opens {what}, as in {url}",
-                hint="pagewarden plugins" if not scheme else f"pagewarden plugins, or ./{url} if it is a path",
-            )
+            what = f"{scheme}:// URLs" if scheme else "plain paths"
+            raise PluginUnusable(f"no plugin opens {what}, as in {url}", hint="pagewarden plugins")
         try:
             target: object = factory.open(url, create=create)
         except PagewardenError:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from pagewarden.check.images import HandleImage, SlicedImage, attached_image, facts_of
 from pagewarden.contracts import FileFacts, PageImage
 from pagewarden.errors import DatabaseUnreadable, NotADatabase, PagewardenError
-from pagewarden.live import open_readonly, read_commit, scratch_copy
+from pagewarden.live import open_readonly, read_commit
 from pagewarden.processes.reader import Attachment
 from pagewarden.sqlite.header import MAGIC
 
@@ -140,6 +140,8 @@ class RollbackSource:
         with self._lock:
             if self._copy is None:
                 from tempfile import TemporaryDirectory
+
+                from pagewarden.live import scratch_copy
 
                 self._folder = self._folder or TemporaryDirectory(prefix="pagewarden-check-")
                 runtime = self._runtime

@@ -51,9 +51,10 @@ def _lost_its_locks(holder: Holder, holders: Holders) -> bool:
 
     A page reader opens the files without one, and is no connection.
     """
-    if not {Path(holders.path).name + suffix for suffix in ("", "-wal", "-shm")} <= set(holder.files):
+    name = Path(holders.path).name
+    if not {name, f"{name}-wal", f"{name}-shm"} <= set(holder.files) or not os.access("/proc/locks", os.R_OK):
         return False
-    if not os.access("/proc/locks", os.R_OK) or any(lock.pid in (0, holder.pid) for lock in holders.locks):
+    if any(lock.pid in (0, holder.pid) for lock in holders.locks if lock.file == name):
         return False
     try:
         return _READER not in Path(f"/proc/{holder.pid}/cmdline").read_bytes()

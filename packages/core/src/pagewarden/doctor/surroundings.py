@@ -55,11 +55,11 @@ class Surroundings:
         yield self._pending()
         holders = find_holders(self.path)
         try:
-            attachment = self._glance()
+            header, attachment = self._read()
         except PagewardenError as error:
             yield problem("journal-mode", "unknown", error.message, error.hint)
         else:
-            yield from self._journal(attachment, holders)
+            yield from self._journal(header, attachment, holders)
         yield from holder_facts(holders, self._runtime.reader.pid)
 
     def _links(self) -> DoctorFact:
@@ -116,31 +116,32 @@ class Surroundings:
             return warning("restores", value, why, f"pagewarden undo {self._quoted}, once none is under way")
         return ok("restores", f"{len(Quarantine(path=path).entries())} in the quarantine, none cut")
 
-    def _glance(self) -> Attachment:
+    def _read(self) -> tuple[bytes, Attachment]:
+        """Return the file's own first bytes, and what it holds together with its log."""
         reader = self._runtime.reader
         attachment = reader.attach(self.path)
         reader.release(attachment.handle)
-        return attachment
+        return reader.file_header(self.path), attachment
 
-    def _journal(self, attachment: Attachment, holders: Holders) -> Iterator[DoctorFact]:
-        header = attachment.database_header
-        says_wal = header is not None and header.wal
+    def _journal(self, header: bytes, attachment: Attachment, holders: Holders) -> Iterator[DoctorFact]:
+        versions = tuple(header[18:20])
+        says_wal = 2 in versions
         wal, journal = (_length(f"{self.path}{suffix}") for suffix in ("-wal", "-journal"))
         value = "wal" if says_wal else "rollback journal"
-        if header is not None and header.read_version != header.write_version:
-            why = f"bytes 18 and 19 of the header are {header.write_version} and {header.read_version}"
-            yield warning("journal-mode", value, why, f"pagewarden check {self._quoted}")
-        elif header is None:
+        if not versions:
             yield ok("journal-mode", "an empty database")
+        elif versions[0] != versions[1]:
+            why = f"bytes 18 and 19 of the header are {versions[0]} and {versions[1]}, and no database has both"
+            yield warning("journal-mode", value, why, f"pagewarden check {self._quoted}")
         else:
             yield ok("journal-mode", value, "bytes 18 and 19 of the header")
         if says_wal or wal:
             yield self._log(attachment, wal, holders, says_wal)
         if journal or not (says_wal or wal):
             yield self._rollback(journal, says_wal)
-        if (says_wal or wal) and not Path(f"{self.path}-shm").exists():
-            why = "nobody has the database open, and to read its schema would leave a -wal and a -shm beside it"
-            yield ok("expression-indexes", "not looked for", why)
+        # Without a connection to it, SQLite would recover the log when it opens it, and could drop what is in it (H14).
+        if (says_wal or wal) and not any(lock.file.endswith("-shm") for lock in holders.locks):
+            yield ok("expression-indexes", "not looked for", "nobody has the database open, and to open it is to write")
         else:
             yield self._expression_indexes()
 
@@ -182,8 +183,8 @@ class Surroundings:
         try:
             with closing(open_readonly(self.path, timeout=0.5)) as connection:
                 names = connection.execute(
-                    "SELECT name FROM sqlite_schema WHERE type = 'index' AND EXISTS "
-                    "(SELECT 1 FROM pragma_index_xinfo(sqlite_schema.name) WHERE cid = -2) ORDER BY name"
+                    "SELECT DISTINCT i.name FROM sqlite_schema AS i, pragma_index_xinfo(i.name) AS c "
+                    "WHERE i.type = 'index' AND c.cid = -2 ORDER BY i.name"
                 ).fetchall()
         except sqlite3.Error as error:
             return warning("expression-indexes", "unknown", f"the schema cannot be read: {error}")

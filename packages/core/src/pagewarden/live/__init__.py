@@ -1,11 +1,28 @@
-"""Reading live databases: where they stand, the pin that keeps one commit, and what is read or copied of it."""
+"""Reading live databases: where they stand, the pin that keeps one commit, and what is read or copied of it.
+
+What copies is imported when it is first used: most checks copy nothing, and start-up counts.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from pagewarden.live.commit import ATTEMPTS, read_commit
 from pagewarden.live.connection import BUSY_SECONDS, failure, open_readonly
 from pagewarden.live.pin import Pin
 from pagewarden.live.place import NETWORK_FILE_SYSTEMS, Place, examine, file_system
-from pagewarden.live.settle import LONGEST_SLICE
-from pagewarden.live.snapshot import SnapshotTaken, scratch_copy, snapshot_commit
+
+if TYPE_CHECKING:
+    from pagewarden.live.settle import LONGEST_SLICE
+    from pagewarden.live.snapshot import SnapshotTaken, scratch_copy, snapshot_commit
+
+_HOMES = {
+    "LONGEST_SLICE": "settle",
+    "SnapshotTaken": "snapshot",
+    "scratch_copy": "snapshot",
+    "snapshot_commit": "snapshot",
+}
 
 __all__ = [
     "ATTEMPTS",
@@ -23,3 +40,9 @@ __all__ = [
     "scratch_copy",
     "snapshot_commit",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

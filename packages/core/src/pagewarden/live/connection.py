@@ -60,7 +60,7 @@ def failure(error: sqlite3.Error, path: str) -> PagewardenError:
         # application's to do (H33).
         return DatabaseUnsettled(
             f"{path} waits for a journal to be rolled back: an application died in the midst of a write",
-            hint=f"start the application, or copy it with its journal and look at the copy: cp {path} {path}-journal DIR",
+            hint=f"start the application, or look at a copy of it and its journal: cp {path} {path}-journal DIR",
             sqlite=name,
         )
     if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):

@@ -1,12 +1,15 @@
 """The pages of one commit: reading, page sums, compressed copies and their inverse, and the WAL they may stand in.
 
-Only the page-reader process may use this on the files of a live database (H1).
+Only the page-reader process may use this on the files of a live database (H1). What copies is imported when it is first
+used, because the page reader's start counts.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from pagewarden.pages.backend import ENVIRONMENT, Backend, Compressor, Decompressor, backend
-from pagewarden.pages.copier import Batch, FrameCopy, OutSlot, StoredFrame, copy_in, copy_out, out_slots
-from pagewarden.pages.direct import StreamWriter
-from pagewarden.pages.scan import Progress, database_sum, scan_sums
 from pagewarden.pages.source import (
     LOCK_BYTE_OFFSET,
     MAX_PAGES,
@@ -22,6 +25,17 @@ from pagewarden.pages.source import (
     is_page_size,
     lock_page,
 )
+
+if TYPE_CHECKING:
+    from pagewarden.pages.copier import Batch, FrameCopy, OutSlot, StoredFrame, copy_in, copy_out, out_slots
+    from pagewarden.pages.direct import StreamWriter
+    from pagewarden.pages.scan import Progress, database_sum, scan_sums
+
+_HOMES = {
+    "copier": ("Batch", "FrameCopy", "OutSlot", "StoredFrame", "copy_in", "copy_out", "out_slots"),
+    "direct": ("StreamWriter",),
+    "scan": ("Progress", "database_sum", "scan_sums"),
+}
 
 __all__ = [
     "ENVIRONMENT",
@@ -54,3 +68,12 @@ __all__ = [
     "out_slots",
     "scan_sums",
 ]
+
+
+def __getattr__(name: str) -> object:
+    for home, names in _HOMES.items():
+        if name in names:
+            value = getattr(import_module(f"{__name__}.{home}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

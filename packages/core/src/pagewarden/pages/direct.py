@@ -118,7 +118,7 @@ class StreamWriter:
     def __init__(self, plain: int, *, offset: int = 0) -> None:
         """Append to the file open as `plain` from byte `offset`."""
         self._file = DirectFile(plain, writing=True)
-        self._buffer = aligned_buffer(STREAM)
+        self._buffer = memoryview(b"")  # made when it is needed, so that making a stream cannot fail
         self._begin = offset  # byte of the file at which the buffer begins
         self._used = 0
 
@@ -129,6 +129,8 @@ class StreamWriter:
 
     def write(self, data: Buffer) -> None:
         """Append `data`; it is copied or written when this returns."""
+        if not self._buffer:
+            self._buffer = aligned_buffer(STREAM)
         with memoryview(data) as view:
             at = 0
             while at < len(view):

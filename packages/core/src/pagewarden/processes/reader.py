@@ -236,6 +236,10 @@ class PageReader:
         """
         return self._info("restore_pageset", progress, path=os.fspath(path), to_path=os.fspath(to_path))
 
+    def file_header(self, path: str | os.PathLike[str]) -> bytes:
+        """Return the first 100 bytes of a file as they stand, whatever a log beside it says; fewer of a shorter one."""
+        return _bytes(self._call("file_header", path=os.fspath(path)))
+
     def copy_file(self, path: str | os.PathLike[str], to_path: str | os.PathLike[str]) -> None:
         """Copy a file that nobody writes to the new file `to_path`, with its contents durable.
 

@@ -13,7 +13,6 @@ import signal
 import threading
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pagewarden.errors import DatabaseUnreadable, DatabaseUnsettled, PagewardenError
@@ -163,6 +162,8 @@ class Reader:
 
     def restore_pageset(self, path: str, to_path: str) -> Mapping[str, Any]:
         """Write the database that a page set holds to a new file; remove it if that fails."""
+        from pathlib import Path
+
         from pagewarden import durable
         from pagewarden.processes.wire import info_to_wire
         from pagewarden.repository.pageset import restore_pageset
@@ -179,6 +180,14 @@ class Reader:
         finally:
             os.close(descriptor)
         return info_to_wire(info)
+
+    def file_header(self, path: str) -> bytes:
+        """Return the first bytes of a file as they stand, whatever a log beside it says."""
+        descriptor = open_regular(path)
+        try:
+            return os.pread(descriptor, 100, 0)
+        finally:
+            os.close(descriptor)
 
     def copy_file(self, path: str, to_path: str) -> None:
         """Copy a file that nobody writes to a new one, with its contents durable; remove it if that fails."""
@@ -229,6 +238,8 @@ class Reader:
 
     def _page_set(self, path: str) -> PageSetFile:
         """Return an open page set; a few stay open, because opening one proves its whole structure."""
+        from pathlib import Path
+
         from pagewarden import durable
         from pagewarden.repository.pageset import PageSetFile
 

@@ -10,7 +10,6 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +24,6 @@ from pagewarden.repository.format import HEADER_SIZE, PageSetInfo
 from pagewarden.values import Position
 
 _CHUNK = 1 << 20  # bytes hashed at once
-_WRITEBACK = 16 << 20  # bytes restored between two turns of writing to the disk
 
 
 class PageSetFile:
@@ -196,17 +194,19 @@ class PageSetFile:
             raise RepositoryDamaged(f"the pages of frame {number} of {self._where} do not match their sums")
         return pages
 
-    def prove_data(self, to_fd: int, threads: int, progress: Progress | None) -> None:
-        """Decode every frame, compare each page with its recorded sum, and write the pages to `to_fd` (-1: nowhere)."""
-        total = self.pages
+    def prove_data(self, to_fd: int, threads: int, progress: Progress | None, *, from_disk: bool = False) -> None:
+        """Decode every frame, compare each page with its recorded sum, and write the pages to `to_fd` (-1: nowhere).
+
+        Proves the SHA-256 of the file besides, from the same reads. `from_disk` reads frames past the page cache.
+        """
+        total, digest = self.pages, hashlib.sha256()
 
         def told(done: int, _total: int) -> None:
             if progress is not None:
                 progress(done, total)
 
         with self._errors():
-            begun = 0  # bytes whose writing to the disk was begun
-            for first, _ in copy_in(
+            for _ in copy_in(
                 self.frames(),
                 fd_in=self._fd,
                 fd_out=to_fd,
@@ -214,17 +214,20 @@ class PageSetFile:
                 threads=threads,
                 expected=self.sums,
                 progress=told,
+                stored=digest.update,
+                from_disk=from_disk,
             ):
-                # The sums were compared with the recorded ones, and those with the database sum.
-                done = (first - 1) * self.page_size
-                if to_fd >= 0 and done - begun >= _WRITEBACK:
-                    durable.start_writeback(to_fd, begun, done - begun)
-                    begun = done
+                pass  # the sums were compared with the recorded ones, and those with the database sum
+        # Frames stand one after the other from the header to the index.
+        self._prove_digest(digest, self._trailer.index_offset)
 
     def prove_digest(self) -> None:
         """Compare the SHA-256 of the file with the recorded one."""
-        digest = hashlib.sha256()
-        for begin, end in ((HEADER_SIZE, self.info.bytes - blocks.DIGEST_TAIL), (0, HEADER_SIZE)):
+        self._prove_digest(hashlib.sha256(), HEADER_SIZE)
+
+    def _prove_digest(self, digest: hashlib._Hash, hashed: int) -> None:
+        """Complete `digest`, which was taken up to byte `hashed`, and compare it."""
+        for begin, end in ((hashed, self.info.bytes - blocks.DIGEST_TAIL), (0, HEADER_SIZE)):
             for offset in range(begin, end, _CHUNK):
                 wanted = min(_CHUNK, end - offset)
                 with self._errors():
@@ -257,9 +260,11 @@ def verify_pageset(
     """
     if drop_cache:
         _drop_cache(path)
-    with PageSetFile(path) as file, _hashing(file):
+    with PageSetFile(path) as file:
         if read_data:
-            file.prove_data(-1, threads, progress)
+            file.prove_data(-1, threads, progress, from_disk=drop_cache)
+        else:
+            file.prove_digest()
         return file.info
 
 
@@ -268,23 +273,14 @@ def restore_pageset(path: str | Path, to_fd: int, *, threads: int, progress: Pro
 
     Durable when it returns. Raises RepositoryDamaged (what was written is worthless then), OutOfSpace or TargetFailed.
     """
-    with PageSetFile(path) as file, _hashing(file):
+    with PageSetFile(path) as file:
         try:
             os.ftruncate(to_fd, file.pages * file.page_size)
-            file.prove_data(to_fd, threads, progress)
+            file.prove_data(to_fd, threads, progress, from_disk=True)
             os.fsync(to_fd)
         except OSError as error:
             raise durable.failure(error, f"cannot write what {path} holds") from error
         return file.info
-
-
-@contextmanager
-def _hashing(file: PageSetFile) -> Iterator[None]:
-    """Compare the SHA-256 in a thread of its own beside the block; its error comes when the block is done."""
-    with ThreadPoolExecutor(1, "sha256") as pool:
-        future = pool.submit(file.prove_digest)
-        yield
-        future.result()
 
 
 def _drop_cache(path: str | Path) -> None:

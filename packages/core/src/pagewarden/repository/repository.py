@@ -101,19 +101,20 @@ class Repository:
         repository = cls(target, url, clock=clock, token=token)
         store = repository.store
         data = store.document(keys.MARKER)
-        if data is None:
-            if not store.is_empty():
-                raise ConfigurationInvalid(
-                    f"{url} holds other files and is no repository: it has no {keys.MARKER}",
-                    hint="choose an empty directory, or look where that file went",
-                )
+        if data is None and store.is_empty():
             if not create:
                 raise RepositoryNotFound(
                     f"there is no repository at {url}", hint=f"pagewarden backup DATABASE --repo {url}"
                 )
-            # False if another process made it at the same moment: markers are all the same.
             store.put(keys.MARKER, encode_document("repository", Marker()))
-        elif decode_document("repository", data, Marker, f"{url}/{keys.MARKER}") != Marker():
+        # Another process may have made it meanwhile; markers are all the same.
+        data = data or store.document(keys.MARKER)
+        if data is None:
+            raise ConfigurationInvalid(
+                f"{url} holds other files and is no repository: it has no {keys.MARKER}",
+                hint="choose an empty directory, or look where that file went",
+            )
+        if decode_document("repository", data, Marker, f"{url}/{keys.MARKER}") != Marker():
             raise RepositoryDamaged(f"{url}/{keys.MARKER} is not a repository's marker")
         return repository
 

@@ -16,14 +16,13 @@ from types import TracebackType
 from typing import IO, Self
 
 from pagewarden import durable
-from pagewarden.pages import Batch, PageSource, StoredFrame, backend, copy_out, out_slots, scan_sums
+from pagewarden.pages import Batch, PageSource, StoredFrame, StreamWriter, backend, copy_out, out_slots, scan_sums
 from pagewarden.pages import Progress as PageProgress
 from pagewarden.repository import blocks
 from pagewarden.repository.blocks import Trailer, hash64
 from pagewarden.repository.format import HEADER_SIZE, PageSetHeader, PageSetInfo
 
 _SPOOL = 4 << 20  # bytes of index or sums that stay in memory
-_WRITEBACK = 16 << 20  # bytes written between two turns of writing to the disk
 
 
 class _Table:
@@ -70,7 +69,6 @@ class SnapshotWriter:
         self._frames = _Table(self.path.parent, blocks.INDEX_ENTRY)
         self._sums = _Table(self.path.parent, blocks.SUMS_ENTRY)
         self._end = HEADER_SIZE  # of the file so far, bytes
-        self._begun = 0  # bytes whose writing to the disk was begun
         self._next = 0  # the frame that comes next while frames stand in page order
         self._ordered = True  # whether the file holds frames 0, 1, 2 … and nothing else
         self._sha = hashlib.sha256()  # of the file so far, without the header, while ordered
@@ -82,6 +80,7 @@ class SnapshotWriter:
         self.pages_copied = 0  # those that were copied again count again
         try:
             self._fd = durable.create(self.path, readable=True)
+            self._stream = StreamWriter(self._fd, offset=HEADER_SIZE)  # of frames as they are copied
             durable.write_at(self._fd, blocks.encode_header(header), 0)
         except OSError as error:
             self.abandon()
@@ -138,6 +137,7 @@ class SnapshotWriter:
         for number in range(0, header.frames, blocks.BLOCK_ENTRIES):
             self._check_complete(header, number)
         try:
+            self._stream.flush()
             if not self._ordered:
                 self._reorder(header)
             self.header = header
@@ -168,6 +168,7 @@ class SnapshotWriter:
         self._frames.close()
         self._sums.close()
         if self._fd >= 0:
+            self._stream.close()
             os.close(self._fd)
             self._fd = -1
 
@@ -187,11 +188,8 @@ class SnapshotWriter:
                 self._frames.put(number, blocks.encode_entry(entry))
                 offset += frame.csize
             self._sums.put(batch.frames[0].first - 1, batch.sums)
-            durable.write_at(self._fd, batch.data, self._end)
+            self._stream.write(batch.data)
             self._end = offset
-            if self._end - self._begun >= _WRITEBACK:
-                durable.start_writeback(self._fd, self._begun, self._end - self._begun)
-                self._begun = self._end
         except OSError as error:
             raise durable.failure(error, f"cannot write {self.path}") from error
         if self._ordered:

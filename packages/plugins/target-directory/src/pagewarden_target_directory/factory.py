@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -36,8 +37,10 @@ class DirectoryFactory:
                 durable.make_directories(path)
             if not path.is_dir():
                 raise ConfigurationInvalid(f"{path} is not a directory", hint="name a directory")
-            # Where there is a staging folder, it was ours before.
-            if create and not (path / STAGING).exists() and (foreign := _foreign(path)) is not None:
+            # Where there is a staging folder, it was ours before; or is since another process began meanwhile.
+            staging = path / STAGING
+            foreign = None if not create or staging.exists() else _foreign(path)
+            if foreign is not None and not staging.exists():
                 raise ConfigurationInvalid(
                     f"{path} holds other files, such as {foreign}", hint="choose an empty directory"
                 )
@@ -76,6 +79,8 @@ def _foreign(folder: Path) -> Path | None:
     for path in sorted(folder.iterdir()):
         if path.is_symlink() or not (path.is_file() or path.is_dir()) or _NAME.fullmatch(path.name) is None:
             return path
-        if path.is_dir() and (foreign := _foreign(path)) is not None:
-            return foreign
+        if path.is_dir():
+            with suppress(FileNotFoundError):  # it is gone
+                if (foreign := _foreign(path)) is not None:
+                    return foreign
     return None

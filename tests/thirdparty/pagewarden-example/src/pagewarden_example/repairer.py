@@ -18,7 +18,7 @@ class NoteTaker:
         """Return a step for each finding that it knows."""
         return [RepairStep(text=f"note: {each.message}") for each in findings if each.kind == "needs-a-note"]
 
-    def apply(self, copy: Path, steps: Sequence[RepairStep], quarantine: Path) -> None:  # noqa: ARG002 - the contract's
+    def apply(self, copy: Path, steps: Sequence[RepairStep], quarantine: Path) -> None:
         """Write the steps into the quarantine."""
         if steps:
             (quarantine / "notes.txt").write_text("".join(f"{step.text}\n" for step in steps))

@@ -55,6 +55,7 @@ class FlatTarget:
         """Keep no local files."""
         if not self._path(key).exists():
             raise FileNotFoundError(key)
+        return None
 
     def read(self, key: str, offset: int, length: int) -> bytes:
         """Return a range."""
@@ -78,6 +79,7 @@ class FlatTarget:
 
     def staging(self) -> Path | None:
         """Let core spool where it likes."""
+        return None
 
     def _path(self, key: str) -> Path:
         parts = key.split("/")
@@ -87,14 +89,14 @@ class FlatTarget:
 
 
 class FlatFactory:
-    """Opens `flat:FOLDER`."""
+    """Opens `flat:///absolute/folder`."""
 
     name = "target-flat"
-    schemes = ("flat",)
+    schemes: tuple[str, ...] = ("flat",)
 
     def open(self, url: str, *, create: bool) -> FlatTarget:
         """Return the target in the folder that `url` names."""
-        folder = Path(url.partition(":")[2])
+        folder = Path(url.partition("://")[2])
         if create:
             folder.mkdir(parents=True, exist_ok=True)
         if not folder.is_dir():

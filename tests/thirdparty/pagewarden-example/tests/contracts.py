@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-
-from pagewarden.contracts import Checker, Notifier, Repairer, Target
-from pagewarden.testing.contracts import CheckerContract, NotifierContract, RepairerContract, TargetContract
-from pagewarden.values import Finding, Severity
 from pagewarden_example.checker import EmptyTables
 from pagewarden_example.notifier import LineNotifier
 from pagewarden_example.repairer import NoteTaker
 from pagewarden_example.target import FlatFactory
+
+from pagewarden.contracts import Checker, Notifier, Repairer, Target
+from pagewarden.testing.contracts import CheckerContract, NotifierContract, RepairerContract, TargetContract
+from pagewarden.values import Finding, Severity
 
 
 class TestChecker(CheckerContract):
@@ -45,7 +45,7 @@ class TestTarget(TargetContract):
     @pytest.fixture
     def target(self, tmp_path: Path) -> Target:
         """An empty one."""
-        return FlatFactory().open(f"flat:{tmp_path}/flat", create=True)
+        return FlatFactory().open(f"flat://{tmp_path}/flat", create=True)
 
 
 class TestNotifier(NotifierContract):

@@ -1,0 +1,60 @@
+"""What a small check does not pay for: each of these would take a good part of the fifth of a second it has."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PROGRAM = """
+import sys
+from pagewarden_cli.main import main
+code = main(sys.argv[1:])
+print(*sorted(sys.modules), file=sys.stderr)
+sys.exit(code)
+"""
+
+HEAVY = {
+    "asyncio",
+    "difflib",
+    "email.message",
+    "importlib.metadata",
+    "logging",
+    "pagewarden.check.naming",
+    "pagewarden.config_file",
+    "pagewarden.lineage",
+    "pagewarden.pages",
+    "pagewarden.live.snapshot",
+    "pagewarden.repository",
+    "pagewarden.sqlite.btree",
+    "pagewarden_check_pages.differences",
+    "pagewarden_check_pragma.messages",
+    "rich",
+    "tempfile",
+    "tomllib",
+    "zipfile",
+    "zstandard",
+}
+
+
+def modules_of(*words: str | Path) -> set[str]:
+    """Return the modules that one invocation imports."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    command = [sys.executable, "-c", PROGRAM, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    return set(done.stderr.split())
+
+
+def test_a_check_of_a_sound_database_imports_little(database: Path) -> None:
+    """Nothing that it does not use: no metadata parser, no terminal, no repository, no reader of trees."""
+    modules = modules_of("check", database)
+    assert "pagewarden.check.run" in modules
+    assert HEAVY & modules == set()
+
+
+def test_help_and_versions_import_no_run() -> None:
+    """They answer at once."""
+    for words in (["--help"], ["--version"], ["check", "--help"], ["config", "example"]):
+        modules = modules_of(*words)
+        assert not {"pagewarden.check", "pagewarden.live", "pagewarden.plugins", "rich", "subprocess"} & modules, words
