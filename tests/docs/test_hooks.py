@@ -21,4 +21,6 @@ def test_every_hook_is_documented_with_its_signature() -> None:
 
 def test_no_hook_is_invented() -> None:
     """Every name that looks like a hook is one."""
-    assert set(re.findall(r"\bpagewarden_(?:checkers|repairers|targets|notifiers|on_\w+)\b", DOCUMENT.read_text())) == set(HOOKS)
+    assert set(
+        re.findall(r"\bpagewarden_(?:checkers|repairers|targets|notifiers|on_\w+)\b", DOCUMENT.read_text())
+    ) == set(HOOKS)

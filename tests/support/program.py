@@ -11,9 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def run(
-    program: str, *arguments: object, before: str = "", measured: bool = True
-) -> subprocess.CompletedProcess[str]:
+def run(program: str, *arguments: object, before: str = "", measured: bool = True) -> subprocess.CompletedProcess[str]:
     """Run Python source, indented as it stands in a test, and return how it ended and what it printed.
 
     With `before`, that source runs first, and gets the program as its first argument. A program that is not `measured`

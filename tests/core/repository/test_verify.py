@@ -3,13 +3,13 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pagewarden.errors import PagewardenError, RepositoryDamaged, RepositoryNotFound, TargetFailed
+from pagewarden.errors import PagewardenError, ReaderCrashed, RepositoryDamaged, RepositoryNotFound, TargetFailed
 from pagewarden.events import Event
 from pagewarden.repository import BackupsRequest, VerifyRequest, keys, run_backups, run_verify
 from pagewarden.repository.repository import Repository
@@ -248,22 +248,15 @@ def test_what_cannot_be_read_is_unknown_and_hides_nothing(
     root: Path, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reader that dies over an object, and one that the system does not let us read: unknown, the others proved."""
-    reader = runtime.reader
-    real = reader.verify_pageset
+    real = runtime.reader.verify_pageset
+    failures: list[PagewardenError] = [ReaderCrashed("the page reader died"), TargetFailed("permission denied")]
 
-    def dying(path: str, **named: object) -> object:
-        calls.append(path)
-        if len(calls) == 1:
-            reader.ping()
-            assert reader.pid is not None
-            os.kill(reader.pid, signal.SIGSTOP)
-            os.kill(reader.pid, signal.SIGKILL)
-        if len(calls) == 2:
-            raise TargetFailed("permission denied")
-        return real(path, **named)  # type: ignore[arg-type]
+    def failing(path: str, **named: Any) -> object:
+        if failures:
+            raise failures.pop(0)
+        return real(path, **named)
 
-    calls: list[str] = []
-    monkeypatch.setattr(reader, "verify_pageset", dying)
+    monkeypatch.setattr(runtime.reader, "verify_pageset", failing)
     report = verify(root, runtime)
     assert states(report) == ["unknown", "unknown", "ok"]
     assert (report.verdict, report.exit_code) == (Verdict.UNKNOWN, 3)

@@ -30,7 +30,7 @@ class PageImage(Protocol):
         """Size of the database, in pages."""
 
     def sums(self, first: int, count: int) -> bytes:
-        """Return the page sums of pages `first` … `first+count-1`: 8 bytes each, little-endian; the lock-byte page's is 0."""
+        """Return the sums of pages `first` … `first+count-1`: 8 bytes each, little-endian; the lock-byte page's is 0."""
 
     def page(self, pgno: int) -> bytes:
         """Return the bytes of one page."""
@@ -90,7 +90,7 @@ class Subject(Protocol):
         """What to compare with, if anything. Raises PagewardenError where there should be one that cannot be used."""
 
     def connect(self) -> sqlite3.Connection:
-        """Return a new read-only connection for the calling thread; core closes it and interrupts it at the deadline."""
+        """Return a new read-only connection for the calling thread; core closes it, and interrupts it in time."""
 
     def progress(self, done: int, total: int) -> None:
         """Tell how far the checker is. Raises the run's own signal once the deadline has passed."""

@@ -22,7 +22,8 @@ from typing import Self
 from pagewarden.errors import DatabaseBusy, DatabaseUnsettled, ReaderCrashed
 from pagewarden.live.commit import Moved, attached
 from pagewarden.live.pin import Pin
-from pagewarden.processes.reader import Attachment, PageProgress, PageReader
+from pagewarden.processes.client import PageProgress
+from pagewarden.processes.reader import Attachment, PageReader
 from pagewarden.repository.format import FRAME_BYTES
 
 LONGEST_SLICE = 0.05

@@ -14,7 +14,8 @@ from pagewarden.live.connection import BUSY_SECONDS
 from pagewarden.live.pin import Pin
 from pagewarden.live.place import examine
 from pagewarden.live.settle import Copying
-from pagewarden.processes.reader import Attachment, PageProgress, PageReader
+from pagewarden.processes.client import PageProgress
+from pagewarden.processes.reader import Attachment, PageReader
 
 if TYPE_CHECKING:
     from pagewarden.repository.format import PageSetHeader, PageSetInfo

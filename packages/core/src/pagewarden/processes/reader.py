@@ -7,28 +7,18 @@ raises ReaderCrashed, everything that was attached is gone with it, and the next
 from __future__ import annotations
 
 import os
-import threading
-import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from pagewarden.errors import ReaderCrashed, from_wire
 from pagewarden.processes.channel import ProtocolError, Value
-from pagewarden.processes.spawn import Child
+from pagewarden.processes.client import PageProgress, ReaderClient
 from pagewarden.sqlite.header import DatabaseHeader
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from pagewarden.repository.format import PageSetHeader, PageSetInfo
-
-MODULE = "pagewarden.processes.reader_main"
-
-PageProgress = Callable[[int, int], None]
-"""Told how many pages are done, and of how many. What it raises ends the reader and goes on to the caller."""
 
 _SUMS_AT_ONCE = 128 << 20  # bytes of pages for each call in a walk over all sums
 _PAGES_AT_ONCE = 8 << 20  # bytes of pages in one message
@@ -70,43 +60,12 @@ class Attachment:
         return 0 if self.uses_wal else max(0, max(self.pages, self.claimed_pages) * self.page_size - self.file_size)
 
 
-class PageReader:
-    """The page reader, as its callers see it. A context manager; safe for many threads, one call at a time.
-
-    Every method may raise ReaderCrashed. It ends when it is closed, when it is garbage, or when its parent ends. After
-    a fork the new process starts a reader of its own.
-    """
-
-    def __init__(self, *, threads: int = 2) -> None:
-        """`threads` read, hash and compress at once. No process is started before `start` or the first call."""
-        self._threads = threads
-        self._begin()
-
-    @property
-    def pid(self) -> int | None:
-        """The process id of the reader, None while there is none."""
-        return self._children[0].pid if self._children and self._pid == os.getpid() else None
-
-    def start(self) -> None:
-        """Start the process without waiting for it, so that it is ready when it is needed."""
-        with self._calling():
-            self._child()
-
-    def close(self) -> None:
-        """End the process, if there is one. A later call would start another."""
-        if self._pid == os.getpid():
-            with self._lock:
-                self._handles.clear()
-                _stop(self._children, self._pid)
-
-    def kill(self) -> None:
-        """End the process at once, from any thread: a call under way in another one raises ReaderCrashed."""
-        for child in self._children[:]:
-            child.kill()
+class PageReader(ReaderClient):
+    """The page reader, as its callers see it: what it can be asked. Every method may raise ReaderCrashed."""
 
     def ping(self) -> str:
         """Return the name of the backend that reads pages: "native" or "twin"."""
-        return str(self._call("ping"))
+        return self._call("ping", str)
 
     # A live database: see docs/live-read.md. Whoever calls has pinned it through SQLite.
 
@@ -116,22 +75,23 @@ class PageReader:
         Raises DatabaseNotFound, DatabaseUnreadable, NotADatabase, or DatabaseUnsettled where it moved meanwhile.
         """
         handle = self._number()
-        fields: Any = self._call("attach", handle=handle, database=database)
+        attachment = self._call(
+            "attach", lambda fields: Attachment(handle=handle, **fields), handle=handle, database=database
+        )
         self._handles.add(handle)
-        return Attachment(handle=handle, **fields)
+        return attachment
 
     def glance(self, database: str) -> bytes:
         """Return the token of the commit that `attach` would open now, without reading its log (step 7)."""
-        return _bytes(self._call("glance", database=database))
+        return self._call("glance", _bytes, database=database)
 
     def sums(self, handle: int, first: int, count: int) -> bytes:
         """Return the sums of pages `first` … `first+count-1`: 8 bytes each, little-endian."""
         steps = range(first, first + count, _SUMS_IN_MESSAGE)
-        parts = (
-            self._call("sums", handle=handle, first=start, count=min(_SUMS_IN_MESSAGE, first + count - start))
+        return b"".join(
+            self._call("sums", _bytes, handle=handle, first=start, count=min(_SUMS_IN_MESSAGE, first + count - start))
             for start in steps
         )
-        return b"".join(map(_bytes, parts))
 
     def all_sums(self, attachment: Attachment, progress: PageProgress | None = None) -> Iterator[tuple[int, bytes]]:
         """Yield (first page, sums) of consecutive runs of pages that cover the whole commit."""
@@ -168,12 +128,12 @@ class PageReader:
     def copy(self, snapshot: int, handle: int, first: int, count: int, progress: PageProgress | None = None) -> None:
         """Copy pages; `first` and `count` are whole frames of the snapshot."""
         self._known(snapshot)
-        self._call("copy", progress, snapshot=snapshot, handle=handle, first=first, count=count)
+        self._call("copy", _nothing, progress, snapshot=snapshot, handle=handle, first=first, count=count)
 
     def recopy_changed(self, snapshot: int, handle: int, first: int, count: int) -> int:
         """Hash pages, whole frames, and copy again what differs from the copy; return how many pages that took."""
         self._known(snapshot)
-        return _int(self._call("recopy_changed", snapshot=snapshot, handle=handle, first=first, count=count))
+        return self._call("recopy_changed", _int, snapshot=snapshot, handle=handle, first=first, count=count)
 
     def seal(self, snapshot: int, pages: int, time: datetime | None = None) -> PageSetInfo:
         """Finish a snapshot of `pages` pages, durably, and return what it is. `time` replaces the header's."""
@@ -181,28 +141,28 @@ class PageReader:
 
         self._known(snapshot)
         moment = "" if time is None else time.isoformat()
-        info: Any = self._call("seal", snapshot=snapshot, pages=pages, time=moment)
+        info = self._call("seal", info_from_wire, snapshot=snapshot, pages=pages, time=moment)
         self._handles.discard(snapshot)
-        return info_from_wire(info)
+        return info
 
     def seal_image(self, snapshot: int, pages: int) -> None:
         """Finish a raw copy of `pages` pages. It is not made durable."""
         self._known(snapshot)
-        self._call("seal_image", snapshot=snapshot, pages=pages)
+        self._call("seal_image", _nothing, snapshot=snapshot, pages=pages)
         self._handles.discard(snapshot)
 
     def abandon(self, snapshot: int) -> None:
         """Remove what a snapshot or raw copy has written. One that was lost with a reader is its owner's to remove."""
         if snapshot in self._handles:
             self._handles.discard(snapshot)
-            self._call("abandon", snapshot=snapshot)
+            self._call("abandon", _nothing, snapshot=snapshot)
 
     # Closed files
 
     def open_file(self, path: str | os.PathLike[str], page_size: int) -> tuple[int, int]:
         """Open a private file that nobody writes to; return its handle, to be released, and its size in pages."""
         handle = self._number()
-        pages = _int(self._call("open_file", handle=handle, path=os.fspath(path), page_size=page_size))
+        pages = self._call("open_file", _int, handle=handle, path=os.fspath(path), page_size=page_size)
         self._handles.add(handle)
         return handle, pages
 
@@ -238,14 +198,14 @@ class PageReader:
 
     def file_header(self, path: str | os.PathLike[str]) -> bytes:
         """Return the first 100 bytes of a file as they stand, whatever a log beside it says; fewer of a shorter one."""
-        return _bytes(self._call("file_header", path=os.fspath(path)))
+        return self._call("file_header", _bytes, path=os.fspath(path))
 
     def copy_file(self, path: str | os.PathLike[str], to_path: str | os.PathLike[str]) -> None:
         """Copy a file that nobody writes to the new file `to_path`, with its contents durable.
 
         Nothing is left there if it fails. Raises DatabaseUnreadable, OutOfSpace or TargetFailed.
         """
-        self._call("copy_file", path=os.fspath(path), to_path=os.fspath(to_path))
+        self._call("copy_file", _nothing, path=os.fspath(path), to_path=os.fspath(to_path))
 
     def pageset_info(self, path: str | os.PathLike[str]) -> PageSetInfo:
         """Return what a page set is, its structure proved. Raises RepositoryDamaged or TargetFailed."""
@@ -258,59 +218,36 @@ class PageReader:
     def pageset_sums(self, path: str | os.PathLike[str], first: int, count: int) -> bytes:
         """Return page sums that a page set records."""
         steps = range(first, first + count, _SUMS_IN_MESSAGE)
-        parts = (
+        name = os.fspath(path)
+        return b"".join(
             self._call(
-                "pageset_sums", path=os.fspath(path), first=start, count=min(_SUMS_IN_MESSAGE, first + count - start)
+                "pageset_sums", _bytes, path=name, first=start, count=min(_SUMS_IN_MESSAGE, first + count - start)
             )
             for start in steps
         )
-        return b"".join(map(_bytes, parts))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _begin(self) -> None:
-        self._pid = os.getpid()
-        self._lock = threading.RLock()
-        self._busy = False
-        self._next = 0
-        self._handles: set[int] = set()  # of the running child
-        self._children: list[Child] = []  # none or one; a list, so that the finalizer sees what it is then
-        weakref.finalize(self, _stop, self._children, self._pid)
-
-    def _number(self) -> int:
-        # Never used twice, so that a handle of a dead child is never mistaken for one of its successor's.
-        with self._lock:
-            self._next += 1
-            return self._next
 
     def _begin_copy(self, call: str, **arguments: Value) -> int:
         snapshot = self._number()
-        self._call(call, snapshot=snapshot, **arguments)
+        self._call(call, _nothing, snapshot=snapshot, **arguments)
         self._handles.add(snapshot)
         return snapshot
 
     def _detach(self, handle: int, *, check: bool) -> None:
         self._known(handle)
         self._handles.discard(handle)
-        self._call("detach", handle=handle, check=check)
+        self._call("detach", _nothing, handle=handle, check=check)
 
     def _info(self, call: str, progress: PageProgress | None, **arguments: Value) -> PageSetInfo:
         from pagewarden.processes.wire import info_from_wire
 
-        info: Any = self._call(call, progress, **arguments)
-        return info_from_wire(info)
+        return self._call(call, info_from_wire, progress, **arguments)
 
     def _pages(self, call: str, pgnos: Sequence[int], **arguments: Value) -> list[bytes]:
         pages: list[bytes] = []
         step = _PAGES_AT_ONCE // _LARGEST_PAGE
         while len(pages) < len(pgnos):
-            some: Any = self._call(call, pgnos=list(pgnos[len(pages) : len(pages) + step]), **arguments)
+            wanted = list(pgnos[len(pages) : len(pages) + step])
+            some = self._call(call, lambda answer: _list_of_bytes(answer, len(wanted)), pgnos=wanted, **arguments)  # noqa: B023
             pages += some
             step = max(1, _PAGES_AT_ONCE // len(some[0]))
         return pages
@@ -325,88 +262,10 @@ class PageReader:
             if progress is not None:
                 progress(first - 1 + count, pages)
 
-    def _known(self, handle: int) -> None:
-        if handle not in self._handles:
-            raise ReaderCrashed("the page reader was started again since; what was attached is gone", hint="try again")
 
-    def _calling(self) -> AbstractContextManager[bool]:
-        if self._pid != os.getpid():
-            self._begin()  # a fork: the process and its pipes are the parent's
-        return self._lock
-
-    def _child(self) -> Child:
-        if self._children and not self._children[0].running:
-            self._children.pop().died()
-            self._handles.clear()
-        if not self._children:
-            child = Child(MODULE)
-            self._children.append(child)
-            child.channel.send({"threads": self._threads})
-        return self._children[0]
-
-    def _call(self, call: str, progress: PageProgress | None = None, /, **arguments: Value) -> Value:
-        """Do one call. `progress` is called between messages; whatever it raises, or Ctrl-C, ends the reader."""
-        with self._calling():
-            if self._busy:
-                raise RuntimeError("a progress callback called the page reader that called it")
-            child = self._child()
-            handle = arguments.get("handle")
-            if isinstance(handle, int) and call not in ("attach", "open_file", "detach"):
-                self._known(handle)
-            self._busy = True
-            try:
-                reply = _converse(child, {"call": call, "arguments": arguments}, progress)
-            except (EOFError, BrokenPipeError, ProtocolError) as error:
-                raise self._crashed(call, error) from error
-            except BaseException:
-                self._discard()  # the answer that is still to come belongs to nobody
-                raise
-            finally:
-                self._busy = False
-        if "error" in reply:
-            failure = from_wire(reply["error"])
-            failure.fields.update(reply["fields"])
-            raise failure
-        return reply["value"]  # type: ignore[no-any-return]
-
-    def _crashed(self, call: str, error: Exception) -> ReaderCrashed:
-        child = self._children.pop()
-        self._handles.clear()
-        child.kill()  # it may live on and talk nonsense; one that is dead already does not mind
-        how, words = child.died()
-        if isinstance(error, ProtocolError):
-            how = f"answered nonsense ({error})"
-        last = words.splitlines()[-1] if words else ""
-        return ReaderCrashed(
-            f"the page reader {how} during {call}" + (f": {last}" if last else ""),
-            hint="try again; if it happens again, the database holds something that it cannot bear: please report it",
-            stderr=words,
-        )
-
-    def _discard(self) -> None:
-        self._handles.clear()
-        self.kill()
-        _stop(self._children, self._pid)
-
-
-def _converse(child: Child, message: dict[str, Value], progress: PageProgress | None) -> dict[str, Any]:
-    """Send a call and return its reply, with what the reader tells of its progress in between."""
-    child.channel.send(message)
-    while True:
-        reply: Any = child.channel.receive()
-        if not isinstance(reply, dict):
-            raise ProtocolError("a reply is no map")
-        if "progress" not in reply:
-            return reply
-        if progress is not None:
-            progress(*reply["progress"])
-
-
-def _stop(children: list[Child], pid: int) -> None:
-    """Let the children end, unless they are those of the process that this one was forked from."""
-    if pid == os.getpid():
-        while children:
-            children.pop().stop()
+def _nothing(value: Value) -> None:
+    if value is not None:
+        raise ProtocolError("a reply is not empty")
 
 
 def _bytes(value: Value) -> bytes:
@@ -419,3 +278,9 @@ def _int(value: Value) -> int:
     if not isinstance(value, int):
         raise ProtocolError("a reply is no number")
     return value
+
+
+def _list_of_bytes(value: Any, count: int) -> list[bytes]:
+    if not isinstance(value, list) or len(value) != count:
+        raise ProtocolError(f"a reply is no list of {count} pages")
+    return [_bytes(item) for item in value]
