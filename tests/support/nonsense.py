@@ -14,6 +14,10 @@ def main() -> None:
     channel.receive()
     if os.environ["NONSENSE"] == "no map":
         channel.send("no map")
+    elif os.environ["NONSENSE"] == "no value":
+        channel.send({"else": 1})
+    elif os.environ["NONSENSE"] == "no text":
+        channel.send({"error": 5})
     else:
         os.write(1, b"\xff\xff\xff\xff")
     channel.receive()

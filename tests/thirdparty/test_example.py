@@ -77,13 +77,13 @@ def terminal(installed: Path, tmp_path: Path) -> Terminal:
 
 def test_its_own_tests_pass(installed: Path, tmp_path: Path) -> None:
     """They are the contract suites, each with one fixture."""
+    pytest_quietly = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error"]
     subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", str(PACKAGE / "tests/contracts.py"),
-         "--rootdir", str(tmp_path), "-c", os.devnull],
+        [*pytest_quietly, str(PACKAGE / "tests/contracts.py"), "--rootdir", str(tmp_path), "-c", os.devnull],
         check=True,
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(installed), "PYTHONDONTWRITEBYTECODE": "1"},
-    )  # fmt: skip
+    )
 
 
 def test_it_is_listed_with_all_that_it_brings(terminal: Terminal) -> None:

@@ -165,6 +165,25 @@ def test_a_restored_file_is_not_what_the_newest_backup_says(runtime: Runtime, da
     assert (report.verdict, report.findings) == (Verdict.UNKNOWN, ())
 
 
+def test_a_rolled_back_transaction_is_no_damage(runtime: Runtime, database: Path, repository: str) -> None:
+    """H34: it spilled into free pages and left other bytes there, without a commit; damage elsewhere is still found."""
+    with Session(database) as writer:
+        writer.run("PRAGMA secure_delete=OFF")
+        writer.run("DELETE FROM orders")
+        backup(runtime, database, repository)
+        before = database.read_bytes()
+        writer.run("PRAGMA cache_size=1")
+        writer.run("BEGIN")
+        writer.run("INSERT INTO orders SELECT id, id, randomblob(300) FROM customers")
+        writer.run("ROLLBACK")
+    assert database.read_bytes() != before
+    report = check(runtime, database, repository=repository)
+    assert (report.verdict, report.findings) == (Verdict.SOUND, ())
+    assert "free pages differ, which a transaction that was rolled back may do" in report.checkers[0].why
+    INJURIES["flipped-bit"].apply(database, 1)
+    assert [finding.kind for finding in check(runtime, database, repository=repository).findings] == ["flipped-bit"]
+
+
 def attachment(database: Path, reader: PageReader) -> Attachment:
     """Return what the reader sees of a database."""
     return read_commit(str(database), reader, lambda attached, _: attached)

@@ -74,6 +74,14 @@ def test_a_checker_that_is_not_there_is_an_error(runtime: Runtime, database: Pat
         check(plugins.runtime(), database, only=("check-mine",))
 
 
+def test_a_checker_that_is_missing_because_of_a_fault_says_so(plugins: Plugins, database: Path) -> None:
+    """Its plugin is there, and is broken."""
+    plugins.checkers.append(7)  # type: ignore[arg-type]
+    runtime = plugins.runtime()
+    with pytest.raises(PluginUnusable, match=r"plugin .*Plugins: pagewarden_checkers returned int"):
+        check(runtime, database, only=("pagewarden_checkers",))
+
+
 def test_a_run_without_checkers_knows_nothing(plugins: Plugins, database: Path) -> None:
     """Nothing was judged: unknown, not sound."""
     report = check(plugins.runtime(), database)

@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 from pagewarden.check import CheckRequest, run_check
+from pagewarden.contracts import Subject
 from pagewarden.errors import NotADatabase
 from pagewarden.runtime import Runtime
-from pagewarden.values import CheckReport, Level, Verdict
+from pagewarden.values import CheckReport, Finding, Level, Verdict
+from tests.core.check.checkers import Plugins, damage
 from tests.core.check.conftest import Baseline
+from tests.support.session import Session
 
 
 def check(runtime: Runtime, database: Path, **fields: object) -> CheckReport:
@@ -92,6 +95,36 @@ def test_a_truncated_file_is_damage(runtime: Runtime, database: Path, mode: str,
         assert [finding.kind for finding in report.findings] in (["truncated"], ["truncated", "truncated"])
         assert report.findings[0].pgno == len(data) // 2 // 4096 + 1
         assert report.verdict is Verdict.DAMAGED
+
+
+def test_a_damaged_wal_is_damage(runtime: Runtime, database: Path) -> None:
+    """H14: SQLite serves the damaged frame to its readers, and would checkpoint it into the file."""
+    with Session(database) as writer:
+        writer.run("PRAGMA journal_mode=wal")
+        writer.run("PRAGMA wal_autocheckpoint=0")
+        writer.run("UPDATE customers SET name = upper(name)")
+        wal = database.with_name("app.db-wal")
+        with wal.open("r+b") as file:  # this process has no connection, so nothing is lost by opening it (H1)
+            file.seek(32 + 24 + 4096 - 40)
+            file.write(b"damaged")
+        report = check(runtime, database, level=Level.QUICK)
+        assert (report.verdict, {finding.kind for finding in report.findings}) == (Verdict.DAMAGED, {"bad-wal"})
+
+
+def test_a_database_that_is_replaced_under_a_checker_is_unknown(plugins: Plugins, database: Path) -> None:
+    """H5: what was read is of a file that is gone."""
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA journal_mode=wal")
+
+    def replaces(subject: Subject) -> list[Finding]:
+        copy = database.with_name("copy")
+        copy.write_bytes(subject.image.page(1))
+        copy.replace(database)
+        return [damage()]
+
+    report = run_check(CheckRequest(database=str(database)), plugins.runtime(replaces))
+    assert (report.verdict, report.findings) == (Verdict.UNKNOWN, ())
+    assert "replaced" in report.checkers[0].why
 
 
 def test_noise_never_ends_without_an_answer(runtime: Runtime, database: Path, baseline: Baseline) -> None:

@@ -176,16 +176,18 @@ def test_a_database_that_moves_while_it_is_attached_is_attached_again(
 ) -> None:
     """What the reader calls unsettled is an attempt, not the end."""
     path = build(tmp_path / "a.db")
-    real, failures = PageReader.attach, [1, 2]
+    attach, glance, failures = PageReader.attach, PageReader.glance, [1, 2, 3, 4]
 
-    def attach(self: PageReader, database: str) -> Attachment:
+    def moved() -> None:
         if failures:
             failures.pop()
             raise DatabaseUnsettled("it was replaced")
-        return real(self, database)
 
-    monkeypatch.setattr(PageReader, "attach", attach)
+    monkeypatch.setattr(PageReader, "attach", lambda self, database: moved() or attach(self, database))
+    monkeypatch.setattr(PageReader, "glance", lambda self, database: moved() or glance(self, database))
     assert read_commit(str(path), reader, lambda attachment, _pin: attachment.pages) > 0
+    failures.extend([1, 2])
+    assert read_commit(str(path), reader, lambda attachment, _pin: attachment.pages, exact=True) > 0
 
 
 def test_a_replaced_database_is_not_mistaken_for_its_successor(reader: PageReader, tmp_path: Path) -> None:

@@ -209,7 +209,8 @@ class Between:
 
         monkeypatch.setattr(Pin, "release", release)
         monkeypatch.setattr(settle, "_FIRST_SLICE", FRAME_BYTES)
-        monkeypatch.setattr(settle, "_AIM", 1e-9)  # every slice is one frame, or one call
+        monkeypatch.setattr(settle, "_AGAIN", FRAME_BYTES)
+        monkeypatch.setattr(settle, "_AIM", 1e-9)  # every slice is one frame
 
 
 def big(path: Path, mode: str = "delete") -> Path:

@@ -16,7 +16,7 @@ import pytest
 
 from pagewarden.errors import PagewardenError, ReaderCrashed
 from pagewarden.pages import backend
-from pagewarden.processes import reader as client
+from pagewarden.processes import client
 from pagewarden.processes.reader import PageReader
 from tests.support.databases import build, file_sums
 from tests.support.program import succeed
@@ -319,7 +319,7 @@ def test_nonsense_from_the_reader_is_a_crash(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(ReaderCrashed, match="during ping"):
         reader.ping()
     monkeypatch.setattr(client, "MODULE", "tests.support.nonsense")
-    for answer in ("no map", "no message"):
+    for answer in ("no map", "no message", "no value", "no text"):
         monkeypatch.setenv("NONSENSE", answer)
         with pytest.raises(ReaderCrashed, match="answered nonsense"):
             reader.ping()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import resource
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from pagewarden import durable
 from pagewarden.errors import (
+    DatabaseNotFound,
     DatabaseUnreadable,
     DatabaseUnsettled,
     OutOfSpace,
@@ -18,13 +21,13 @@ from pagewarden.errors import (
     RepositoryDamaged,
     TargetFailed,
 )
-from pagewarden.processes import attach, reader_main
-from pagewarden.processes import reader as client
-from pagewarden.processes.channel import Channel
+from pagewarden.processes import attach, client, reader_main
+from pagewarden.processes import reader as calls
+from pagewarden.processes.channel import Channel, ProtocolError, Value
 from pagewarden.processes.image import RawImage
 from pagewarden.processes.reader import PageReader
 from pagewarden.processes.wire import header_from_wire, header_to_wire, info_from_wire, info_to_wire
-from pagewarden.repository.format import PageSetHeader
+from pagewarden.repository.format import PageSetHeader, PageSetInfo
 from tests.support.databases import build, file_sums
 from tests.support.program import succeed
 from tests.support.session import Session
@@ -40,9 +43,9 @@ def test_pages_and_sums_are_those_of_the_file(
     path = build(tmp_path / "a.db", rows=400)
     data, sums = path.read_bytes(), file_sums(path, 4096)
     for at_once, in_message, pages_at_once in ((1 << 27, 4 << 20, 8 << 20), (3 * 4096, 2, 65536)):
-        monkeypatch.setattr(client, "_SUMS_AT_ONCE", at_once)
-        monkeypatch.setattr(client, "_SUMS_IN_MESSAGE", in_message)
-        monkeypatch.setattr(client, "_PAGES_AT_ONCE", pages_at_once)
+        monkeypatch.setattr(calls, "_SUMS_AT_ONCE", at_once)
+        monkeypatch.setattr(calls, "_SUMS_IN_MESSAGE", in_message)
+        monkeypatch.setattr(calls, "_PAGES_AT_ONCE", pages_at_once)
         attachment = reader.attach(str(path))
         told: list[tuple[int, int]] = []
 
@@ -119,15 +122,7 @@ def test_a_file_that_shrinks_is_unsettled_not_zeros(reader: PageReader, tmp_path
 def test_values_travel_unchanged() -> None:
     """A page set's header and description are the same on both sides."""
     assert header_from_wire(header_to_wire(HEADER)) == HEADER
-    info = client_info(Path("/dev/null"))
-    assert info_from_wire(info_to_wire(info)) == info
-
-
-def client_info(path: Path) -> client.PageSetInfo:  # type: ignore[name-defined]
-    """Return some description of a page set."""
-    from pagewarden.repository.format import PageSetInfo
-
-    return PageSetInfo(
+    info = PageSetInfo(
         header=HEADER,
         frames=3,
         database_sum=(1 << 64) - 1,
@@ -136,6 +131,47 @@ def client_info(path: Path) -> client.PageSetInfo:  # type: ignore[name-defined]
         index_offset=5,
         sums_offset=6,
     )
+    assert info_from_wire(info_to_wire(info)) == info
+
+
+@pytest.mark.parametrize(
+    ("call", "answer"),
+    [
+        (lambda reader: reader.glance("a"), 5),
+        (lambda reader: reader.sums(1, 1, 1), "no bytes"),
+        (lambda reader: reader.open_file("a", 512), b"no number"),
+        (lambda reader: reader.copy_file("a", "b"), 1),
+        (lambda reader: reader.pageset_pages("a", [1, 2]), [b"one"]),
+        (lambda reader: reader.pageset_pages("a", [1]), [1]),
+        (lambda reader: reader.pageset_info("a"), {"header": {}}),
+        (lambda reader: reader.attach("a"), {"unknown": 1}),
+    ],
+)
+def test_an_answer_of_another_kind_is_a_crash(
+    call: Callable[[PageReader], object], answer: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader that was taken over cannot hand its caller anything but what was asked for (H29)."""
+    with PageReader() as reader:
+        monkeypatch.setattr(client, "_converse", lambda *_args: {"value": answer})
+        monkeypatch.setattr(reader, "_known", lambda _handle: None)
+        with pytest.raises(ReaderCrashed, match="answered nonsense"):
+            call(reader)
+
+
+def test_a_file_is_copied_and_its_header_told(
+    reader: PageReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Byte for byte, never over another file; the header as it stands in the file, whatever a log says."""
+    path = build(tmp_path / "a.db", rows=1500)
+    assert path.stat().st_size > 8 << 20
+    reader.copy_file(path, tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == path.read_bytes()
+    assert reader.file_header(path) == path.read_bytes()[:100]
+    with pytest.raises(TargetFailed, match="file exists"):
+        reader.copy_file(path, tmp_path / "copy")
+    with pytest.raises(DatabaseNotFound):
+        reader.copy_file(tmp_path / "nothing", tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_snapshot_goes_there_and_back(reader: PageReader, tmp_path: Path) -> None:
@@ -295,6 +331,73 @@ def test_a_read_error_names_the_database(tmp_path: Path, monkeypatch: pytest.Mon
     answer = reader_main.answer(made, "attach", {"handle": 2, "database": str(path)})
     assert isinstance(answer["error"], dict) and answer["error"]["slug"] == DatabaseUnreadable.slug
     reader_main.answer(made, "detach", {"handle": 1, "check": False})
+
+
+def test_serving_ends_with_the_conversation(tmp_path: Path) -> None:
+    """At the end of the input, at an answer that nobody takes any more; and nonsense from the parent ends it, too."""
+
+    def serve(*messages: Value, deaf: bool = False) -> None:
+        asked, answers = os.pipe(), os.pipe()
+        parent = Channel(answers[0], asked[1])
+        for message in messages:
+            parent.send(message)
+        os.close(asked[1])
+        if deaf:
+            os.close(answers[0])
+        try:
+            reader_main.serve(Channel(asked[0], answers[1]))
+        finally:
+            os.close(asked[0])
+            os.close(answers[1])
+            if not deaf:
+                os.close(answers[0])
+
+    ping: dict[str, Value] = {"call": "ping", "arguments": {}}
+    serve({"threads": 1}, ping)
+    serve({"threads": 1}, ping, ping, deaf=True)
+    with pytest.raises(ProtocolError, match="no map"):
+        serve({"threads": 1}, "ping")
+
+
+def test_the_parent_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that was given to another parent ends, though its input is still held open by somebody."""
+    parents = iter([7, 7, 7, 1])
+    ended: list[int] = []
+    monkeypatch.setattr(reader_main, "_LOOK_EVERY", 1)
+    monkeypatch.setattr(reader_main, "_GRACE", 0)
+    monkeypatch.setattr(os, "getppid", lambda: next(parents))
+    monkeypatch.setattr(os, "_exit", ended.append)
+    reading, writing = os.pipe()
+    monkeypatch.setattr(reader_main, "_INPUT", reading)
+    reader_main._watch_parent()
+    assert ended == [1] and list(parents) == []
+    os.close(reading)
+    os.close(writing)
+
+
+@pytest.mark.parametrize("failing", ["ftruncate", "first write", "second write"])
+def test_an_image_on_a_full_disk_is_out_of_space(failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever write it is that fails: the pages, their sums, the cut at the end."""
+    path = build(tmp_path / "a.db")
+    attached = attach.Attached(str(path))
+    image = RawImage(tmp_path / "image", 4096)
+    writes = iter([None, None, None, None] if failing == "ftruncate" else [None] * (failing == "second write"))
+
+    def full(*_args: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def write_at(*_args: object) -> None:
+        if next(writes, full) is full:
+            full()
+
+    monkeypatch.setattr(durable, "write_at", write_at)
+    monkeypatch.setattr(os, "ftruncate", full)
+    with pytest.raises(OutOfSpace):
+        image.copy(attached.source, 1, 3)
+        image.seal(pages=3)
+    image.abandon()
+    assert not (tmp_path / "image").exists()
+    attached.close()
 
 
 def test_an_image_takes_only_pages_of_its_size(tmp_path: Path) -> None:

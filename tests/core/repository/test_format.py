@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -35,6 +36,13 @@ def test_a_header_refuses_nonsense(field: str, value: object) -> None:
     PageSetHeader(**fields)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"\w"):
         PageSetHeader(**{**fields, field: value})  # type: ignore[arg-type]
+
+
+def test_a_snapshot_starts_from_nothing() -> None:
+    """Only a segment starts from an earlier position."""
+    with pytest.raises(ValueError, match="snapshot that starts"):
+        dataclasses.replace(header(1, txid=5), txid_from=4)
+    assert dataclasses.replace(header(1, txid=5), txid_from=4, kind=Kind.SEGMENT).txid_from == 4
 
 
 def test_frames_cover_every_page_once() -> None:

@@ -16,7 +16,7 @@ from pagewarden import durable
 from pagewarden.errors import DatabaseBusy, RestoreRefused, TargetFailed
 from pagewarden.lineage import Lineage
 from pagewarden.restore import pending_intents, recover_intents
-from pagewarden.restore.quarantine import Entry, Origin, Phase, Quarantine
+from pagewarden.restore.quarantine import Entry, Kept, Origin, Phase, Quarantine
 from pagewarden.values import Position
 
 NOW = datetime(2026, 11, 22, 10, 15, tzinfo=UTC)
@@ -147,6 +147,40 @@ def test_an_entry_that_cannot_be_understood_stops_everything(tmp_path: Path, cha
     with pytest.raises(RestoreRefused):
         pending_intents(tmp_path / "app.db")
     assert file.read_text() == text
+
+
+GOLDEN = """{
+ "format": 1,
+ "number": 1,
+ "phase": "undone",
+ "begun": "2026-11-22T10:15:00Z",
+ "origin": {
+  "repository": "/backup",
+  "database": "app.db",
+  "position": {"timeline": "00000000000000000000000000000000", "txid": 1, "time": "2026-11-22T10:15:00Z"},
+  "database_sum": "0000000000000000"
+ },
+ "lineage_before": {"path": "/app.db", "restored": null, "backups": {}},
+ "incoming": [64768, 12],
+ "incoming_name": "previous",
+ "displaced": [64768, 13],
+ "displaced_name": "restored",
+ "previous": "file",
+ "restored": "raw"
+}"""
+
+
+def test_an_entry_of_format_1_is_read_for_ever(tmp_path: Path) -> None:
+    """What a first version wrote must still be undone by a later one: docs/formats/quarantine-1.md."""
+    quarantine = Quarantine(path=tmp_path / "app.db")
+    (quarantine.folder / "000001").mkdir(parents=True)
+    (quarantine.folder / "000001" / "entry.json").write_text(GOLDEN)
+    (entry,) = quarantine.entries()
+    assert (entry.phase, entry.previous, entry.restored) == (Phase.UNDONE, Kept.FILE, Kept.RAW)
+    assert (entry.incoming, entry.displaced) == ((64768, 12), (64768, 13))
+    assert (entry.origin, entry.begun) == (ORIGIN, NOW)
+    quarantine.record(entry)
+    assert json.loads((quarantine.folder_of(entry) / "entry.json").read_text()) == json.loads(GOLDEN)
 
 
 def test_what_a_cut_write_left_is_swept_away(tmp_path: Path) -> None:

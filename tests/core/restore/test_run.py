@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
@@ -27,7 +29,7 @@ from pagewarden.errors import (
 from pagewarden.pages import backend
 from pagewarden.processes.reader import PageReader
 from pagewarden.repository.format import PageSetInfo
-from pagewarden.restore import RestoreRequest, UndoRequest, run_restore, run_undo, swap
+from pagewarden.restore import RestoreRequest, UndoRequest, pending_intents, run_restore, run_undo, swap
 from pagewarden.restore.hold import Hold
 from pagewarden.restore.plan import make_plan
 from pagewarden.restore.quarantine import Entry, Quarantine
@@ -432,6 +434,43 @@ def test_what_does_not_read_back_is_not_used(
         with pytest.raises(error):
             backups.restore(to, runtime)
     assert {name: os.lstat(tmp_path / name).st_mtime_ns for name in names(tmp_path)} == before
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from pagewarden.processes.reader import PageReader
+from pagewarden.restore import RestoreRequest, run_restore
+from pagewarden.runtime import Runtime
+
+class KillingReader(PageReader):
+    def restore_pageset(self, *arguments, **named):
+        super().restore_pageset(*arguments, **named)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+url, to, state = sys.argv[1:]
+with Runtime(state=Path(state)) as runtime:
+    runtime._reader = KillingReader()
+    run_restore(RestoreRequest(repository=url, to=to), runtime)
+"""
+
+
+def test_a_restore_that_is_killed_while_it_writes_leaves_the_path_alone(
+    tmp_path: Path, runtime: Runtime, backups: Backups
+) -> None:
+    """The half-made file stays beside it, hidden; the next restore removes it and succeeds."""
+    to = make(tmp_path / "app.db", "old")
+    run = [sys.executable, "-c", KILLED, backups.url, str(to), str(tmp_path / "state")]
+    assert subprocess.run(run, check=False).returncode == -9
+    assert says(to) == "old"
+    assert len(list(tmp_path.glob(".pagewarden-*.new"))) == 1
+    (cut,) = pending_intents(to)
+    assert cut.phase == "writing"
+    backups.restore(to, runtime)
+    assert not list(tmp_path.glob(".pagewarden-*"))
+    assert says(to) == "two"
+    run_undo(UndoRequest(path=str(to)), runtime)
+    assert says(to) == "old"
 
 
 def test_a_damaged_object_is_never_restored(tmp_path: Path, runtime: Runtime, backups: Backups) -> None:

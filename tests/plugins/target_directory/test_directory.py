@@ -160,6 +160,13 @@ def test_what_is_no_object_is_not_listed_and_not_read(target: DirectoryTarget, r
                 call(key)
 
 
+@pytest.mark.parametrize("prefix", ["../", "/", "a//", f"{STAGING}/", "a b/"])
+def test_a_prefix_that_no_key_has_lists_nothing(target: DirectoryTarget, prefix: str) -> None:
+    """It is no error, and leads nowhere else."""
+    target.put("a/b", b"data")
+    assert listed(target, prefix) == []
+
+
 def test_no_symbolic_link_leads_out(target: DirectoryTarget, root: Path, tmp_path: Path) -> None:
     """Storing and deleting through a linked folder is refused, and nothing happens there."""
     (tmp_path / "outside").mkdir()

@@ -30,7 +30,7 @@ class PageImage(Protocol):
         """Size of the database, in pages."""
 
     def sums(self, first: int, count: int) -> bytes:
-        """Return the sums of pages `first` … `first+count-1`: 8 bytes each, little-endian; the lock-byte page's is 0."""
+        """Return the sums of pages `first` … `first+count-1`: 8 bytes each, little-endian; the lock-byte page has 0."""
 
     def page(self, pgno: int) -> bytes:
         """Return the bytes of one page."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pagewarden.repository.pageset import PageSetFile
     from pagewarden.repository.writer import SnapshotWriter
 
+_INPUT = 0  # standard input
 _TOLD_EVERY = 0.05  # seconds between two messages of progress
 _LOOK_EVERY = 2000  # milliseconds between two looks for the parent
 _GRACE = 1.0  # seconds to end by oneself once the parent is gone
@@ -288,7 +289,7 @@ def _watch_parent() -> None:
     """End this process when the parent is gone, even in the midst of a call."""
     parent = os.getppid()
     poll = select.poll()
-    poll.register(0, 0)  # no data, only the end: POLLHUP comes unasked
+    poll.register(_INPUT, 0)  # no data, only the end: POLLHUP comes unasked
     while not poll.poll(_LOOK_EVERY) and os.getppid() == parent:
         pass
     time.sleep(_GRACE)

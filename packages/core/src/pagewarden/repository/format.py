@@ -99,11 +99,6 @@ class PageSetInfo:
     sums_offset: int  # likewise
 
     @property
-    def data_bytes(self) -> int:
-        """Bytes of all compressed frames."""
-        return self.index_offset - HEADER_SIZE
-
-    @property
     def position(self) -> Position:
         """The position of the database that it holds."""
         return Position(timeline=self.header.timeline, txid=self.header.txid, time=self.header.time)

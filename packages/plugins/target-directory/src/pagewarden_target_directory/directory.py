@@ -80,7 +80,7 @@ class DirectoryTarget:
         """Yield the objects whose keys begin with `prefix`, in order of their keys."""
         folder, slash, _ = prefix.rpartition("/")  # only this one is walked, not the whole repository
         try:
-            start = self._path(folder) if folder else self.root
+            start = self._path(folder) if slash else self.root
         except ValueError:  # no key begins so
             return
         with self._errors(f"cannot list {start}"):
