@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pagewarden_cli.main import main
+from pagewarden_cli.command import main
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 PROGRAM = """
 import sys
-from pagewarden_cli.main import main
+from pagewarden_cli.command import main
 code = main(sys.argv[1:])
 print(*sorted(sys.modules), file=sys.stderr)
 sys.exit(code)

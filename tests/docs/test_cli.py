@@ -14,7 +14,7 @@ import pytest
 
 from pagewarden import values
 from pagewarden.errors import ConfigurationInvalid, to_wire
-from pagewarden_cli.main import VERBS, cli
+from pagewarden_cli.command import VERBS, cli
 
 DOCS = Path(__file__).parents[2] / "docs"
 TEXT = (DOCS / "cli.md").read_text()

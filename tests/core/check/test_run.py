@@ -74,12 +74,15 @@ def test_a_checker_that_is_not_there_is_an_error(runtime: Runtime, database: Pat
         check(plugins.runtime(), database, only=("check-mine",))
 
 
-def test_a_checker_that_is_missing_because_of_a_fault_says_so(plugins: Plugins, database: Path) -> None:
-    """Its plugin is there, and is broken."""
-    plugins.checkers.append(7)  # type: ignore[arg-type]
+def test_a_checker_that_is_missing_because_of_a_fault_says_so(
+    plugins: Plugins, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its plugin, which has its name by convention, is there and is broken."""
     runtime = plugins.runtime()
-    with pytest.raises(PluginUnusable, match=r"plugin .*Plugins: pagewarden_checkers returned int"):
-        check(runtime, database, only=("pagewarden_checkers",))
+    fault = "plugin check-mine: failed to load: ImportError: no module"
+    monkeypatch.setattr(type(runtime.extensions), "faults", (fault,))
+    with pytest.raises(PluginUnusable, match=f"no checker check-mine: {fault}"):
+        check(runtime, database, only=("check-mine",))
 
 
 def test_a_run_without_checkers_knows_nothing(plugins: Plugins, database: Path) -> None:
@@ -170,6 +173,18 @@ def test_a_checker_is_stopped_at_the_deadline(plugins: Plugins, database: Path, 
         (Verdict.UNKNOWN, "check-chosen was stopped when the 0.4 s were over"),
         (Verdict.UNKNOWN, "no time was left of 0.4 s"),
     ]
+
+
+def test_what_a_late_checker_found_stays_and_is_not_named_any_more(plugins: Plugins, database: Path) -> None:
+    """There is no time left to look for the page's owner."""
+
+    def finds(subject: Subject) -> Iterator[Finding]:
+        yield damage(pgno=2)
+        polite(subject)
+
+    report = check(plugins.runtime(finds), database, max_time=0.4)
+    assert (report.verdict, report.findings[0].object) == (Verdict.DAMAGED, None)
+    assert why(report) == "check-chosen was stopped when the 0.4 s were over"
 
 
 def test_a_checker_that_hangs_is_abandoned(plugins: Plugins, database: Path, monkeypatch: pytest.MonkeyPatch) -> None:

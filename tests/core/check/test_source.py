@@ -9,7 +9,7 @@ import pytest
 
 from pagewarden.check import CheckRequest, run_check
 from pagewarden.contracts import Subject
-from pagewarden.errors import NotADatabase
+from pagewarden.errors import DatabaseUnreadable, NotADatabase
 from pagewarden.runtime import Runtime
 from pagewarden.values import CheckReport, Finding, Level, Verdict
 from tests.core.check.checkers import Plugins, damage
@@ -125,6 +125,28 @@ def test_a_database_that_is_replaced_under_a_checker_is_unknown(plugins: Plugins
     report = run_check(CheckRequest(database=str(database)), plugins.runtime(replaces))
     assert (report.verdict, report.findings) == (Verdict.UNKNOWN, ())
     assert "replaced" in report.checkers[0].why
+
+
+def test_damage_that_keeps_sqlite_from_pinning_is_damage(
+    plugins: Plugins, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Should SQLite call the file corrupt where it only opens it; any other reason is the error that it is."""
+    refusal = DatabaseUnreadable("app.db cannot be read by SQLite: malformed", sqlite="SQLITE_CORRUPT_INDEX")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise refusal
+
+    monkeypatch.setattr("pagewarden.check.source.read_commit", refuse)
+    request = CheckRequest(database=str(database))
+    report = run_check(request, plugins.runtime(lambda subject: subject.image.page(1) and []))
+    assert report.verdict is Verdict.DAMAGED
+    assert [(result.name, result.verdict) for result in report.checkers] == [
+        ("open", Verdict.DAMAGED),
+        ("check-chosen", Verdict.UNKNOWN),
+    ]
+    refusal.fields["sqlite"] = "SQLITE_IOERR_READ"
+    with pytest.raises(DatabaseUnreadable):
+        run_check(request, plugins.runtime())
 
 
 def test_noise_never_ends_without_an_answer(runtime: Runtime, database: Path, baseline: Baseline) -> None:

@@ -178,13 +178,22 @@ def test_a_database_that_moves_while_it_is_attached_is_attached_again(
     path = build(tmp_path / "a.db")
     attach, glance, failures = PageReader.attach, PageReader.glance, [1, 2, 3, 4]
 
-    def moved() -> None:
+    def moved() -> bool:
         if failures:
             failures.pop()
             raise DatabaseUnsettled("it was replaced")
+        return False
 
-    monkeypatch.setattr(PageReader, "attach", lambda self, database: moved() or attach(self, database))
-    monkeypatch.setattr(PageReader, "glance", lambda self, database: moved() or glance(self, database))
+    def attach_late(self: PageReader, database: str) -> Attachment:
+        moved()
+        return attach(self, database)
+
+    def glance_late(self: PageReader, database: str) -> bytes:
+        moved()
+        return glance(self, database)
+
+    monkeypatch.setattr(PageReader, "attach", attach_late)
+    monkeypatch.setattr(PageReader, "glance", glance_late)
     assert read_commit(str(path), reader, lambda attachment, _pin: attachment.pages) > 0
     failures.extend([1, 2])
     assert read_commit(str(path), reader, lambda attachment, _pin: attachment.pages, exact=True) > 0

@@ -158,9 +158,7 @@ def test_an_answer_of_another_kind_is_a_crash(
             call(reader)
 
 
-def test_a_file_is_copied_and_its_header_told(
-    reader: PageReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_is_copied_and_its_header_told(reader: PageReader, tmp_path: Path) -> None:
     """Byte for byte, never over another file; the header as it stands in the file, whatever a log says."""
     path = build(tmp_path / "a.db", rows=1500)
     assert path.stat().st_size > 8 << 20

@@ -63,6 +63,15 @@ def test_a_child_that_lingers_is_killed(monkeypatch: pytest.MonkeyPatch) -> None
     assert not child.running
 
 
+def test_a_child_is_waited_for_where_processes_have_no_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On other systems than Linux, and on old ones."""
+    monkeypatch.delattr(os, "pidfd_open")
+    child = Child(MUTE)
+    child.channel.send("linger")
+    child.kill()
+    assert child.died() == ("was killed by SIGKILL", "")
+
+
 def test_the_last_words_are_kept_and_bounded() -> None:
     """A child that writes more than its pipe holds neither hangs nor fills memory."""
     child = Child(MUTE)

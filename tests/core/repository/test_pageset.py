@@ -151,7 +151,7 @@ def test_no_cut_or_lengthened_file_passes(stored: Path, tmp_path: Path) -> None:
 def test_parts_of_two_page_sets_do_not_make_one(tmp_path: Path) -> None:
     """Header, data, index and sums of another page set of the same shape are noticed."""
     info = write(tmp_path / "a", DATA, header(PAGES))
-    write(tmp_path / "b", image(PAGES, seed=2), header(PAGES))
+    write(tmp_path / "b", image(PAGES, seed=2), header(PAGES, txid=2))
     a, b = (tmp_path / "a").read_bytes(), (tmp_path / "b").read_bytes()
     assert len(a) == len(b)  # random halves compress alike
     for begin, end in (
@@ -254,6 +254,20 @@ def test_a_forged_index_is_refused(stored: Path, tmp_path: Path) -> None:
             stored.write_bytes(original)
             reseal(stored, flip)
             refused(stored, tmp_path)
+
+
+def test_an_index_that_ends_early_is_refused(stored: Path, tmp_path: Path) -> None:
+    """Every byte between header and index belongs to a frame: none can be hidden behind the last one."""
+    info = read_info(stored)
+
+    def shorten(data: bytearray) -> None:
+        last = info.index_offset + 24 + (info.frames - 1) * 24 + 8
+        data[last : last + 4] = struct.pack("<I", struct.unpack_from("<I", data, last)[0] - 1)
+
+    reseal(stored, shorten)
+    with pytest.raises(RepositoryDamaged, match=f"ends at byte {info.index_offset - 1}"):
+        read_info(stored)
+    refused(stored, tmp_path)
 
 
 def test_what_is_no_file_is_a_named_error(tmp_path: Path) -> None:

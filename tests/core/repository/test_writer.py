@@ -256,3 +256,19 @@ def test_a_failing_disk_is_a_clean_error_at_every_write(tmp_path: Path, number: 
             break
     assert failed == len(faulty.seen) >= 10
     prove(tmp_path / "set", image(12))
+
+
+def test_a_disk_that_fills_while_frames_are_copied_is_out_of_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error of a stream that cannot take more names the file that was written, not the database that was read."""
+
+    def full(data: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with source(tmp_path, image(12)) as pages:
+        with SnapshotWriter(tmp_path / "set", header(12), level=1, threads=2) as writer:
+            monkeypatch.setattr(writer._stream, "write", full)
+            with pytest.raises(OutOfSpace, match=r"cannot write .*/set"):
+                writer.copy(pages, 1, 12)
+        assert not (tmp_path / "set").exists()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import signal
 from dataclasses import dataclass
 
-import click
-
 from pagewarden.errors import ConfigurationInvalid, PagewardenError
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -33,11 +31,14 @@ class Failure:
 
 def failure_of(error: BaseException) -> Failure:
     """Return how `error` is shown: ours as they are, click's as wrong usage, anything else as an error of our own."""
+    import click  # late, because this module is imported before anything that takes long
+
     match error:
         case PagewardenError():
             return Failure(slug=error.slug, message=error.message, hint=error.hint, exit_code=error.exit_code)
         case click.ClickException():
-            return _wrong_usage(error)
+            context = error.ctx if isinstance(error, click.UsageError) else None
+            return _wrong_usage(error.format_message(), "pagewarden" if context is None else context.command_path)
         case KeyboardInterrupt():
             code = 128 + error.number if isinstance(error, Stopped) else INTERRUPTED
             return Failure(slug="interrupted", message="interrupted", hint="", exit_code=code)
@@ -52,10 +53,8 @@ def failure_of(error: BaseException) -> Failure:
             )
 
 
-def _wrong_usage(error: click.ClickException) -> Failure:
-    message = error.format_message().rstrip(".")
-    context = error.ctx if isinstance(error, click.UsageError) else None
-    verb = context.command_path if context is not None else "pagewarden"
+def _wrong_usage(message: str, verb: str) -> Failure:
+    message = message.rstrip(".")
     return Failure(
         slug=ConfigurationInvalid.slug,
         message=message[:1].lower() + message[1:],

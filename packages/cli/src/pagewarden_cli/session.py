@@ -20,6 +20,7 @@ from pagewarden_cli.human import safe
 if TYPE_CHECKING:
     from pagewarden.config import Configuration, DatabaseSettings, RepositorySettings
     from pagewarden.events import Event
+    from pagewarden.processes.reader import PageReader
     from pagewarden.runtime import Runtime
     from pagewarden_cli.blocks import Block
 
@@ -38,7 +39,9 @@ class Outcome(Generic[R]):
 class Session:
     """What every verb needs; made once per invocation and filled by the common options, wherever they stand."""
 
-    def __init__(self) -> None:
+    def __init__(self, reader: PageReader | None = None) -> None:
+        """`reader` was started ahead, with the default number of threads."""
+        self._reader = reader
         self.json = False
         self.debug = False
         self.config: str | None = None
@@ -110,8 +113,10 @@ class Session:
     @contextmanager
     def runtime(self) -> Iterator[Runtime]:
         """Build the runtime of this process, with progress bars; leaving it ends the page reader."""
-        from pagewarden.runtime import Runtime
+        from pagewarden.runtime import DEFAULT_THREADS, Runtime
         from pagewarden_cli.progress import Bars
+
+        threads = self.configuration.defaults.threads
 
         shown = not self.quiet and sys.stderr is not None and sys.stderr.isatty()
 
@@ -125,7 +130,8 @@ class Session:
             Bars(shown=shown, color=self.color) as bars,
             Runtime(
                 plugins=self.configuration.plugins,
-                threads=self.configuration.defaults.threads,
+                threads=threads,
+                reader=self._reader if threads == DEFAULT_THREADS else None,
                 on_progress=bars.update,
                 on_event=observe,
             ) as runtime,

@@ -71,6 +71,7 @@ class Runtime:
         *,
         plugins: PluginChoice | None = None,
         threads: int = DEFAULT_THREADS,
+        reader: PageReader | None = None,
         on_progress: ProgressSink = _no_progress,
         on_event: Callable[[Event], None] = _no_event,
         clock: Callable[[], datetime] = _utc_now,
@@ -78,7 +79,10 @@ class Runtime:
         sleep: Callable[[float], None] = time.sleep,
         state: Path | None = None,
     ) -> None:
-        """`on_progress` is called often and from the thread that works; `on_event` sees what the observers see."""
+        """`on_progress` is called often and from the thread that works; `on_event` sees what the observers see.
+
+        `reader` is a page reader with as many threads that was started ahead; the runtime closes it.
+        """
         self.threads = threads
         self.clock = clock
         self.monotonic = monotonic
@@ -88,7 +92,7 @@ class Runtime:
         self._plugins = PluginChoice() if plugins is None else plugins
         self._on_event = on_event
         self._extensions: Extensions | None = None
-        self._reader: PageReader | None = None
+        self._reader = reader
         self._lock = threading.RLock()
 
     @property

@@ -23,7 +23,7 @@ def command(session: Session, ctx: click.Context, shell: str) -> int:
     """
     from click.shell_completion import get_completion_class
 
-    from pagewarden_cli.main import COMPLETE_VARIABLE, PROGRAM
+    from pagewarden_cli.command import COMPLETE_VARIABLE, PROGRAM
 
     kind = get_completion_class(shell)
     assert kind is not None, shell

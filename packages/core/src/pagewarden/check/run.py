@@ -90,7 +90,7 @@ def choose_checkers(runtime: Runtime, request: CheckRequest) -> tuple[Checker, .
     known = {checker.name: checker for checker in runtime.extensions.checkers}
     for name in request.only:
         if name not in known:
-            fault = next((fault for fault in runtime.extensions.faults if f" {name}" in fault), "")
+            fault = next((fault for fault in runtime.extensions.faults if fault.startswith(f"plugin {name}: ")), "")
             why = f": {fault}" if fault else f"; there are {', '.join(sorted(known)) or 'none'}"
             raise PluginUnusable(f"there is no checker {name}{why}", hint="pagewarden plugins")
     if request.only:

@@ -10,7 +10,7 @@ from pagewarden.pages._order import in_order
 from pagewarden.pages.backend import Backend, Compressor, Decompressor, backend
 from pagewarden.pages.direct import ALIGNMENT, DirectFile, aligned_buffer, round_up
 from pagewarden.pages.scan import Progress
-from pagewarden.pages.source import BadFrame, PageSource, ShortRead, SumMismatch, frame_bound
+from pagewarden.pages.source import BadFrame, PageSource, ReadBackMismatch, ShortRead, SumMismatch, frame_bound
 
 BATCH = 2 << 20
 """Bytes of pages that are copied between two turns of the sink."""
@@ -147,6 +147,7 @@ def copy_in(
     progress: Progress | None = None,
     stored: Callable[[memoryview], None] | None = None,
     from_disk: bool = False,
+    read_back: bool = False,
     using: Backend | None = None,
 ) -> Iterator[tuple[int, bytes]]:
     """Decode stored frames, compare their page sums with `expected(first, count)`, write the pages to `fd_out`.
@@ -154,19 +155,24 @@ def copy_in(
     Yields (first page, sums) for each frame, in the order of `frames`; pages go to byte `(pgno - 1) * page_size`, none
     of a frame before all of it was compared; `fd_out` -1 only verifies. `stored` gets the stored bytes of the frames,
     in their order, valid only during the call: for a digest of them. `from_disk` reads past the page cache where the
-    system can. `frames`, `expected` and `stored` run in the calling thread. `progress` is told the pages done and 0,
+    system can; `read_back` so reads every frame again from `fd_out`, which must be readable, once it was written there,
+    and compares its sums. `frames`, `expected` and `stored` run in the calling thread. `progress` is told the pages done and 0,
     as the total is not known here. The caller bounds `count` of each frame: a buffer of that size is made.
 
-    Raises BadFrame, ShortRead or SumMismatch, which name frame (counted from 0) and page, or OSError.
+    Raises BadFrame, ShortRead or SumMismatch, which name frame (counted from 0) and page, ReadBackMismatch, or OSError.
     """
     chosen = using or backend()
     done = 0
     with ExitStack() as files:
         source = files.enter_context(DirectFile(fd_in, wanted=from_disk))
         target = None if fd_out < 0 else files.enter_context(DirectFile(fd_out, writing=True))
+        written = files.enter_context(DirectFile(fd_out)) if read_back else None
 
         def work(group: _Group, slot: _In) -> tuple[list[tuple[int, bytes]], memoryview]:
-            return _decode(group, slot, source, target, page_size)
+            results, data = _decode(group, slot, source, target, page_size)
+            if written is not None:
+                _read_back(results, slot, written, page_size, chosen)
+            return results, data
 
         # One thread more than cores to keep busy: direct transfers wait without computing.
         slots = [_In(chosen) for _ in range(threads + 3)]
@@ -238,6 +244,21 @@ def _decode(
             target.pwrite(slot.pages[:size], (frame.first - 1) * page_size)
         results.append((frame.first, sums))
     return results, stored
+
+
+def _read_back(
+    results: list[tuple[int, bytes]], slot: _In, written: DirectFile, page_size: int, chosen: Backend
+) -> None:
+    """Read the frames of a group from where they were written, and compare their sums."""
+    for first, sums in results:
+        count = len(sums) // 8
+        pages = slot.pages[: count * page_size]
+        there = written.pread_into(pages, (first - 1) * page_size)
+        seen = chosen.buffer_sums(pages, page_size, first, count) if there == len(pages) else b""
+        if seen != sums:
+            same = (i for i in range(count) if sums[i * 8 : i * 8 + 8] != seen[i * 8 : i * 8 + 8])
+            pgno = first + next(same, 0)
+            raise ReadBackMismatch(f"page {pgno} did not read back as it was written", pgno=pgno)
 
 
 def _mismatch(index: int, frame: StoredFrame, sums: bytes, expected: bytes) -> SumMismatch:
