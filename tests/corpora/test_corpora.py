@@ -11,7 +11,6 @@ from pathlib import Path
 
 from pagewarden.backup import BackupRequest, run_backup
 from pagewarden.check.run import CheckRequest, run_check
-
 from pagewarden.errors import PagewardenError
 from pagewarden.pages import backend
 from pagewarden.repository import VerifyRequest, run_verify

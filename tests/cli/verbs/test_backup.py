@@ -10,7 +10,7 @@ from tests.cli.conftest import Type, make_database
 
 def test_a_backup_is_listed_and_proved(type_in: Type, database: Path, home: Path) -> None:
     """Every field of the report is true of what the repository holds."""
-    typed = type_in("backup", database, "--repo", "r", "--json")
+    typed = type_in("backup", database, "--repo", "r", "--check", "standard", "--json")
     assert (typed.code, typed.err) == (0, "")
     report = typed.document
     assert (report["kind"], report["verified"], report["name"]) == ("snapshot", True, "app.db")

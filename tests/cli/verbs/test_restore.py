@@ -2,28 +2,52 @@
 
 from __future__ import annotations
 
+import io
+import json
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Type
+from pagewarden_cli.command import main
+from tests.cli.conftest import Type, make_database
 
 
-@pytest.fixture
-def backups(type_in: Type, database: Path) -> list[dict[str, Any]]:
-    """Two backups of a database, a commit apart."""
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    """A folder with a database, and with two backups of it, a commit apart, in `r`; and the reports of the backups."""
+    folder = tmp_path_factory.mktemp("prepared")
+    database = make_database(folder / "app.db")
     reports = []
     for n in range(2):
         with closing(sqlite3.connect(database)) as connection:
             connection.execute("INSERT INTO note VALUES(?, 1, 'between')", (20000 + n,))
             connection.commit()
-        reports.append(type_in("backup", database, "--repo", "r", "--json").document)
+        out = io.StringIO()
+        with redirect_stdout(out):
+            main(["backup", str(database), "--repo", str(folder / "r"), "--json"])
+        reports.append(json.loads(out.getvalue()))
+    return folder, reports
+
+
+@pytest.fixture
+def backups(prepared: tuple[Path, list[dict[str, Any]]], home: Path) -> list[dict[str, Any]]:
+    """The reports of two backups of a database; it and the repository are copied to the home folder."""
+    folder, reports = prepared
+    shutil.copytree(folder / "r", home / "r")
+    shutil.copy(folder / "app.db", home / "app.db")
     return reports
+
+
+@pytest.fixture
+def database(backups: list[dict[str, Any]], home: Path) -> Path:
+    """The database that was backed up."""
+    return home / "app.db"
 
 
 @pytest.fixture

@@ -281,7 +281,7 @@ def test_stored_files_that_are_damaged_or_missing_are_named(reader: PageReader, 
     assert not (tmp_path / "to").exists()
 
 
-@pytest.mark.parametrize("what", ["set", "image", "restore"])
+@pytest.mark.parametrize("what", ["set", "image", "restore", "copy"])
 def test_a_full_file_system_is_out_of_space(what: str, tmp_path: Path) -> None:
     """A limit on file sizes stands in for a full disk: the error is named and what was begun is removed."""
     path = build(tmp_path / "a.db", rows=400)
@@ -296,6 +296,9 @@ def test_a_full_file_system_is_out_of_space(what: str, tmp_path: Path) -> None:
         if what == "restore":
             with pytest.raises(OutOfSpace):
                 reader.restore_pageset(tmp_path / "stored", tmp_path / "restore")
+        elif what == "copy":
+            with pytest.raises(OutOfSpace):
+                reader.copy_file(path, tmp_path / "copy")
         else:
             copy = (
                 reader.begin_snapshot(tmp_path / what, HEADER, 1)

@@ -340,7 +340,12 @@ def test_a_broken_manifest_hides_nothing(repository: Repository, target: Target)
     found, problems = repository.restore_points("app.db")
     assert found == tuple(points[:2])
     assert len(problems) == 1 and key in problems[0]
-    assert repository.resolve() == points[1]
+    with pytest.raises(RepositoryDamaged, match="after txid 2 that cannot be read"):
+        repository.resolve()  # the newest was asked for: an older one is no answer
+    with pytest.raises(RepositoryDamaged, match="after txid 2 that cannot be read"):
+        repository.resolve(at=points[2].position.time)
+    assert repository.resolve(txid=2) == points[1]
+    assert repository.resolve(at=points[0].position.time, txid=1) == points[0]
     intent = repository.begin("app.db")
     assert (intent.sequence, intent.txid, intent.parent) == (4, 4, points[1].position)
     commit(repository, intent, store(repository, intent, DATA))
@@ -353,7 +358,7 @@ def test_only_broken_manifests_are_said_to_be_so(repository: Repository, target:
     back_up(repository, "app.db", DATA)
     replace_object(target, keys.manifest_key("app.db", 1), b"{}")
     assert repository.names() == ("app.db",)
-    with pytest.raises(RepositoryNotFound, match="SHA-256"):
+    with pytest.raises(RepositoryDamaged, match="SHA-256"):
         repository.resolve()
     intent = repository.begin("app.db")
     assert (intent.sequence, intent.parent) == (2, None)
@@ -475,3 +480,11 @@ def test_a_directory_repository_needs_nothing_but_the_directory(root: Path) -> N
     again = Repository.open(DirectoryFactory().open(f"file://{root}", create=False), f"file://{root}")
     assert again.resolve() == point
     assert again.object_path(point) == root / point.key
+
+
+def test_a_position_is_never_given_twice(repository: Repository, target: Target) -> None:
+    """Even where a manifest was lost altogether, its object still says which txid it had."""
+    for _ in range(2):
+        back_up(repository, "app.db", DATA)
+    target.delete(keys.manifest_key("app.db", 2))
+    assert repository.begin("app.db").txid == 3

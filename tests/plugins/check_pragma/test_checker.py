@@ -210,3 +210,15 @@ def test_noise_is_survived(tmp_path: Path) -> None:
         except sqlite3.DatabaseError:
             continue
         assert isinstance(outcome, CheckOutcome), number
+
+
+@pytest.mark.parametrize("level", [Level.STANDARD, Level.DEEP])
+@pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le", "UTF-16be"])
+def test_every_encoding_is_understood(encoding: str, level: Level, tmp_path: Path) -> None:
+    """SQLite's answer comes in the database's own encoding, an "ok" as well as a message."""
+    path = build(tmp_path / "a.db", f"PRAGMA encoding='{encoding}'", TABLE, ROWS)
+    assert judge(path, level).findings == ()
+    patch(path, (root_of(path, "t") - 1) * 4096, b"\0" * 4096)
+    (finding, *_) = judge(path, level).findings
+    assert finding.severity is Severity.DAMAGE
+    assert "\0" not in finding.message

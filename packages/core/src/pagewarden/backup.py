@@ -113,6 +113,10 @@ def _judge(place: Place, level: Level | None, runtime: Runtime) -> SourceVerdict
         report = run_check(CheckRequest(database=place.path, level=level), runtime)
     except PagewardenError as error:
         return SourceVerdict(verdict=Verdict.UNKNOWN, level=level.value, why=error.message)
+    notes = tuple(result.why for result in report.checkers if result.why)
+    if report.verdict is Verdict.SOUND and level is Level.QUICK and notes:
+        # Without page sums to compare with, a quick look judges next to nothing: that is no sound source (H18).
+        return SourceVerdict(verdict=Verdict.UNKNOWN, level=level.value, why=lineage.readable("; ".join(notes)))
     damage = [finding for finding in report.findings if finding.severity is Severity.DAMAGE]
     reasons = [finding.message for finding in damage[:1]]
     reasons += [result.why for result in report.checkers if result.why and result.verdict is not Verdict.SOUND]

@@ -25,7 +25,7 @@ from typing import Any
 
 import msgspec
 
-from pagewarden.errors import PagewardenError, to_wire
+from pagewarden.errors import ConfigurationInvalid, PagewardenError, to_wire
 from pagewarden.events import Event
 from pagewarden.processes.channel import Channel, ProtocolError
 from pagewarden.runtime import PluginChoice, Runtime
@@ -120,7 +120,18 @@ def find_run(verb: str) -> Callable[[object, Runtime], object]:
     module_name, request_name, run_name = RUNS[verb]
     module = importlib.import_module(module_name)
     request_type, run = getattr(module, request_name), getattr(module, run_name)
-    return lambda request, runtime: run(msgspec.convert(request, request_type), runtime)
+
+    def call(request: object, runtime: Runtime) -> object:
+        try:
+            wanted = msgspec.convert(request, request_type)
+        except msgspec.ValidationError as error:
+            raise ConfigurationInvalid(
+                f"{verb} was asked for something that it does not know: {error}", hint="see docs/embedding.md"
+            ) from error
+        answer: object = run(wanted, runtime)
+        return answer
+
+    return call
 
 
 def _list_plugins(request: object, runtime: Runtime) -> object:  # noqa: ARG001 - as every run

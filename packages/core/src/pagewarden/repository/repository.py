@@ -162,14 +162,20 @@ class Repository:
 
         `name` may be left out where the repository holds one database. `timeline` (the beginning of one) narrows the
         choice; where several timelines have the `txid`, the one that was committed last is meant. "Last" is by the
-        order of commits, because clocks step back (H23). Raises RepositoryNotFound, naming what there is.
+        order of commits, because clocks step back (H23). Raises RepositoryNotFound, naming what there is, and
+        RepositoryDamaged where a manifest that cannot be read may be the one that is meant.
         """
         name = self.only_name() if name is None else name
-        points, problems = self.restore_points(name)
+        entries = tuple(self.entries(name))
+        points = tuple(entry.manifest.restore_point for entry in entries if entry.manifest is not None)
         if not points:
-            unreadable = f", and {problems[0]}" if problems else ""
+            if entries:
+                raise RepositoryDamaged(
+                    f"no manifest of {name} in {self.url} can be read: {entries[0].problem}",
+                    hint=f"pagewarden verify --repo {self.url}",
+                )
             raise RepositoryNotFound(
-                f"{self.url} holds no restore point of {name}{unreadable}", hint=f"pagewarden backups --repo {self.url}"
+                f"{self.url} holds no restore point of {name}", hint=f"pagewarden backups --repo {self.url}"
             )
         found, asked = points, []
         if timeline is not None:
@@ -188,7 +194,23 @@ class Repository:
                 f"{format_moment(first.time)} to txid {last.txid} at {format_moment(last.time)}",
                 hint=f"pagewarden backups --repo {self.url} --db {name}",
             )
+        if txid is None:
+            self._refuse_older(name, entries, found[-1])
         return found[-1]
+
+    def _refuse_older(self, name: str, entries: tuple[Entry, ...], found: RestorePoint) -> None:
+        """Raise RepositoryDamaged if the entry after `found` cannot be read: it may be the one that was asked for."""
+        after = False
+        for entry in entries:
+            if after and entry.manifest is None:
+                raise RepositoryDamaged(
+                    f"{self.url} holds a backup of {name} after txid {found.position.txid} that cannot be read: "
+                    f"{entry.problem}",
+                    hint=f"to go back to the one before it: --txid {found.position.txid}",
+                )
+            if after:
+                return
+            after = entry.manifest is not None and entry.manifest.key == found.key
 
     def only_name(self) -> str:
         """Return the name of the one database here. Raises RepositoryNotFound where there is none, or several."""
@@ -255,8 +277,7 @@ class Repository:
             known = [each.position.txid for each in manifests if each.position.timeline == parent.timeline]
             if known and max(known) == parent.txid:
                 timeline, txid = parent.timeline, parent.txid + 1
-                if len(manifests) < len(entries):
-                    txid = max(txid, 1 + self._last_object(name, timeline))
+                txid = max(txid, 1 + self._last_object(name, timeline))
         nonce = self._token(8)
         intent = Intent(
             database=name,
@@ -339,7 +360,7 @@ class Repository:
         return 0 if parsed is None else parsed[1]
 
     def _last_object(self, name: str, timeline: str) -> int:
-        """Return the last txid of which there is an object: a broken manifest still has its txid."""
+        """Return the last txid of which there is an object: a broken or lost manifest still has its txid."""
         found = (keys.parse_object_key(key) for key in self.store.keys(keys.objects_prefix(name)))
         return max((parts.txid for parts in found if parts is not None and parts.timeline == timeline), default=0)
 

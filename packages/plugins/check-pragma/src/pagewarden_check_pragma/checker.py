@@ -19,6 +19,7 @@ FINDINGS = 1000
 """How many become findings; the others are counted."""
 
 _CACHE_KIB = 32 << 10
+_CODECS = {"UTF-16le": "utf-16-le", "UTF-16be": "utf-16-be"}
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
@@ -42,6 +43,8 @@ class PragmaChecker:
         answer = _Answer(pragma)
         try:
             connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+            # A CAST to BLOB gives text in the database's own encoding.
+            answer.codec = _CODECS.get(str(connection.execute("PRAGMA encoding").fetchone()[0]), "utf-8")
             answer.roots = _roots(connection)
             # Python's cursor drops the last row before an error, which is the one that says where the damage is. So the
             # rows are taken by a function, while SQLite makes them, as bytes that need not be UTF-8.
@@ -65,6 +68,7 @@ class _Answer:
 
     def __init__(self, pragma: str) -> None:
         self.pragma = pragma
+        self.codec = "utf-8"  # of the rows
         self.roots: dict[int, str] = {}
         self.findings: list[Finding] = []
         self._undecided = ""
@@ -72,12 +76,13 @@ class _Answer:
 
     def take(self, row: bytes) -> None:
         """Take one row of the answer."""
-        if row == b"ok":
+        text = row.decode(self.codec, "replace")
+        if text == "ok":
             return
         # Imported here, because its patterns take longer to compile than a small database to judge.
         from pagewarden_check_pragma.messages import lines_of, parse_line
 
-        for line in map(parse_line, lines_of(row.decode("utf-8", "replace"))):
+        for line in map(parse_line, lines_of(text)):
             if line.undecided:
                 self._undecided = self._undecided or line.text
             elif len(self.findings) < FINDINGS:
