@@ -120,7 +120,8 @@ def test_a_killed_reader_is_a_named_error_and_the_next_call_works(tmp_path: Path
         first = reader.pid
         assert first is not None
         os.kill(first, signal.SIGKILL)
-        assert gone(first)
+        # The whole process, and not only its first thread, has ended once it can be waited for.
+        os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)
         with pytest.raises(ReaderCrashed, match="started again since"):
             reader.sums(attachment.handle, 1, 1)
         with pytest.raises(ReaderCrashed, match="started again since"):

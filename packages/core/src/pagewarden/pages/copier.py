@@ -156,8 +156,8 @@ def copy_in(
     of a frame before all of it was compared; `fd_out` -1 only verifies. `stored` gets the stored bytes of the frames,
     in their order, valid only during the call: for a digest of them. `from_disk` reads past the page cache where the
     system can; `read_back` so reads every frame again from `fd_out`, which must be readable, once it was written there,
-    and compares its sums. `frames`, `expected` and `stored` run in the calling thread. `progress` is told the pages done
-    and 0, as the total is not known here. The caller bounds `count` of each frame: a buffer of that size is made.
+    and compares its sums. `frames`, `expected` and `stored` run in the calling thread. `progress` is told the pages
+    done and 0, as the total is not known here. The caller bounds `count` of each frame: a buffer of that size is made.
 
     Raises BadFrame, ShortRead or SumMismatch, which name frame (counted from 0) and page, ReadBackMismatch, or OSError.
     """
