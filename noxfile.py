@@ -45,7 +45,7 @@ def tests(session: nox.Session) -> None:
     )  # fmt: skip
     session.run("coverage", "combine", "--quiet")
     if not session.posargs:
-        session.run("python", "-m", "tests.support.coverage_gate", "90")
+        session.run("python", "-m", "tests.support.coverage_gate", "95")
 
 
 @nox.session
