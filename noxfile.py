@@ -85,7 +85,7 @@ def native(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Keep the documents honest: every hook, error, key and README command is checked against the code."""
     install_all(session, *TEST_TOOLS)
-    session.run("pytest", "tests/repo", *session.posargs)
+    session.run("pytest", "tests/repo", "tests/docs", *session.posargs)
 
 
 @nox.session

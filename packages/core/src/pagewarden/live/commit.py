@@ -46,12 +46,15 @@ def read_commit(
     is the very one that the pin sees, and its `connections` further connections, too (step 7). In rollback-journal mode
     it always is, and no commit can be made until `work` is done.
 
-    `deadline`, a reading of `clock`, is looked at between attempts. Raises what `examine` and `Pin` raise;
-    DatabaseUnsettled if every attempt failed; what `work` raises, if the files did not move under it.
+    `deadline`, a reading of `clock`, is looked at between attempts, and no lock is waited for beyond it. Raises what
+    `examine` and `Pin` raise; DatabaseUnsettled if every attempt failed; what `work` raises, if the files did not move
+    under it.
     """
     if attempts < 1:
         raise ValueError(f"{attempts} attempts cannot read anything")
     place = examine(path)
+    if deadline is not None:
+        timeout = min(timeout, max(0.0, deadline - clock()))
     with Pin(place, timeout=timeout, connections=connections) as pin:
         if exact:
             pin.look()
