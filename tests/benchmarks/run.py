@@ -12,12 +12,14 @@ import json
 import os
 import platform
 import shutil
+import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,8 +73,9 @@ def warm(path: Path) -> None:
 class Bench:
     """The database, the folder to work in, and the rounds."""
 
-    def __init__(self, database: Path, folder: Path, rounds: int) -> None:
+    def __init__(self, database: Path, in_wal_mode: Path, folder: Path, rounds: int) -> None:
         self.database = database
+        self.in_wal_mode = in_wal_mode  # the same, but for its journal mode
         self.folder = folder
         self.rounds = rounds
         self.repository = folder / "repository"
@@ -81,7 +84,8 @@ class Bench:
     def pair(self, pairing: Pairing, ours: Callable[[], float], theirs: Callable[[], float]) -> Pairing:
         """Take turns, one round to warm up and then `rounds` that count."""
         for number in range(self.rounds + 1):
-            warm(self.database)
+            for path in (self.database, self.in_wal_mode, *self.stored()):
+                warm(path)
             a, b = ours(), theirs()
             if number:
                 pairing.ours.append(a)
@@ -92,10 +96,14 @@ class Bench:
         """Forget earlier backups."""
         shutil.rmtree(self.repository, ignore_errors=True)
 
-    def backup(self, *more: str) -> float:
+    def stored(self) -> list[Path]:
+        """Return what both sides have stored, as far as they have."""
+        return [*self.repository.rglob("*.pageset.zst"), *self.folder.glob("peer.zst")]
+
+    def backup(self, database: Path, *more: str) -> float:
         """Take one full backup into a fresh repository; return `seconds` as --json gives it."""
         self.fresh_repository()
-        return float(pagewarden("backup", self.database, "--repo", self.repository, *more)["seconds"])
+        return float(pagewarden("backup", database, "--repo", self.repository, *more)["seconds"])
 
     def restore(self) -> float:
         """Restore the newest backup; return `seconds`."""
@@ -178,19 +186,24 @@ def measure(bench: Bench) -> list[Pairing]:
             lambda: timed("xxhsum", "-H64", bench.database),
         ),
         bench.pair(
-            Pairing(name="hot backup, level 1, read back (--check none)", peer="zstd -1 -T2", bar=1.0),
-            lambda: bench.backup("--check", "none"),
+            Pairing(name="hot backup, read back, WAL mode", peer="zstd -1 -T2", bar=1.0),
+            lambda: bench.backup(bench.in_wal_mode, "--check", "none"),
             lambda: bench.compress(durable=False),
         ),
         bench.pair(
-            Pairing(name="hot backup, level 1, read back (--check none)", peer="zstd -1 -T2 + fsync", bar=1.0),
-            lambda: bench.backup("--check", "none"),
+            Pairing(name="hot backup, read back, WAL mode", peer="zstd -1 -T2 + fsync", bar=1.0),
+            lambda: bench.backup(bench.in_wal_mode, "--check", "none"),
             lambda: bench.compress(durable=True),
         ),
         bench.pair(
-            Pairing(name="hot backup as it is by default, source judged", peer="zstd -1 -T2 + fsync", bar=1.0),
-            bench.backup,
-            lambda: bench.compress(durable=True),
+            Pairing(name="hot backup, read back, rollback journal", peer="zstd -1 -T2", bar=1.0),
+            lambda: bench.backup(bench.database, "--check", "none"),
+            lambda: bench.compress(durable=False),
+        ),
+        bench.pair(
+            Pairing(name="the same, its source judged (the default)", peer="zstd -1 -T2", bar=1.0),
+            lambda: bench.backup(bench.database),
+            lambda: bench.compress(durable=False),
         ),
         bench.pair(
             Pairing(name="restore, verified, fsync", peer="zstd -d + fsync", bar=0.6), bench.restore, bench.decompress
@@ -200,9 +213,8 @@ def measure(bench: Bench) -> list[Pairing]:
     out = bench.folder / "restored.db"
     out.unlink(missing_ok=True)
     bench.notes.append(("peak memory of a restore", peak(("restore", "--repo", bench.repository, "--to", out))))
-    stored = next(bench.repository.rglob("*.pageset.zst")).stat().st_size
-    theirs = (bench.folder / "peer.zst").stat().st_size
-    bench.notes.append(("stored bytes / zstd -1", f"{stored / theirs:.3f}"))
+    ours, theirs = (path.stat().st_size for path in bench.stored())
+    bench.notes.append(("stored bytes / zstd -1", f"{ours / theirs:.3f}"))
     seconds = startup(bench)
     low, high = min(seconds), max(seconds)
     bench.notes.append(
@@ -238,7 +250,12 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         database = folder / f"bench-{chosen.size_mib}.db"
         make_database(database, chosen.size_mib)
-        bench = Bench(database, Path(scratch), chosen.rounds)
+        in_wal_mode = folder / f"bench-{chosen.size_mib}-wal.db"
+        if not in_wal_mode.exists():
+            shutil.copyfile(database, in_wal_mode)
+            with closing(sqlite3.connect(in_wal_mode)) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+        bench = Bench(database, in_wal_mode, Path(scratch), chosen.rounds)
         pairings = measure(bench)
     table = Table(title=f"{chosen.size_mib} MiB, warm, 2 threads, {chosen.rounds} rounds: median [lowest highest]")
     for column in ("what", "seconds", "peer", "seconds", "ratio", "bar"):

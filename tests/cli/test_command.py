@@ -75,6 +75,12 @@ def test_versions(type_in: Type) -> None:
     typed = type_in("--version")
     assert typed.code == 0
     assert typed.out.startswith(f"pagewarden {pagewarden.__version__} (SQLite 3.")
+    for words in (("--json", "--version"), ("--version", "--json")):
+        document = type_in(*words).document
+        assert list(document) == ["version", "sqlite", "python"]
+        assert document["version"] == pagewarden.__version__
+        assert document["sqlite"] in typed.out
+        assert document["python"] in typed.out
 
 
 @pytest.mark.parametrize(
@@ -87,6 +93,12 @@ def test_versions(type_in: Type) -> None:
         (["undo"], "missing argument 'path'", "pagewarden undo --help"),
         (["restore", "--repo", "r"], "missing option '--to'", "pagewarden restore --help"),
         (["check"], "no database was named", "name one"),
+        (["check", ""], "the database is empty", "name a file"),
+        (["backup", "x", "--repo", ""], "the repository is empty", "name a folder"),
+        (["restore", "--repo", "r", "--to", ""], "--to is empty", "name a file"),
+        (["undo", ""], "path is empty", "name a file"),
+        (["injure", "", "--kind", "zeroed-page"], "db is empty", "name a file"),
+        (["check", "x", "y", "--name", "n"], "--name is for one database", "in the configuration"),
         (["backup"], "no database was named", "name one"),
         (["backups"], "no repository was named", "--repo URL"),
         (["check", "x", "--config", "none.toml"], "there is no configuration at none.toml", "config example"),

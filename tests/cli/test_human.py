@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import subprocess
 import unicodedata
 from datetime import UTC, datetime, timedelta
 
@@ -9,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagewarden_cli.human import age, moment, number, safe, seconds, size
+from pagewarden_cli.human import age, moment, number, safe, safe_command, seconds, size
 
 NOW = datetime(2026, 11, 22, 10, 15, tzinfo=UTC)
 
@@ -100,6 +103,25 @@ def test_a_moment_is_in_utc() -> None:
 def test_what_could_move_the_cursor_is_escaped(text: str, shown: str) -> None:
     """A table's name comes from the file, and the file may come from a hostile hand (H29)."""
     assert safe(text) == shown
+
+
+@pytest.mark.parametrize(
+    "name", ["plain", "a b", "a\nb", "it's\n\tone", "\\n\n", "'\x1b[2J'", "caf\udce9 \u202e.db", "\u0085", "\n0"]
+)
+def test_a_shell_reads_the_name_that_was_meant(name: str) -> None:
+    """Whatever had to be escaped; and a terminal sees nothing of it."""
+    shown = safe_command(f"hint, not the shell's: printf %s {shlex.quote(name)}")
+    assert safe(shown) == shown
+    command = shown.partition(": ")[2]
+    said = subprocess.run(["bash", "-c", command], check=True, capture_output=True).stdout
+    assert os.fsdecode(said) == name
+
+
+@given(st.text())
+def test_no_command_keeps_a_control_character(text: str) -> None:
+    """Whether it was quoted or not."""
+    for command in (text, shlex.quote(text)):
+        assert safe(safe_command(command)) == safe_command(command)
 
 
 @given(st.text())

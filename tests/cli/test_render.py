@@ -283,6 +283,14 @@ def test_a_damaged_repository() -> None:
     assert text(report, verbose=True).endswith("    x/y\n")
 
 
+def test_a_stray_object_is_no_restore_point() -> None:
+    """It is counted by itself."""
+    stray = VerifiedPoint(database="app.db", position=None, key="k", state="missing", why="no manifest names it")
+    broken = replace(stray, state="damaged")
+    shown = text(replace(VERIFY, verdict=Verdict.DAMAGED, points=(GOOD, broken, stray)))
+    assert "  2 restore points, 1 object without a manifest, 2.0 MiB read" in shown
+
+
 def test_an_empty_repository_has_no_table() -> None:
     """There was nothing to judge."""
     shown = text(replace(VERIFY, verdict=Verdict.UNKNOWN, points=()))
@@ -317,6 +325,7 @@ def test_a_restore() -> None:
     )
     assert text(RESTORE, quiet=True) == "warning: process 7 goes on with the old file\n"
     assert "undo" not in text(replace(RESTORE, undo="", seconds=0.0))
+    assert "undo: pagewarden undo $'a\\012b'\n" in text(replace(RESTORE, undo="pagewarden undo 'a\nb'"))
 
 
 def test_a_plan_is_shown_even_when_quiet() -> None:

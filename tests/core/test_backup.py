@@ -15,6 +15,7 @@ import pytest
 from pagewarden.backup import BackupRequest, run_backup
 from pagewarden.errors import (
     ConfigurationInvalid,
+    DatabaseBusy,
     DatabaseNotFound,
     DatabaseUnreadable,
     NotADatabase,
@@ -177,6 +178,47 @@ def test_what_is_no_database_leaves_no_trace(tmp_path: Path, runtime: Runtime) -
         with pytest.raises(error):
             backup(tmp_path / name, runtime)
     assert stored(database) == before
+
+
+def test_a_source_of_which_only_the_first_bytes_are_left_is_damaged(tmp_path: Path, runtime: Runtime) -> None:
+    """As `check` says: there is nothing to back up, but it was a database; no trace is left in the repository."""
+    path = build(tmp_path / "app.db", rows=5)
+    backup(path, runtime, check="none")
+    before = stored(path)
+    path.write_bytes(b"SQLite format 3\0")
+    with pytest.raises(DatabaseUnreadable, match="was a database, and is so damaged") as caught:
+        backup(path, runtime)
+    assert caught.value.hint == f"pagewarden check {path}"
+    assert stored(path) == before
+
+
+def test_where_sqlite_can_make_no_index_nothing_is_backed_up_unless_nobody_can_write(
+    tmp_path: Path, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a read-only folder it is unreadable, with a way out; on a read-only file system the file alone is all."""
+    path = build(tmp_path / "app.db", mode="wal", rows=20)
+    os.symlink("nowhere", f"{path}-shm")  # so that none can be made
+    with pytest.raises(DatabaseUnreadable, match="needs a -shm file") as caught:
+        backup(path, runtime)
+    assert f"name the copy: cp {path}" in caught.value.hint
+    monkeypatch.setattr("pagewarden.live.connection.frozen", lambda _path: True)
+    monkeypatch.setattr("pagewarden.live.place.frozen", lambda _path: True)
+    report = backup(path, runtime, check="standard")
+    assert report.source.verdict is Verdict.SOUND
+    assert report.database_sum == f"{backend().fold(file_sums(path, 4096)):016x}"
+
+
+def test_why_a_source_could_not_be_judged_is_said_once(
+    tmp_path: Path, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not again for every checker that was not run."""
+    path = build(tmp_path / "app.db", rows=5)
+
+    def locked(*_: object, **__: object) -> object:
+        raise DatabaseBusy("it is locked")
+
+    monkeypatch.setattr("pagewarden.check.run.open_source", locked)
+    assert backup(path, runtime, check="standard").source.why == "it is locked"
 
 
 def test_wrong_wishes_are_named(tmp_path: Path, runtime: Runtime) -> None:

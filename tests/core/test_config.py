@@ -194,13 +194,26 @@ def test_a_file_that_cannot_be_read_is_a_named_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationInvalid, match="there is no configuration") as missing:
         load_config(tmp_path / "none.toml")
     assert "config example" in missing.value.hint
-    with pytest.raises(ConfigurationInvalid, match="cannot be read"):
-        load_config(tmp_path)
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    with pytest.raises(ConfigurationInvalid, match="cannot be read") as wrong:
+        load_config(folder)
+    assert wrong.value.hint == f"name the file in it: '{folder}/pagewarden.toml'"
     large = tmp_path / "large.toml"
     large.touch()
     os.truncate(large, MAX_CONFIG_BYTES + 1)
-    with pytest.raises(ConfigurationInvalid, match="is no configuration"):
+    with pytest.raises(ConfigurationInvalid, match="is no configuration") as other:
         load_config(large)
+    assert other.value.hint == f"ls -l -- {large}"
+
+
+def test_empty_text_is_neither_database_nor_repository() -> None:
+    """It would mean the current folder."""
+    configuration = load_config(None)
+    with pytest.raises(ConfigurationInvalid, match="the database is empty"):
+        configuration.database("")
+    with pytest.raises(ConfigurationInvalid, match="the repository is empty"):
+        configuration.repository("")
 
 
 def test_the_default_place_is_xdgs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,6 +104,53 @@ def test_errors_are_the_commands_own(tmp_path: Path) -> None:
         assert db.repository is None
 
 
+def test_a_repository_needs_a_plugin_that_opens_it(path: Path, tmp_path: Path) -> None:
+    """The hint names the one that was left out."""
+    with pagewarden.open(path, repository=tmp_path / "backup", plugins=["check-pragma"]) as db:
+        with pytest.raises(pagewarden.PluginUnusable, match="no plugin opens plain paths") as caught:
+            db.backup()
+        assert "target-directory was left out: add it to `plugins`" in caught.value.hint
+
+
+WRONG: dict[str, Callable[[Path], object]] = {
+    "path is bytes": lambda path: pagewarden.open(bytes(path)),  # type: ignore[arg-type]
+    "path is no path: 5": lambda path: pagewarden.open(5),  # type: ignore[arg-type]
+    "path is no path: 'a": lambda path: pagewarden.open("a\0b"),
+    "path is empty": lambda path: pagewarden.open(""),
+    "repository is empty": lambda path: pagewarden.open(path, ""),
+    "config is empty": lambda path: pagewarden.open(path, config=""),
+    "plugins is 'check-pragma'": lambda path: pagewarden.open(path, plugins="check-pragma"),
+    "plugins is 5": lambda path: pagewarden.open(path, plugins=5),  # type: ignore[arg-type]
+    r"plugins is \[<module": lambda path: pagewarden.open(path, plugins=[pagewarden]),  # type: ignore[list-item]
+    "only is 'check-pragma'": lambda path: pagewarden.open(path).check(only="check-pragma"),
+    "max_time is -1": lambda path: pagewarden.open(path).check(max_time=-1),
+    "max_time is nan": lambda path: pagewarden.open(path).check(max_time=float("nan")),
+    "baseline is empty": lambda path: pagewarden.open(path).check(baseline=""),
+    "to is empty": lambda path: pagewarden.open(path, "backup").restore(""),
+    "at is 5": lambda path: pagewarden.open(path, "backup").restore("x", at=5),  # type: ignore[arg-type]
+    "path is empty, to be undone": lambda path: pagewarden.open(path).undo(""),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_an_argument_that_is_none_is_named(path: Path, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before any process is started, with what to write instead."""
+    monkeypatch.setattr("pagewarden.processes.worker.Child", None)
+    with pytest.raises(pagewarden.ConfigurationInvalid, match=what.partition(",")[0]) as caught:
+        WRONG[what](path)
+    assert caught.value.hint
+
+
+def test_what_was_closed_stays_closed(path: Path) -> None:
+    """Whether it was ever used or not; closing it again is no error."""
+    db = pagewarden.open(path)
+    for _ in range(2):
+        db.close()
+        with pytest.raises(pagewarden.ConfigurationInvalid, match="plugins was called on a database that was closed"):
+            db.plugins()
+    assert db.path == str(path)
+
+
 def test_damage_is_a_value(db: Database, path: Path) -> None:
     """Not raised."""
     data = bytearray(path.read_bytes())

@@ -365,6 +365,15 @@ def test_indexes_on_expressions_are_named(tmp_path: Path, runtime: Runtime) -> N
     assert (fact.state, fact.value) == ("warning", "half")
 
 
+def test_an_index_on_a_json_function_is_named(tmp_path: Path, runtime: Runtime) -> None:
+    """SQLite 3.40 calls such a schema malformed unless it is trusted."""
+    path = build(tmp_path / "app.db", rows=5)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE INDEX extracted ON item(json_extract(name, '$.x')) WHERE json_valid(name)")
+    fact = look(path, runtime)["expression-indexes"]
+    assert (fact.state, fact.value) == ("warning", "extracted")
+
+
 def test_an_empty_file_is_an_empty_database(tmp_path: Path, runtime: Runtime) -> None:
     """SQLite makes a database of it at the first write."""
     (tmp_path / "app.db").touch()

@@ -123,15 +123,16 @@ def test_failures_have_names(number: int, error: type[Exception]) -> None:
     assert durable.failure(OSError(), "cannot").message == "cannot: oserror"
 
 
-def test_the_cache_is_told_where_that_is_possible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without posix_fadvise nothing happens; with it the file still reads the same, whether durable yet or not."""
-    descriptor = durable.create(tmp_path / "file", readable=True)
-    for _ in range(2):
-        durable.write_at(descriptor, DATA, 0)
-        durable.drop_cache(descriptor)
-        assert os.pread(descriptor, len(DATA) + 1, 0) == DATA
-        monkeypatch.delattr(os, "posix_fadvise", raising=False)
-    os.close(descriptor)
+def test_room_is_allocated_before_it_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file has its size and its blocks at once; only its size where the system cannot allocate; none of nothing."""
+    for number, (size, blocks) in enumerate(((1 << 20, True), (0, False), (1 << 20, False))):
+        if number == 2:
+            monkeypatch.delattr(os, "posix_fallocate")
+        descriptor = durable.create(tmp_path / f"{number}")
+        durable.allocate(descriptor, size)
+        found = os.fstat(descriptor)
+        assert (found.st_size, found.st_blocks * 512 >= (1 << 20)) == (size, blocks)
+        os.close(descriptor)
 
 
 def prepare(folder: Path) -> None:

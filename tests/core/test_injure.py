@@ -56,6 +56,26 @@ def test_a_file_that_is_not_marked_is_refused_with_the_command(database: Path, r
     assert not any(after[(report.pgno - 1) * 4096 : report.pgno * 4096])
 
 
+def test_only_an_empty_regular_file_is_the_mark(database: Path, tmp_path: Path, runtime: Runtime) -> None:
+    """Not a link to one, not a folder, and not a file that somebody wrote something into."""
+    before = database.read_bytes()
+    marker = Path(f"{database}{MARKER}")
+    empty = tmp_path / "empty"
+    empty.touch()
+    for make, remove in (
+        (lambda: marker.symlink_to(empty), marker.unlink),
+        (lambda: marker.symlink_to("nowhere"), marker.unlink),
+        (marker.mkdir, marker.rmdir),
+        (lambda: marker.write_text("notes"), marker.unlink),
+    ):
+        make()
+        with pytest.raises(RestoreRefused, match="only an empty file is the mark") as raised:
+            run_injure(request(database), runtime)
+        assert shlex.split(raised.value.hint.partition(": ")[2])[-1] == str(marker)
+        remove()
+    assert database.read_bytes() == before
+
+
 def test_the_report_says_what_was_changed(database: Path, runtime: Runtime, seen: list[Event]) -> None:
     """Page, offset and length enclose every byte that differs, and observers are told."""
     Path(f"{database}{MARKER}").touch()

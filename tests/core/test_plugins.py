@@ -130,6 +130,7 @@ def test_names_choose_before_anything_is_imported(site: Site) -> None:
         ("raise SystemExit(1)", "failed to load: SystemExit: 1"),
         ("1 / 0", "failed to load: ZeroDivisionError: division by zero"),
         ("def broken(:", "failed to load: SyntaxError"),
+        (CHECKER, "implements no hook"),
         (CHECKER + "@hookimpl\ndef pagewarden_chekcers(): return []", "broke its contract: unknown hook"),
         (CHECKER + "@hookimpl\ndef pagewarden_checkers(config): return []", "broke its contract: Plugin"),
         (CHECKER + "@hookimpl(wrapper=True)\ndef pagewarden_checkers(): return (yield)", "broke its contract: "),
@@ -173,6 +174,20 @@ def test_a_plugin_that_was_asked_for_must_be_there(site: Site) -> None:
         load_plugins(only=["check-mine"])
     with pytest.raises(PluginUnusable, match=r"plugin no\.such_module cannot be used: failed to load"):
         load_plugins(extra=["no.such_module"])
+
+
+def test_a_module_without_hooks_is_no_plugin() -> None:
+    """Somebody who names one has named the wrong one."""
+    with pytest.raises(PluginUnusable, match="plugin made_here cannot be used: implements no hook"):
+        load_plugins(only=[], extra=[module("x = 1")])
+
+
+@pytest.mark.parametrize("argument", ["only", "disabled", "extra"])
+def test_a_text_is_no_list_of_names(argument: str) -> None:
+    """Its letters would be taken for names."""
+    with pytest.raises(ConfigurationInvalid, match=f'{argument} is "check-pragma", not a list') as caught:
+        load_plugins(**{argument: "check-pragma"})
+    assert caught.value.hint == f'give a list: {argument}=["check-pragma"]'
 
 
 def test_the_later_of_two_equal_names_is_a_fault(site: Site) -> None:
@@ -343,5 +358,6 @@ def test_the_scheme_chooses_the_target() -> None:
             extensions.target(url)
     with pytest.raises(PluginUnusable, match="no plugin opens other:// URLs, as in other://x"):
         extensions.target("other://x")
-    with pytest.raises(PluginUnusable, match="no plugin opens plain paths"):
+    with pytest.raises(PluginUnusable, match="no plugin opens plain paths") as caught:
         load_plugins(only=[]).target("/plain/path")
+    assert caught.value.hint.startswith("target-directory was left out: add it to `plugins`")

@@ -107,6 +107,14 @@ def test_a_repository_is_compared_with(type_in: Type, database: Path, home: Path
     assert type_in("check", database, "--config", "c.toml", "--json").document["position"] == taken["position"]
 
 
+def test_a_backup_under_another_name_is_compared_with(type_in: Type, database: Path) -> None:
+    """It is found by the name that it was given."""
+    taken = type_in("backup", database, "--repo", "r", "--name", "main", "--json").document
+    typed = type_in("check", database, "--repo", "r", "--name", "main", "--json")
+    assert (typed.code, typed.document["position"]) == (0, taken["position"])
+    assert type_in("check", database, "--repo", "r", "--json").document["position"] is None
+
+
 def test_several_databases_are_one_document(type_in: Type, database: Path, home: Path) -> None:
     """With the worst verdict; an error of one stands in its place, and does not keep the others from their turn."""
     other = make_database(home / "other.db")

@@ -145,8 +145,21 @@ def test_a_baseline_file_that_is_none_is_an_error(runtime: Runtime, database: Pa
     """It was named by hand: there is nothing to fall back on."""
     with pytest.raises(ConfigurationInvalid, match="there is no baseline"):
         check(runtime, database, baseline=str(tmp_path / "missing"))
+    (tmp_path / "short").write_text("hello")
+    for file in (database, tmp_path / "short"):
+        with pytest.raises(ConfigurationInvalid, match="is no snapshot") as caught:
+            check(runtime, database, baseline=str(file))
+        assert "pagewarden backups" in caught.value.hint
+
+
+def test_a_damaged_snapshot_is_no_baseline(runtime: Runtime, database: Path, repository: str) -> None:
+    """It was one: what is wrong is not what was typed, but what is stored."""
+    backup(runtime, database, repository)
+    (page_set,) = Path(repository).rglob("*.pageset.zst")
+    page_set.chmod(0o600)
+    page_set.write_bytes(page_set.read_bytes()[:-100])
     with pytest.raises(RepositoryDamaged):
-        check(runtime, database, baseline=str(database))
+        check(runtime, database, baseline=str(page_set))
 
 
 def test_a_restored_file_is_not_what_the_newest_backup_says(runtime: Runtime, database: Path, repository: str) -> None:

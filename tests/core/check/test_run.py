@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from pagewarden.check import CheckRequest, run_check
-from pagewarden.contracts import Subject
+from pagewarden.check.run import _Run
+from pagewarden.check.source import Source
+from pagewarden.contracts import Checker, Subject
 from pagewarden.errors import DatabaseBusy, DatabaseNotFound, DatabaseUnreadable, PluginUnusable
 from pagewarden.runtime import Runtime
 from pagewarden.testing import INJURIES
@@ -33,6 +35,14 @@ def why(report: CheckReport) -> str:
     """Return the one checker's reason."""
     (result,) = report.checkers
     return result.why
+
+
+def said_once(report: CheckReport) -> str:
+    """Return why a database could not be opened; the checkers were not run, and do not repeat it."""
+    first, *others = report.checkers
+    assert (first.name, first.verdict) == ("open", Verdict.UNKNOWN)
+    assert {(result.verdict, result.why) for result in others} == {(Verdict.UNKNOWN, "not run")}
+    return first.why
 
 
 def test_a_sound_database_is_sound(runtime: Runtime, database: Path) -> None:
@@ -267,7 +277,7 @@ def test_a_slow_checker_stops_no_commit(plugins: Plugins, database: Path) -> Non
 
 
 def test_a_checker_begins_again_when_commits_come_between(plugins: Plugins, database: Path) -> None:
-    """It never judges a mixture of two commits: three times it begins again, then it gets a copy that holds still."""
+    """It never judges a mixture of two commits: it begins again, on a copy that holds still."""
     calls = []
     with Session(database) as writer:
 
@@ -278,7 +288,7 @@ def test_a_checker_begins_again_when_commits_come_between(plugins: Plugins, data
             return [] if again == calls[-1] else [damage("two commits")]
 
         report = check(plugins.runtime(compares), database)
-    assert (report.verdict, len(calls)) == (Verdict.SOUND, 4)
+    assert (report.verdict, len(calls)) == (Verdict.SOUND, 2)
 
 
 def test_the_last_look_counts_too(plugins: Plugins, database: Path) -> None:
@@ -323,9 +333,8 @@ def test_an_exclusive_lock_is_unknown_and_its_holder_is_named(runtime: Runtime, 
         holder.run("BEGIN EXCLUSIVE")
         report = check(runtime, database)
         assert (report.verdict, report.exit_code, report.pages) == (Verdict.UNKNOWN, 3, 0)
-        for result in report.checkers:
-            assert "is locked" in result.why
-            assert str(holder.pid) in result.why
+        assert "is locked" in said_once(report)
+        assert str(holder.pid) in said_once(report)
 
 
 def test_a_hot_journal_is_unknown_and_stays(runtime: Runtime, database: Path) -> None:
@@ -340,8 +349,61 @@ def test_a_hot_journal_is_unknown_and_stays(runtime: Runtime, database: Path) ->
     assert len(before[1]) > 512
     report = check(runtime, database)
     assert report.verdict is Verdict.UNKNOWN
-    assert all("journal" in result.why and "hint: " in result.why for result in report.checkers)
+    assert "journal" in said_once(report) and "hint: " in said_once(report)
     assert (database.read_bytes(), journal.read_bytes()) == before
+
+
+def closed_without_index(database: Path) -> None:
+    """Put a database into WAL mode where SQLite can make no -shm, as in a read-only folder."""
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA journal_mode=wal")
+    database.with_name("app.db-shm").symlink_to("nowhere")
+
+
+def test_where_sqlite_can_make_no_index_it_is_unknown(runtime: Runtime, database: Path) -> None:
+    """Step 8 of docs/live-read.md: elsewhere it can be judged, so it is no error, and the hint says how."""
+    closed_without_index(database)
+    report = check(runtime, database)
+    assert (report.verdict, report.exit_code) == (Verdict.UNKNOWN, 3)
+    assert "needs a -shm file" in said_once(report)
+    assert f"name the copy: cp {database}" in said_once(report)
+
+
+def test_a_database_that_nobody_can_write_to_is_judged(
+    runtime: Runtime, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a file system that is read-only as a whole: fully, unless it can be written to before the end."""
+    closed_without_index(database)
+    monkeypatch.setattr("pagewarden.live.connection.frozen", lambda _path: True)
+    monkeypatch.setattr("pagewarden.live.place.frozen", lambda _path: True)
+    report = check(runtime, database, level=Level.DEEP)
+    assert (report.verdict, report.bytes) == (Verdict.SOUND, database.stat().st_size)
+    run_checker = _Run._one
+
+    def thaws(run: _Run, checker: Checker, source: Source) -> object:
+        judged = run_checker(run, checker, source)
+        monkeypatch.setattr("pagewarden.live.place.frozen", lambda _path: False)
+        return judged
+
+    monkeypatch.setattr(_Run, "_one", thaws)
+    report = check(runtime, database, only=("check-pragma",))
+    assert report.verdict is Verdict.UNKNOWN
+    assert "can be written to since it was opened" in report.checkers[-1].why
+
+
+def test_a_file_of_which_only_the_first_bytes_are_left_is_damaged(runtime: Runtime, database: Path) -> None:
+    """They say that it was a database."""
+    database.write_bytes(b"SQLite format 3\0")
+    report = check(runtime, database)
+    assert (report.verdict, report.exit_code) == (Verdict.DAMAGED, 1)
+    assert report.findings[0].kind == "unopenable"
+
+
+def test_json_functions_in_the_schema_are_no_damage(runtime: Runtime, database: Path) -> None:
+    """Some releases of SQLite call such a schema malformed unless it is trusted."""
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE INDEX extracted ON customers(json_extract(notes, '$.x')) WHERE json_valid(notes)")
+    assert check(runtime, database, level=Level.DEEP).verdict is Verdict.SOUND
 
 
 def test_what_is_no_file_is_an_error(runtime: Runtime, tmp_path: Path, database: Path) -> None:

@@ -1,4 +1,4 @@
-"""What tests of copies in slices share: databases, commits between two slices, and judges of the result."""
+"""What tests of copies of rollback-journal databases share: databases, commits in between, judges of the result."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pagewarden.live import Pin, SnapshotTaken, settle
+from pagewarden.processes.reader import PageReader
 from pagewarden.repository.format import FRAME_BYTES, PageSetHeader
 from tests.support.databases import backup
 from tests.support.session import Session
@@ -36,24 +38,46 @@ def sound(image: bytes, folder: Path) -> None:
 
 
 class Between:
-    """Does something whenever the lock was let go, a given number of times."""
+    """Does something in between, a given number of times: when the lock was let go, and after each read without it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, times: int, work: Callable[[int], object]) -> None:
-        self.releases = 0
-        real = Pin.release
+        self.chances = 0
+        self._times = times
+        self._work = work
+        self._held = False
+        begin, release = Pin.begin, Pin.release
+        copy, again = PageReader.copy, PageReader.recopy_changed
 
-        def release(pin: Pin) -> None:
-            held = any(connection.in_transaction for connection in pin._all)
-            real(pin)
-            if held:
-                self.releases += 1
-                if self.releases <= times:
-                    work(self.releases)
+        def begun(pin: Pin) -> None:
+            begin(pin)
+            self._held = True
 
-        monkeypatch.setattr(Pin, "release", release)
-        monkeypatch.setattr(settle, "_FIRST_SLICE", FRAME_BYTES)
-        monkeypatch.setattr(settle, "_AGAIN", FRAME_BYTES)
-        monkeypatch.setattr(settle, "_AIM", 1e-9)  # every slice is one frame
+        def released(pin: Pin) -> None:
+            was_held, self._held = self._held, False
+            release(pin)
+            if was_held:
+                self._chance()
+
+        def copied(*arguments: Any) -> None:
+            copy(*arguments)
+            self._chance()
+
+        def copied_again(*arguments: Any, **options: Any) -> int:
+            pages = again(*arguments, **options)
+            self._chance()
+            return pages
+
+        monkeypatch.setattr(Pin, "begin", begun)
+        monkeypatch.setattr(Pin, "release", released)
+        monkeypatch.setattr(PageReader, "copy", copied)
+        monkeypatch.setattr(PageReader, "recopy_changed", copied_again)
+        monkeypatch.setattr(settle, "_AT_ONCE", FRAME_BYTES)
+
+    def _chance(self) -> None:
+        if not self._held:
+            self.chances += 1
+            if self.chances <= self._times:
+                self._work(self.chances)
 
 
 def big(path: Path, mode: str = "delete") -> Path:

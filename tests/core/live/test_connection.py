@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sqlite3
 import threading
 from contextlib import closing
@@ -12,6 +13,7 @@ import pytest
 
 from pagewarden.errors import DatabaseBusy, DatabaseUnreadable, DatabaseUnsettled, NotADatabase
 from pagewarden.live import Pin, examine, failure, open_readonly
+from pagewarden.live import connection as module
 from tests.support.databases import build
 from tests.support.program import run
 from tests.support.session import Session
@@ -46,6 +48,51 @@ def test_nothing_can_be_written(tmp_path: Path) -> None:
             assert row in ((value,), None)  # without support for mappings mmap_size says nothing
         assert not connection.in_transaction
     assert path.read_bytes() == before
+
+
+def test_a_schema_with_json_functions_can_be_read(tmp_path: Path) -> None:
+    """Some releases of SQLite take their own JSON functions for unsafe, and such a schema for malformed."""
+    path = tmp_path / "a.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE t(a, b AS (json_extract(a, '$.b')), CHECK (json_valid(a)))")
+        connection.execute("CREATE INDEX i ON t(a ->> 'c')")
+        connection.execute("""INSERT INTO t VALUES('{"b": 1}')""")
+        connection.commit()
+    with closing(open_readonly(str(path))) as connection:
+        assert connection.execute("SELECT b FROM t").fetchall() == [(1,)]
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("PRAGMA query_only").fetchone() == (1,)
+
+
+def test_a_database_that_nobody_can_write_to_needs_no_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a file system that is read-only as a whole, SQLite reads the file alone; no -shm is made."""
+    path = build(tmp_path / "a.db", mode="wal")
+    os.symlink("nowhere", f"{path}-shm")  # so that none can be made
+    with pytest.raises(DatabaseUnreadable, match="needs a -shm file"):
+        begin(path)
+    before = os.listdir(tmp_path)
+    monkeypatch.setattr(module, "frozen", lambda _path: True)
+    with closing(open_readonly(str(path))) as connection:
+        assert connection.execute("SELECT count(*) FROM item").fetchone()[0] > 0
+    assert os.listdir(tmp_path) == before
+
+
+def test_paths_in_hints_can_be_typed(tmp_path: Path) -> None:
+    """With a blank, a quote and a newline in them; a log is copied only where there is one."""
+    path = str(tmp_path / "it's a\nb.db")
+    for name, command in (
+        ("SQLITE_NOTADB", ["head", "-c", "16", path, "|", "xxd"]),
+        ("SQLITE_READONLY_ROLLBACK", ["cp", path, "DIR"]),
+        ("SQLITE_CANTOPEN", ["cp", path, "DIR"]),
+        ("SQLITE_IOERR_READ", ["ls", "-l", f"{path}*"]),
+    ):
+        error = sqlite3.OperationalError("what SQLite said")
+        error.sqlite_errorname = name
+        assert shlex.split(failure(error, path).hint.rpartition(": ")[2]) == command
+    Path(f"{path}-wal").touch()
+    error = sqlite3.OperationalError("what SQLite said")
+    error.sqlite_errorname = "SQLITE_CANTOPEN"
+    assert shlex.join(["cp", path, f"{path}-wal", "DIR"]) in failure(error, path).hint
 
 
 def test_a_connection_may_be_interrupted_from_another_thread(tmp_path: Path) -> None:
@@ -194,7 +241,7 @@ def test_in_a_read_only_folder_the_log_is_read_without_an_index(tmp_path: Path) 
 
 
 def test_in_a_read_only_folder_without_an_index_it_is_unreadable(tmp_path: Path) -> None:
-    """Neither SQLite nor we can pin it there; the hint says what can be done. Never immutable=1 (H33)."""
+    """Neither SQLite nor we can pin it there; the hint says what to do. Others may write: no immutable=1 (H33)."""
     folder = tmp_path / "folder"
     folder.mkdir()
     build(folder / "a.db", mode="wal")
@@ -211,5 +258,5 @@ def test_in_a_read_only_folder_without_an_index_it_is_unreadable(tmp_path: Path)
             print(error, error.hint)
     """
     done = run(program, folder, before=POWERLESS)
-    assert "needs a -shm file" in done.stdout and "to a folder that can be written to" in done.stdout, done
+    assert "needs a -shm file" in done.stdout and f"cp {folder / 'a.db'} DIR" in done.stdout, done
     assert os.listdir(folder) == ["a.db"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 from pathlib import Path
 
@@ -69,6 +70,20 @@ def test_a_file_without_permission_is_named(tmp_path: Path, monkeypatch: pytest.
         examine(path)
 
 
+def test_paths_in_hints_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With blanks and newlines in them, too."""
+    folder = tmp_path / "a b\nc"
+    folder.mkdir()
+    path = build(folder / "a.db")
+    with pytest.raises(DatabaseNotFound) as missing:
+        examine(folder / "b.db")
+    assert shlex.split(missing.value.hint) == ["ls", "-ld", str(folder)]
+    monkeypatch.setattr(os, "access", lambda *_args, **_kwargs: False)
+    with pytest.raises(DatabaseUnreadable) as refused:
+        examine(path)
+    assert shlex.split(refused.value.hint) == ["ls", "-l", str(path)]
+
+
 def test_the_log_of_an_emptied_database_is_kept(tmp_path: Path) -> None:
     """SQLite removes it at the next opening, even for a reader (H33): so we do not open."""
     path = tmp_path / "a.db"
@@ -133,3 +148,57 @@ def test_a_network_file_system_is_known(tmp_path: Path, monkeypatch: pytest.Monk
         path="", device=0, inode=0, size=0, wal_size=0, journal_size=0, companions=frozenset(), file_system=""
     )
     assert not place.on_network
+
+
+READ_ONLY = rb"""21 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw
+22 21 0:20 / /whole ro,relatime - squashfs /dev/loop0 ro,errors=continue
+23 21 8:1 /data /mount ro,relatime - ext4 /dev/sda1 rw
+24 21 0:22 / /unnamed ro - tmpfs  ro
+25 21 0:23 / /export ro - nfs4 server:/export ro,vers=4.2
+26 21 0:24 / /layers ro - overlay overlay ro,lowerdir=/a
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/whole/a.db", True),
+        ("/unnamed/a.db", True),
+        ("/mount/a.db", False),  # another mount of the same file system can be written to
+        ("/export/a.db", False),  # the server can
+        ("/layers/a.db", False),  # whoever owns the layers can
+        ("/a.db", False),
+    ],
+)
+def test_frozen_is_what_nobody_can_write_to(path: str, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That all of the file system is read-only counts, not that one mount of it is."""
+    read_only = os.statvfs_result((0,) * 8 + (os.ST_RDONLY, 255))
+    monkeypatch.setattr(os, "statvfs", lambda _path: read_only)
+    monkeypatch.setattr(Path, "read_bytes", lambda _self: READ_ONLY)
+    assert module.frozen(path) is expected
+
+
+def test_a_log_or_journal_with_content_is_part_of_the_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file alone is not all of it then; an empty log holds nothing. What is gone is not frozen."""
+    path = build(tmp_path / "a.db")
+    assert not module.frozen(str(path))
+    monkeypatch.setattr(module, "_mount", lambda _path: ("ext4", frozenset({"ro"})))
+    monkeypatch.setattr(os, "ST_RDONLY", ~0)
+    assert module.frozen(str(path))
+    assert not module.frozen(str(tmp_path / "b.db"))
+    Path(f"{path}-wal").touch()
+    assert module.frozen(str(path))
+    for suffix in ("-wal", "-journal"):
+        Path(f"{path}{suffix}").write_bytes(b"x")
+        assert not module.frozen(str(path))
+        Path(f"{path}{suffix}").unlink()
+
+
+def test_what_can_be_written_to_again_is_not_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system may be mounted anew while it is read."""
+    path = build(tmp_path / "a.db")
+    monkeypatch.setattr(module, "frozen", lambda _path: True)
+    place = examine(path)
+    assert place.frozen and place.unchanged()
+    monkeypatch.undo()
+    assert not place.unchanged()

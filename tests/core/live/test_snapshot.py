@@ -85,9 +85,8 @@ def test_empty_and_tiny_databases_have_snapshots(take: Take, tmp_path: Path) -> 
 
 
 def test_progress_counts_pages_of_the_whole(take: Take, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one go and in slices: it only grows, and ends at the size of the database."""
-    monkeypatch.setattr(settle, "_FIRST_SLICE", FRAME_BYTES)
-    monkeypatch.setattr(settle, "_AIM", 1e-9)
+    """In one go and in several: it only grows, and ends at the size of the database."""
+    monkeypatch.setattr(settle, "_AT_ONCE", FRAME_BYTES)
     for mode in ("wal", "delete"):
         path = build(tmp_path / f"{mode}.db", mode=mode, rows=400)
         told: list[tuple[int, int]] = []

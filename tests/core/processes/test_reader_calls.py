@@ -199,7 +199,7 @@ def test_a_snapshot_goes_there_and_back(reader: PageReader, tmp_path: Path) -> N
         path.read_bytes()[5 * 4096 : 6 * 4096],
         path.read_bytes()[:4096],
     ]
-    assert reader.restore_pageset(tmp_path / "set", tmp_path / "back", lambda _done, _total: None) == info
+    assert reader.restore_pageset(tmp_path / "set", tmp_path / "back", progress=lambda _done, _total: None) == info
     assert (tmp_path / "back").read_bytes() == path.read_bytes()
     assert b"".join(part for _, part in reader.file_sums(tmp_path / "back", 4096)) == sums
     with pytest.raises(TargetFailed, match="file exists"):
@@ -354,10 +354,10 @@ def test_serving_ends_with_the_conversation(tmp_path: Path) -> None:
                 os.close(answers[0])
 
     ping: dict[str, Value] = {"call": "ping", "arguments": {}}
-    serve({"threads": 1}, ping)
-    serve({"threads": 1}, ping, ping, deaf=True)
+    serve({"threads": 1, "copies": True}, ping)
+    serve({"threads": 1, "copies": False}, ping, ping, deaf=True)
     with pytest.raises(ProtocolError, match="no map"):
-        serve({"threads": 1}, "ping")
+        serve({"threads": 1, "copies": False}, "ping")
 
 
 def test_the_parent_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -191,14 +191,16 @@ def test_threads_wait_for_each_other(worker: Worker) -> None:
     assert all(report == reports[0] for report in reports)
 
 
-def test_closing_ends_the_process_and_a_later_call_starts_another(worker: Worker) -> None:
+def test_closing_ends_the_process_and_a_later_call_starts_none(worker: Worker) -> None:
     """Closing twice is closing once."""
     plugins(worker)
     first = pid_of(worker)
     worker.close()
     worker.close()
     assert not is_running(first)
-    plugins(worker)
+    with pytest.raises(ConfigurationInvalid, match="closed"):
+        plugins(worker)
+    assert worker._children == []
 
 
 def test_closing_ends_the_process_where_the_system_has_no_descriptors_of_processes(
@@ -353,7 +355,7 @@ def test_an_application_that_is_killed_in_a_run_leaves_nobody(tmp_path: Path) ->
     """The run is interrupted, cleans up, and its process ends."""
     trace = tmp_path / "hang"
     with application(f"worker.call('backups', {{'repository': 'hang://{trace}'}}, BackupsReport)") as app:
-        wait_for(trace.exists)
+        wait_for(lambda: trace.exists() and trace.read_text() != "")
         pid = int(trace.read_text())
         assert is_running(pid)
         app.kill()

@@ -48,7 +48,7 @@ def test_what_cannot_be_a_name_is_refused(name: str) -> None:
     """Empty, with a slash, no UTF-8, or too long: a configuration error with a hint."""
     with pytest.raises(ConfigurationInvalid, match="cannot name a database") as caught:
         keys.escape_name(name)
-    assert "--db" in caught.value.hint
+    assert "pagewarden backup --name NAME" in caught.value.hint
 
 
 @pytest.mark.parametrize("escaped", ["", "a b", "=2", "=2e", "=61", "=FF", "=2F", "=70ending2", "pending", ".a", "ä"])

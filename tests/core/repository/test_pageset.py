@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from pagewarden.errors import OutOfSpace, RepositoryDamaged, TargetFailed
+from pagewarden.errors import OutOfSpace, RepositoryDamaged, TargetFailed, VerificationFailed
 from pagewarden.pages import backend, database_sum
 from pagewarden.repository import blocks
+from pagewarden.repository.format import HEADER_SIZE
 from pagewarden.repository.pageset import PageSetFile, read_info, restore_pageset, verify_pageset
 from tests.core.repository.sets import header, image, stock, write
 
@@ -110,7 +111,7 @@ def test_progress_is_told_in_pages(stored: Path, tmp_path: Path) -> None:
     verify_pageset(stored, threads=2, read_data=True, drop_cache=True, progress=lambda *done: told.append(done))
     assert told[-1] == (PAGES, PAGES)
     with (tmp_path / "out").open("w+b") as out:
-        restore_pageset(stored, out.fileno(), threads=2, progress=lambda *done: told.append(done))
+        restore_pageset(stored, out.fileno(), threads=2, read_back=True, progress=lambda *done: told.append(done))
     assert told[-1] == (PAGES, PAGES)
 
 
@@ -304,11 +305,47 @@ def test_a_full_disk_during_restore_is_out_of_space(stored: Path, monkeypatch: p
     def full(*arguments: object) -> int:
         raise OSError(28, "No space left on device")
 
-    for call in ("pwrite", "fsync", "ftruncate"):
+    for call in ("pwrite", "fsync", "posix_fallocate"):
         with monkeypatch.context() as patch, (stored.parent / "out").open("w+b") as out:
             patch.setattr(os, call, full)
             with pytest.raises(OutOfSpace, match="space"):
                 restore_pageset(stored, out.fileno(), threads=1)
+
+
+def test_what_does_not_read_back_is_refused(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that changes or loses what was written is found out when every page is read back, and not otherwise."""
+    fsync = os.fsync
+
+    def flip(descriptor: int) -> None:
+        byte = os.pread(descriptor, 1, 9000)
+        os.pwrite(descriptor, bytes([byte[0] ^ 1]), 9000)
+        fsync(descriptor)
+
+    def shorten(descriptor: int) -> None:
+        os.ftruncate(descriptor, len(DATA) - 1)
+        fsync(descriptor)
+
+    for disk, page in ((flip, 9000 // 512 + 1), (shorten, PAGES)):
+        for read_back in (True, False):
+            with monkeypatch.context() as patch, (stored.parent / "out").open("w+b") as out:
+                patch.setattr(os, "fsync", disk)
+                if read_back:
+                    with pytest.raises(VerificationFailed, match=f"page {page} of .* did not read back") as caught:
+                        restore_pageset(stored, out.fileno(), threads=2, read_back=True)
+                    assert caught.value.fields["pgno"] == page
+                else:
+                    restore_pageset(stored, out.fileno(), threads=2)
+
+
+def test_a_structure_is_proved_without_its_data(stored: Path) -> None:
+    """Without data and digest nothing but header, index, sums and trailer is read: a flipped page goes unnoticed."""
+    data = bytearray(stored.read_bytes())
+    data[HEADER_SIZE + 20] ^= 1
+    stored.write_bytes(data)
+    verify_pageset(stored, threads=1, read_data=False, drop_cache=False, digest=False)
+    for read_data, digest in ((True, False), (False, True), (True, True)):
+        with pytest.raises(RepositoryDamaged):
+            verify_pageset(stored, threads=1, read_data=read_data, drop_cache=False, digest=digest)
 
 
 def test_a_page_set_of_no_pages_is_whole(tmp_path: Path) -> None:

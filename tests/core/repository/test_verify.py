@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import random
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from pagewarden.runtime import PluginChoice, Runtime
 from pagewarden.values import RestorePoint, Verdict, VerifyReport
 from pagewarden_target_directory import DirectoryFactory
 from tests.core.repository.conftest import seeded
-from tests.core.repository.sets import back_up, image, store
+from tests.core.repository.sets import back_up, image, stock, store
 
 NAMES = ("app.db", "my other.db")
 
@@ -210,6 +211,20 @@ def test_exchanged_and_copied_objects_are_reported(root: Path, runtime: Runtime)
     shutil.copyfile(manifests / "0000000000000001.json", manifests / "0000000000000003.json")
     report = verify(root, runtime)
     assert states(report) == ["ok", "ok", "damaged", "ok"]
+
+
+def test_a_stray_object_says_what_can_be_done(root: Path, runtime: Runtime) -> None:
+    """The command in it makes the database; once the object is deleted all is sound again."""
+    (root / "app.db/manifests/0000000000000002.json").unlink()
+    report = verify(root, runtime)
+    (stray,) = [point for point in report.points if point.state == "missing"]
+    assert (report.exit_code, stray.position) == (1, None)
+    assert [point.key for point in opened(root).restore_points(NAMES[0])[0]] == [report.points[0].key]
+    assert "no restore point" in stray.why
+    assert f"zstd -d -o COPY {shlex.quote(str(root / stray.key))} makes the database" in stray.why
+    assert stock(root / stray.key) == image(9, seed=1)
+    (root / stray.key).unlink()
+    assert verify(root, runtime).verdict is Verdict.SOUND
 
 
 def test_leftovers_are_listed_and_change_no_verdict(root: Path, runtime: Runtime) -> None:

@@ -11,7 +11,7 @@ import zstandard
 
 from pagewarden import durable
 from pagewarden.errors import OutOfSpace, TargetFailed
-from pagewarden.pages import Batch, FrameCopy, PageSource, direct, lock_page
+from pagewarden.pages import Batch, FrameCopy, PageSource, lock_page
 from pagewarden.repository.pageset import PageSetFile, read_info, verify_pageset
 from pagewarden.repository.writer import SnapshotWriter
 from pagewarden.testing import FaultyOs, cut
@@ -242,7 +242,6 @@ def test_a_failing_disk_is_a_clean_error_at_every_write(tmp_path: Path, number: 
             try:
                 with (
                     cut(durable, faulty),
-                    cut(direct, faulty),
                     SnapshotWriter(tmp_path / "set", header(0), level=1, threads=2) as writer,
                 ):
                     writer.copy(pages, 9, 4)
@@ -263,12 +262,16 @@ def test_a_disk_that_fills_while_frames_are_copied_is_out_of_space(
 ) -> None:
     """The error of a stream that cannot take more names the file that was written, not the database that was read."""
 
-    def full(data: object) -> None:
+    def full(*_arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
     with source(tmp_path, image(12)) as pages:
-        with SnapshotWriter(tmp_path / "set", header(12), level=1, threads=2) as writer:
-            monkeypatch.setattr(writer._stream, "write", full)
-            with pytest.raises(OutOfSpace, match=r"cannot write .*/set"):
-                writer.copy(pages, 1, 12)
-        assert not (tmp_path / "set").exists()
+        for later in (False, True):
+            with (
+                monkeypatch.context() as patch,
+                SnapshotWriter(tmp_path / "set", header(12), level=1, threads=2) as writer,
+            ):
+                patch.setattr(os, "pwrite", full)
+                with pytest.raises(OutOfSpace, match=rf"cannot write {'beside ' * later}.*/set"):
+                    writer.recopy_changed(pages, later=later)
+            assert not (tmp_path / "set").exists()

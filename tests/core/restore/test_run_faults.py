@@ -5,44 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pagewarden.errors import (
-    PagewardenError,
-    RepositoryDamaged,
-    TargetFailed,
-    VerificationFailed,
-)
+from pagewarden.errors import RepositoryDamaged, TargetFailed
 from pagewarden.processes.reader import PageReader
 from pagewarden.repository.format import PageSetInfo
-from pagewarden.restore import UndoRequest, pending_intents, run_undo
+from pagewarden.restore import RestoreRequest, UndoRequest, pending_intents, run_restore, run_undo
 from pagewarden.runtime import Runtime
 from tests.core.restore.conftest import Backups, make, names, says
-
-
-class FlippingReader(PageReader):
-    """A page reader on a disk that flips a bit between what was written and what is read back."""
-
-    def restore_pageset(self, *arguments: object, **named: object) -> PageSetInfo:
-        """Restore, then flip a bit."""
-        info = super().restore_pageset(*arguments, **named)  # type: ignore[arg-type]
-        file = Path(str(arguments[1]))
-        data = bytearray(file.read_bytes())
-        data[9000] ^= 1
-        file.write_bytes(data)
-        return info
-
-
-class ShorteningReader(PageReader):
-    """A page reader on a disk that loses the end of what was written."""
-
-    def restore_pageset(self, *arguments: object, **named: object) -> PageSetInfo:
-        """Restore, then cut off a byte."""
-        info = super().restore_pageset(*arguments, **named)  # type: ignore[arg-type]
-        os.truncate(str(arguments[1]), Path(str(arguments[1])).stat().st_size - 1)
-        return info
 
 
 class LosingReader(PageReader):
@@ -55,21 +28,28 @@ class LosingReader(PageReader):
         return info
 
 
-@pytest.mark.parametrize(
-    ("reader", "error"),
-    [(FlippingReader, VerificationFailed), (ShorteningReader, VerificationFailed), (LosingReader, TargetFailed)],
-)
-def test_what_does_not_read_back_is_not_used(
-    tmp_path: Path, backups: Backups, reader: type[PageReader], error: type[PagewardenError]
-) -> None:
-    """A disk that changes, shortens or loses what was written is found out before the live file is touched."""
+def test_a_copy_that_is_gone_is_not_used(tmp_path: Path, backups: Backups) -> None:
+    """A disk that loses what was written is found out before the live file is touched."""
     to = make(tmp_path / "app.db", "old")
     before = {name: os.lstat(tmp_path / name).st_mtime_ns for name in names(tmp_path)}
     with Runtime(state=tmp_path.parent / "state") as runtime:
-        runtime._reader = reader()
-        with pytest.raises(error):
+        runtime._reader = LosingReader()
+        with pytest.raises(TargetFailed):
             backups.restore(to, runtime)
     assert {name: os.lstat(tmp_path / name).st_mtime_ns for name in names(tmp_path)} == before
+    assert says(to) == "old"
+
+
+def test_a_copy_that_is_read_back_is_compared(tmp_path: Path, runtime: Runtime, backups: Backups) -> None:
+    """The whole restore with a reading back from the disk: the plan says so, and the file is the database."""
+    to = tmp_path / "app.db"
+    told: list[tuple[int, int]] = []
+    request = RestoreRequest(repository=backups.url, to=str(to), read_back=True, dry_run=True)
+    assert any("read it back from the disk" in step for step in run_restore(request, runtime).steps)
+    runtime.progress = lambda _step, done, total: told.append((done, total))
+    run_restore(replace(request, dry_run=False), runtime)
+    assert says(to) == "two"
+    assert told.count(told[-1]) == 2  # once written, once read back
 
 
 KILLED = """

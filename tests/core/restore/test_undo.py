@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pagewarden.backup import BackupRequest, run_backup
@@ -29,7 +31,7 @@ def test_nothing_to_take_back_is_an_error_with_a_hint(tmp_path: Path, runtime: R
     to = make(tmp_path / "app.db", "old")
     with pytest.raises(RestoreRefused, match="no restore of") as raised:
         undo(to, runtime)
-    assert "pagewarden restore" in raised.value.hint
+    assert f"pagewarden restore --repo URL --to {to} " in raised.value.hint
     assert [file.name for file in tmp_path.iterdir()] == ["app.db"]
     backups.restore(to, runtime)
     undo(to, runtime)
@@ -54,6 +56,61 @@ def test_repeated_undo_walks_back(tmp_path: Path, runtime: Runtime, backups: Bac
     assert says(to) == "old"
     assert [says(Path(file)) for file in kept] == ["two", "written since", "one"]
     assert [entry.phase for entry in Quarantine(path=to).entries()] == [Phase.UNDONE] * 3
+
+
+@pytest.mark.parametrize("mode", ["delete", "wal"])
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_was_written_since_the_restore_is_told(
+    tmp_path: Path, runtime: Runtime, backups: Backups, mode: str, killed: bool
+) -> None:
+    """An undo takes those commits away, too: where they are kept is said, whether they were in the file or its log."""
+    to = make(tmp_path / "app.db", "old")
+    backups.restore(to, runtime)
+    with closing(sqlite3.connect(to)) as connection:
+        connection.execute("PRAGMA journal_mode=" + mode)
+    session = Session(to)
+    session.run("UPDATE t SET who = 'since'")
+    if killed:
+        session.kill()
+    else:
+        session.close()
+    report = undo(to, runtime)
+    (warning,) = report.warnings
+    assert "was written to since it was restored" in warning
+    assert warning.endswith(report.kept)
+    assert says(Path(report.kept)) == "since"
+
+
+def test_nothing_is_told_where_nothing_was_written(tmp_path: Path, runtime: Runtime, backups: Backups) -> None:
+    """Readers in between, in WAL mode, and an undo that was refused change nothing."""
+    to = make(tmp_path / "app.db", "old")
+    backups.restore(to, runtime)
+    with Session(to) as session:
+        session.run("SELECT count(*) FROM t")
+        with pytest.raises(DatabaseBusy):
+            undo(to, runtime)
+    assert undo(to, runtime).warnings == ()
+
+
+def test_an_entry_that_does_not_tell_what_was_restored_claims_nothing(
+    tmp_path: Path, runtime: Runtime, backups: Backups
+) -> None:
+    """Entries of earlier versions have no size and time of the restored file."""
+    to = make(tmp_path / "app.db", "old")
+    backups.restore(to, runtime)
+    quarantine = Quarantine(path=to)
+    quarantine.record(replace(quarantine.entries()[0], incoming_state=msgspec.UNSET))
+    assert undo(to, runtime).warnings == ()
+
+
+def test_a_database_with_json_functions_in_its_schema_is_locked_like_any_other(
+    tmp_path: Path, runtime: Runtime, backups: Backups
+) -> None:
+    """SQLite may call such a schema malformed: it must not be put aside as something that cannot be read."""
+    to = make(tmp_path / "app.db", "old", mode="wal")
+    with closing(sqlite3.connect(to)) as connection:
+        connection.execute("CREATE INDEX i ON t(json_extract(who, '$.x')) WHERE json_valid(who)")
+    assert backups.restore(to, runtime).warnings == ()
 
 
 def test_a_restore_to_an_empty_place_is_undone_to_nothing(tmp_path: Path, runtime: Runtime, backups: Backups) -> None:

@@ -58,9 +58,12 @@ def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> N
 
     import pagewarden
 
-    click.echo(
-        f"pagewarden {pagewarden.__version__} (SQLite {sqlite3.sqlite_version}, Python {platform.python_version()})"
-    )
+    version, sqlite, python = pagewarden.__version__, sqlite3.sqlite_version, platform.python_version()
+    session = ctx.find_object(Session)
+    if session is not None and session.json:
+        session.print_json({"version": version, "sqlite": sqlite, "python": python})
+    else:
+        click.echo(f"pagewarden {version} (SQLite {sqlite}, Python {python})")
     ctx.exit()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from datetime import UTC, datetime, timedelta
 
@@ -65,6 +66,32 @@ def safe(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(character if _harmless(character) else _escape(character) for character in text)
+
+
+# What shlex.quote makes of a text, as a word: parts in single quotes, and "'" where the text had one.
+_QUOTED = re.compile(r"""(?<![^\s=])'[^']*'(?:"'"'[^']*')*""")
+
+
+def safe_command(text: str) -> str:
+    """Return `text` with a command in it as `safe` does, but so that a shell still reads the same file names.
+
+    What has to be escaped in an argument that shlex.quote has quoted is written as bash, zsh and ksh read it: $'…'.
+    """
+    return text if safe(text) == text else safe(_QUOTED.sub(lambda match: _requote(match[0]), text))
+
+
+def _requote(quoted: str) -> str:
+    if safe(quoted) == quoted:
+        return quoted
+    return "$'" + "".join(map(_shell_escape, quoted[1:-1].replace("""'"'"'""", "'"))) + "'"
+
+
+def _shell_escape(character: str) -> str:
+    if character not in ("'", "\\") and _harmless(character):
+        return character
+    # Octal, because it always ends after three digits; bytes, because the shell's locale may be another.
+    errors = "surrogateescape" if "\udc80" <= character <= "\udcff" else "surrogatepass"
+    return "".join(f"\\{byte:03o}" for byte in character.encode("utf-8", errors))
 
 
 def _harmless(character: str) -> bool:

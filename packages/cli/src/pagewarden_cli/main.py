@@ -49,7 +49,7 @@ def reader_ahead(arguments: Sequence[str]) -> PageReader | None:
 
     reader = PageReader(threads=DEFAULT_THREADS)
     try:
-        reader.start()
+        reader.start(copies=verb != "check")
     except OSError:  # it is tried again when it is needed, where the error can be shown
         return None
     return reader

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from pagewarden.errors import ConfigurationInvalid
 from pagewarden_cli.session import Session
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -21,6 +22,14 @@ def any_file(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> l
 def any_folder(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Leave the completion to the shell: a folder."""
     return [CompletionItem(incomplete, type="dir")]
+
+
+def not_empty(_ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """Refuse a path that is empty text, as an unset variable of a script gives: it would mean the current folder."""
+    if not value:
+        name = param.opts[-1] if isinstance(param, click.Option) else param.human_readable_name
+        raise ConfigurationInvalid(f"{name} is empty", hint="name a file, such as app.db")
+    return value
 
 
 def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,7 +24,7 @@ from pagewarden.values import (
     VerifyReport,
 )
 from pagewarden_cli.blocks import Block, Grid, Line, Span, Style, line
-from pagewarden_cli.human import age, moment, number, seconds, size
+from pagewarden_cli.human import age, moment, number, safe_command, seconds, size
 
 SHOWN_FINDINGS = 20
 
@@ -63,7 +64,7 @@ def _state(word: str) -> Span:
 
 
 def _hint(text: str, indent: int) -> list[Block]:
-    return [line(Span("hint: ", "dim"), text, indent=indent)] if text else []
+    return [line(Span("hint: ", "dim"), safe_command(text), indent=indent)] if text else []
 
 
 def _check(report: CheckReport, manner: Manner) -> list[Block]:
@@ -148,7 +149,7 @@ def _backup(report: BackupReport, manner: Manner) -> list[Block]:
             line(f"source{of}: ", _state(source.verdict), f" ({judged}{why})", indent=0 if manner.quiet else 2)
         )
     if report.exit_code:
-        blocks += _hint(f"pagewarden check {report.database}", 2)
+        blocks += _hint(shlex.join(["pagewarden", "check", report.database]), 2)
     return blocks + _warnings(report.warnings)
 
 
@@ -186,7 +187,10 @@ def _verify(report: VerifyReport, manner: Manner) -> list[Block]:
             if report.read_data
             else "stored bytes proved; --read-data proves the pages in them, too"
         )
-        read = f"{number(len(report.points), 'restore point')}, {size(report.bytes_read)} read"
+        strays = sum(point.position is None and point.state == "missing" for point in report.points)
+        counted = number(len(report.points) - strays, "restore point")
+        counted += f", {number(strays, 'object')} without a manifest" if strays else ""
+        read = f"{counted}, {size(report.bytes_read)} read"
         blocks.append(line(f"{read} in {seconds(report.seconds)}: {proved}", indent=2))
     rows = tuple(
         (
@@ -222,7 +226,7 @@ def _restore(report: RestoreReport, manner: Manner) -> list[Block]:
         line(f"database sum {report.database_sum}; {proof}", indent=2),
     ]
     if report.undo:
-        blocks.append(line(Span("undo: ", "dim"), report.undo, indent=2))
+        blocks.append(line(Span("undo: ", "dim"), safe_command(report.undo), indent=2))
     return blocks + _warnings(report.warnings)
 
 

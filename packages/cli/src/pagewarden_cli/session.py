@@ -15,7 +15,7 @@ import msgspec
 
 from pagewarden.errors import ConfigurationInvalid, PagewardenError, to_wire
 from pagewarden_cli.exits import Failure
-from pagewarden_cli.human import safe
+from pagewarden_cli.human import safe, safe_command
 
 if TYPE_CHECKING:
     from pagewarden.config import Configuration, DatabaseSettings, RepositorySettings
@@ -90,11 +90,16 @@ class Session:
     def _output(self, given: bool | None, key: str) -> bool:
         return bool(getattr(self.configuration.output, key)) if given is None else given
 
-    def databases(self, arguments: Sequence[str]) -> tuple[DatabaseSettings, ...]:
-        """Return the settings of the databases that were named, or of all configured ones where none was."""
+    def databases(self, arguments: Sequence[str], *, name: str | None) -> tuple[DatabaseSettings, ...]:
+        """Return the settings of the databases that were named, or of all configured ones where none was.
+
+        `name` is what --name calls one of them; it cannot call several so.
+        """
         chosen = tuple(arguments) or tuple(self.configuration.databases)
         if not chosen:
             raise ConfigurationInvalid("no database was named", hint="name one, such as app.db, or configure some")
+        if name is not None and len(chosen) > 1:
+            raise ConfigurationInvalid("--name is for one database", hint="give each a name in the configuration")
         return tuple(self.configuration.database(argument) for argument in chosen)
 
     def repository(self, given: str | None) -> RepositorySettings:
@@ -264,4 +269,4 @@ def _say_error(message: str, hint: str) -> None:
         return
     sys.stderr.write(f"pagewarden: {safe(message)}\n")
     if hint:
-        sys.stderr.write(f"hint: {safe(hint)}\n")
+        sys.stderr.write(f"hint: {safe_command(hint)}\n")

@@ -6,12 +6,13 @@
    evidence, and its manifest says so.
 2. The repository is told what is coming, and what dead backups left there is removed.
 3. The page reader copies one commit into the repository's staging place and makes it durable.
-4. The page reader reads it back from the disk: every page has its sum, the whole its SHA-256.
+4. The page reader reads it back from the disk: its structure is whole and every page in it has its sum.
 5. The object is stored, then its manifest. That is the commit point; whatever fails before it leaves nothing.
 """
 
 from __future__ import annotations
 
+import shlex
 import socket
 import sqlite3
 from dataclasses import dataclass
@@ -20,7 +21,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pagewarden import lineage
-from pagewarden.errors import ConfigurationInvalid, PagewardenError, RepositoryDamaged, VerificationFailed
+from pagewarden.errors import (
+    ConfigurationInvalid,
+    DatabaseUnreadable,
+    NotADatabase,
+    PagewardenError,
+    RepositoryDamaged,
+    VerificationFailed,
+)
 from pagewarden.values import BackupReport, Level, RestorePoint, Severity, SourceVerdict, Verdict
 
 if TYPE_CHECKING:
@@ -46,9 +54,10 @@ class BackupRequest:
 def run_backup(request: BackupRequest, runtime: Runtime) -> BackupReport:
     """Take a snapshot of a live database, prove it, and store it.
 
-    Raises what `examine` and `snapshot_commit` raise for the source; ConfigurationInvalid; RepositoryDamaged,
-    RepositoryBusy, OutOfSpace, TargetFailed; VerificationFailed where it did not read back as it was written. Whatever
-    it raises, the repository holds what it held.
+    Raises what `examine` and `snapshot_commit` raise for the source, but DatabaseUnreadable where SQLite refuses what
+    was a database; ConfigurationInvalid; RepositoryDamaged, RepositoryBusy, OutOfSpace,
+    TargetFailed; VerificationFailed where it did not read back as it was written. Whatever it raises, the repository
+    holds what it held.
     """
     from pagewarden.live import examine
 
@@ -107,7 +116,7 @@ def _judge(place: Place, level: Level | None, runtime: Runtime) -> SourceVerdict
     """Return what is known of the source. That it could not be judged does not keep it from being backed up."""
     if level is None:
         return SourceVerdict(verdict=Verdict.UNKNOWN, level=NOT_JUDGED)
-    from pagewarden.check import CheckRequest, run_check
+    from pagewarden.check import NOT_RUN, CheckRequest, run_check
 
     try:
         report = run_check(CheckRequest(database=place.path, level=level), runtime)
@@ -119,7 +128,11 @@ def _judge(place: Place, level: Level | None, runtime: Runtime) -> SourceVerdict
         return SourceVerdict(verdict=Verdict.UNKNOWN, level=level.value, why=lineage.readable("; ".join(notes)))
     damage = [finding for finding in report.findings if finding.severity is Severity.DAMAGE]
     reasons = [finding.message for finding in damage[:1]]
-    reasons += [result.why for result in report.checkers if result.why and result.verdict is not Verdict.SOUND]
+    reasons += [
+        result.why
+        for result in report.checkers
+        if result.why not in ("", NOT_RUN) and result.verdict is not Verdict.SOUND
+    ]
     return SourceVerdict(
         verdict=report.verdict, level=level.value, findings=len(damage), why=lineage.readable("; ".join(reasons[:3]))
     )
@@ -128,23 +141,38 @@ def _judge(place: Place, level: Level | None, runtime: Runtime) -> SourceVerdict
 def _copy(place: Place, intent: Intent, compression: int, runtime: Runtime) -> SnapshotTaken:
     from pagewarden.live import snapshot_commit
 
-    return snapshot_commit(
-        place.path,
-        runtime.reader,
-        intent.staging,
-        intent.header(page_size=512, pages=0, time=runtime.clock()),  # sizes and time are the commit's, once it is read
-        compression,
-        progress=partial(runtime.progress, "copying pages"),
-        now=runtime.clock,
-        clock=runtime.monotonic,
-        sleep=runtime.sleep,
-    )
+    try:
+        return snapshot_commit(
+            place.path,
+            runtime.reader,
+            intent.staging,
+            # Sizes and time are the commit's, once it is read.
+            intent.header(page_size=512, pages=0, time=runtime.clock()),
+            compression,
+            progress=partial(runtime.progress, "copying pages"),
+            now=runtime.clock,
+            clock=runtime.monotonic,
+            sleep=runtime.sleep,
+        )
+    except NotADatabase as error:
+        from pagewarden.check.source import begins_as_database
+
+        if not begins_as_database(place.path, runtime):
+            raise
+        raise DatabaseUnreadable(
+            f"{place.path} was a database, and is so damaged that SQLite refuses it: there is no commit to back up",
+            hint=shlex.join(["pagewarden", "check", place.path]),
+        ) from error
 
 
 def _read_back(intent: Intent, taken: SnapshotTaken, runtime: Runtime) -> None:
     try:
         proved = runtime.reader.verify_pageset(
-            intent.staging, read_data=True, drop_cache=True, progress=partial(runtime.progress, "reading back")
+            intent.staging,
+            read_data=True,
+            drop_cache=True,
+            digest=False,  # taken as it was written; that every page comes back from the disk proves more
+            progress=partial(runtime.progress, "reading back"),
         )
     except RepositoryDamaged as error:
         raise _not_as_written(intent, error.message) from error

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from pagewarden.errors import ConfigurationInvalid
 from pagewarden.runtime import DEFAULT_THREADS, PluginChoice
 from pagewarden.values import Level
 
@@ -129,8 +130,11 @@ class Configuration:
     def database(self, argument: str) -> DatabaseSettings:
         """Return the settings of a configured name, or of a path; a name wins over a file in the current folder.
 
-        A path that is a configured database's path gets that database's settings.
+        A path that is a configured database's path gets that database's settings. Raises ConfigurationInvalid for an
+        empty argument.
         """
+        if not argument:
+            raise ConfigurationInvalid("the database is empty text", hint="name a file, such as app.db")
         if argument in self.databases:
             section, path = self.databases[argument], self._beside(self.databases[argument].path)
         else:
@@ -151,7 +155,14 @@ class Configuration:
         )
 
     def repository(self, argument: str) -> RepositorySettings:
-        """Return the settings of a configured name, or of a URL; a plain path becomes absolute."""
+        """Return the settings of a configured name, or of a URL; a plain path becomes absolute.
+
+        Raises ConfigurationInvalid for an empty argument.
+        """
+        if not argument:
+            raise ConfigurationInvalid(
+                "the repository is empty text", hint="name a folder or URL, such as /backup/pagewarden"
+            )
         if argument in self.repositories:
             return self._configured(argument)
         return RepositorySettings(url=absolute_url(argument, Path.cwd()))

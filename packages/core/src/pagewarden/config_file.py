@@ -8,6 +8,7 @@ are imported, and a folder may belong to someone else.
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -53,13 +54,23 @@ def load_config(path: Path | None) -> Configuration:
             raw = stream.read(MAX_CONFIG_BYTES + 1)
     except FileNotFoundError as error:
         raise ConfigurationInvalid(
-            f"there is no configuration at {path}", hint=f"pagewarden config example > {path}"
+            f"there is no configuration at {path}", hint=f"pagewarden config example > {shlex.quote(str(path))}"
         ) from error
     except OSError as error:
-        raise ConfigurationInvalid(f"the configuration {path} cannot be read: {error.strerror}") from error
+        folder = isinstance(error, IsADirectoryError)
+        raise ConfigurationInvalid(
+            f"the configuration {path} cannot be read: {error.strerror}",
+            hint=f"name the file in it: {shlex.quote(str(path / 'pagewarden.toml'))}" if folder else _look_at(path),
+        ) from error
     if len(raw) > MAX_CONFIG_BYTES:
-        raise ConfigurationInvalid(f"{path} is no configuration: it is larger than {MAX_CONFIG_BYTES} bytes")
+        raise ConfigurationInvalid(
+            f"{path} is no configuration: it is larger than {MAX_CONFIG_BYTES} bytes", hint=_look_at(path)
+        )
     return parse_config(raw, path)
+
+
+def _look_at(path: Path) -> str:
+    return shlex.join(["ls", "-l", "--", str(path)])
 
 
 def parse_config(raw: bytes, path: Path) -> Configuration:

@@ -51,28 +51,29 @@ def open(
 
     `path` and `repository` may be names of the configuration; `config` is its file, and without it there is none: what
     an application does must not depend on the files of whoever runs it. `plugins` picks among the installed plugins by
-    name, and adds importable modules ("myapp.pagewarden_plugin"); None takes all that are installed. `on_progress` is
-    told (step, done, total), `on_event` what observers see; both run in the thread that called the verb.
+    name (`repository` needs the one that opens its URL: "target-directory" for paths), and adds importable modules
+    ("myapp.pagewarden_plugin"); None takes all that are installed. `on_progress` is told (step, done, total),
+    `on_event` what observers see; both run in the thread that called the verb.
 
     Raises ConfigurationInvalid.
     """
     from pagewarden.config_file import load_config
 
-    configuration = load_config(None if config is None else Path(config))
+    database = _text("path", path)
+    configuration = load_config(None if config is None else Path(_text("config", config)))
     worker = Worker(
-        plugins=configuration.plugins if plugins is None else _choose(plugins),
+        plugins=configuration.plugins if plugins is None else _choose(_names("plugins", plugins)),
         threads=configuration.defaults.threads,
         on_progress=on_progress,
         on_event=on_event,
     )
-    return Database(os.fspath(path), None if repository is None else os.fspath(repository), configuration, worker)
+    return Database(database, None if repository is None else _text("repository", repository), configuration, worker)
 
 
-def _choose(plugins: Iterable[str]) -> PluginChoice:
+def _choose(names: tuple[str, ...]) -> PluginChoice:
     """Sort names of plugins, which are words with hyphens and installed, from names of modules."""
     from pagewarden.installed import entry_points
 
-    names = tuple(plugins)
     installed = {entry.name for entry in entry_points("pagewarden")}
     return PluginChoice(
         only=tuple(name for name in names if name in installed or "-" in name),
@@ -84,7 +85,7 @@ class Database:
     """One database, and the repository that its backups are kept in. Close it, or use it as a context manager.
 
     Threads may share it; their calls wait for each other. If the worker dies, the call raises WorkerCrashed and the
-    next one starts another.
+    next one starts another. A verb of one that is closed raises ConfigurationInvalid.
     """
 
     def __init__(self, path: str, repository: str | None, configuration: Configuration, worker: Worker) -> None:
@@ -126,13 +127,15 @@ class Database:
         """
         settings = self._settings
         compared = settings.compare if compare is None else compare
+        if isinstance(max_time, int | float) and not max_time > 0:  # NaN is not, either
+            raise ConfigurationInvalid(f"max_time is {max_time}", hint="give seconds above 0, or None for no limit")
         request = {
             "database": settings.path,
             "level": settings.level if level is None else level,
-            "only": tuple(only) or settings.checkers,
+            "only": _names("only", only) or settings.checkers,
             "max_time": settings.max_time if max_time is None else max_time,
             "repository": self._named_repository().url if compared else None,
-            "baseline": None if baseline is None else _absolute(baseline),
+            "baseline": None if baseline is None else _absolute("baseline", baseline),
             "name": settings.name,
         }
         return self._worker.call("check", request, CheckReport)
@@ -170,20 +173,23 @@ class Database:
         *,
         at: datetime | str | None = None,
         txid: int | None = None,
+        read_back: bool = False,
         dry_run: bool = False,
         force: bool = False,
     ) -> RestoreReport:
         """Bring the database back at `to`; a file there is not touched until the new one is verified and durable.
 
         `at` is a datetime with an offset, or text such as "2026-11-22T10:15:00Z" or "-15m"; without it and `txid`, the
-        newest restore point is used. `dry_run` returns the plan in the report's `steps`. A file that any process has
-        open is refused without `force`: an application closes its own connections first, and opens new ones.
+        newest restore point is used. `read_back` compares every page again, read from the disk, before the new file is
+        used. `dry_run` returns the plan in the report's `steps`. A file that any process has open is refused without
+        `force`: an application closes its own connections first, and opens new ones.
         """
         request = {
             **self._in_repository(),
-            "to": _absolute(to),
+            "to": _absolute("to", to),
             "at": None if at is None else _moment(at),
             "txid": txid,
+            "read_back": read_back,
             "dry_run": dry_run,
             "force": force,
         }
@@ -191,7 +197,7 @@ class Database:
 
     def undo(self, path: StrPath | None = None, *, force: bool = False) -> UndoReport:
         """Take the last restore of `path` back; None is the database itself. What stands there now is kept."""
-        restored = self.path if path is None else _absolute(path)
+        restored = self.path if path is None else _absolute("path", path)
         return self._worker.call("undo", {"path": restored, "force": force}, UndoReport)
 
     def doctor(self) -> DoctorReport:
@@ -203,7 +209,7 @@ class Database:
         return self._worker.call("plugins", {}, PluginsReport)
 
     def close(self) -> None:
-        """End the worker, if one was started. A later verb would start another."""
+        """End the worker, if one was started. What was closed stays so: `pagewarden.open` gives another handle."""
         self._worker.close()
 
     def __enter__(self) -> Self:
@@ -227,14 +233,40 @@ class Database:
         return {"repository": self._named_repository().url, "name": name}
 
 
-def _absolute(path: StrPath) -> str:
+def _text(argument: str, path: object) -> str:
+    """Return a path or URL as text; what a caller without a type checker may pass instead is refused by name."""
+    text = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if isinstance(text, bytes):
+        raise ConfigurationInvalid(f"{argument} is bytes, {text!r}", hint="os.fsdecode(path) makes a path of them")
+    if not isinstance(text, str) or not text or "\0" in text:
+        what = "empty" if text == "" else f"no path: {text!r}"
+        raise ConfigurationInvalid(f"{argument} is {what}", hint=f"give {argument} a path")
+    return text
+
+
+def _names(argument: str, names: object) -> tuple[str, ...]:
+    """Return names; a text alone, whose letters would be taken for names, is refused."""
+    found = None if isinstance(names, str) or not isinstance(names, Iterable) else tuple(names)
+    if found is None or not all(isinstance(name, str) for name in found):
+        example = names if isinstance(names, str) else "check-pragma"
+        raise ConfigurationInvalid(
+            f"{argument} is {names!r}, not a list of names", hint=f'give a list: {argument}=["{example}"]'
+        )
+    return found
+
+
+def _absolute(argument: str, path: StrPath) -> str:
     """Return `path` as the worker finds it wherever it works."""
-    return str(Path(path).absolute())
+    return str(Path(_text(argument, path)).absolute())
 
 
-def _moment(at: datetime | str) -> str:
+def _moment(at: object) -> str:
     if isinstance(at, str):
         return format_moment(parse_moment(at, now=datetime.now(UTC), local=False).time)
+    if not isinstance(at, datetime):
+        raise ConfigurationInvalid(
+            f"at is {at!r}, neither a datetime nor text", hint='give at=datetime.now(timezone.utc), or at="-15m"'
+        )
     if at.tzinfo is None:
         raise ConfigurationInvalid(f"the time {at} has no offset", hint="datetime.now(timezone.utc) has one")
     return format_moment(at)

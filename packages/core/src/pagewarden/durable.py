@@ -56,6 +56,14 @@ def write_at(descriptor: int, data: Buffer, offset: int) -> None:
         offset += written
 
 
+def allocate(descriptor: int, size: int) -> None:
+    """Make the empty file `size` bytes long, with room on the disk for all of them where the system can say so."""
+    if size and hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+    else:
+        os.ftruncate(descriptor, size)
+
+
 def sync_directory(path: Path) -> None:
     """Make the names in directory `path` durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -160,12 +168,3 @@ def remove(path: Path) -> None:
     except FileNotFoundError:
         return
     sync_directory(path.parent)
-
-
-def drop_cache(descriptor: int) -> None:
-    """Ask the system to forget the file's cached pages, so that the next read comes from the disk.
-
-    Only written pages can be dropped: call fsync first. Where the system has no such call nothing happens.
-    """
-    if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)

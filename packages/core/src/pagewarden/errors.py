@@ -81,7 +81,7 @@ class RepositoryDamaged(PagewardenError):
 
 
 class RepositoryBusy(PagewardenError):
-    """Another backup took the same position first; nothing was lost, and this one left nothing behind."""
+    """Another backup of the same database is under way, or was first; nothing was lost, and this one left nothing."""
 
     slug = "repository-busy"
     exit_code = 22

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,12 +49,7 @@ def run_injure(request: InjureRequest, runtime: Runtime) -> InjuryReport:
     path = Path(os.path.realpath(request.path))
     if not path.is_file():
         raise DatabaseNotFound(f"there is no file {path}")
-    marker = Path(f"{path}{MARKER}")
-    if not marker.exists():
-        raise RestoreRefused(
-            f"{path} is not marked as a copy, and an injury cannot be taken back",
-            hint=f"if it is one: touch -- {shlex.quote(str(marker))}",
-        )
+    _require_marked(path)
     if path.stat().st_nlink > 1:
         raise RestoreRefused(
             f"{path} has another name (a hard link): what is done to it happens to the file of that name, too",
@@ -64,3 +60,22 @@ def run_injure(request: InjureRequest, runtime: Runtime) -> InjuryReport:
     report = injury.apply(path, request.seed, older=older)
     runtime.emit("injure.finished", str(path), kind=report.kind, seed=report.seed, pgno=report.pgno)
     return report
+
+
+def _require_marked(path: Path) -> None:
+    """Refuse unless the mark is what marks: nobody makes an empty file of that name by accident, but anything else."""
+    marker = Path(f"{path}{MARKER}")
+    quoted = shlex.quote(str(marker))
+    try:
+        found = marker.lstat()
+    except FileNotFoundError as error:
+        raise RestoreRefused(
+            f"{path} is not marked as a copy, and an injury cannot be taken back",
+            hint=f"if it is one: touch -- {quoted}",
+        ) from error
+    if not stat.S_ISREG(found.st_mode) or found.st_size:
+        what = "not empty" if stat.S_ISREG(found.st_mode) else "no regular file"
+        raise RestoreRefused(
+            f"{path} is not marked as a copy: {marker} is {what}, and only an empty file is the mark",
+            hint=f"look what it is: ls -l -- {quoted}",
+        )

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import shlex
 import sys
 import threading
 from collections.abc import Callable, Iterable
@@ -25,7 +26,7 @@ import pluggy
 from pagewarden import hookspecs, installed
 from pagewarden.contracts import Checker, Notice, Notifier, Repairer, Target, TargetFactory
 from pagewarden.deadline import call_with_deadline
-from pagewarden.errors import PagewardenError, PluginUnusable, RepositoryNotFound, TargetFailed
+from pagewarden.errors import ConfigurationInvalid, PagewardenError, PluginUnusable, RepositoryNotFound, TargetFailed
 from pagewarden.events import Event
 from pagewarden.values import Level, PluginInfo, PluginsReport
 
@@ -146,14 +147,15 @@ class Extensions:
         factory = self._schemes.get(scheme)
         if factory is None:
             what = f"{scheme}:// URLs" if scheme else "plain paths"
-            raise PluginUnusable(f"no plugin opens {what}, as in {url}", hint="pagewarden plugins")
+            raise PluginUnusable(f"no plugin opens {what}, as in {url}", hint=self._left_out_hint())
         try:
             target: object = factory.open(url, create=create)
         except PagewardenError:
             raise
         except FileNotFoundError as error:
             raise RepositoryNotFound(
-                f"there is no repository at {url}: {error}", hint=f"pagewarden backup DATABASE --repo {url}"
+                f"there is no repository at {url}: {error}",
+                hint=f"pagewarden backup DATABASE --repo {shlex.quote(url)}",
             ) from error
         except OSError as error:
             raise TargetFailed(f"{url} cannot be opened: {error}") from error
@@ -195,6 +197,16 @@ class Extensions:
         for failure in failures:
             _log().warning("%s", failure)
         return tuple(failures)
+
+    def _left_out_hint(self) -> str:
+        """Return what to do where no plugin opens a URL: most likely one is installed and was left out by name."""
+        targets = [plugin.name for plugin in self._plugins if plugin.disabled and plugin.name.startswith("target-")]
+        if not targets:
+            return "pagewarden plugins"
+        names = " or ".join(targets)
+        return (
+            f"{names} was left out: add it to `plugins` (in a configuration: to `only`, and take it out of `disabled`)"
+        )
 
     def _blame(self, plugin: str, fault: str) -> None:
         with self._lock:
@@ -277,8 +289,14 @@ def load_plugins(
 
     `only`: use these installed plugins and no others; `disabled`: do without these; `extra`: modules (or names of
     modules, or objects with hook implementations) to use beside the installed ones. Raises PluginUnusable if one named
-    in `only` or `extra` is missing or has a fault; faults of the others are listed in `Extensions.faults`.
+    in `only` or `extra` is missing or has a fault; faults of the others are listed in `Extensions.faults`. Raises
+    ConfigurationInvalid for a text where names are expected: its letters are none.
     """
+    for argument, names in (("only", only), ("disabled", disabled), ("extra", extra)):
+        if isinstance(names, str):
+            raise ConfigurationInvalid(
+                f'{argument} is "{names}", not a list of names', hint=f'give a list: {argument}=["{names}"]'
+            )
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     wanted = None if only is None else frozenset(only)
@@ -354,7 +372,12 @@ def _register(manager: pluggy.PluginManager, plugin: _Plugin, load: Callable[[],
             manager.unregister(name=plugin.name)
         plugin.faults.append(f"broke its contract: {' '.join(str(error).split())}")
         return
-    for caller in manager.get_hookcallers(module) or ():
+    callers = manager.get_hookcallers(module) or ()
+    if not callers:
+        manager.unregister(name=plugin.name)
+        plugin.faults.append("implements no hook: none of its functions is marked with @hookimpl")
+        return
+    for caller in callers:
         if any(impl.plugin is module and (impl.wrapper or impl.hookwrapper) for impl in caller.get_hookimpls()):
             manager.unregister(name=plugin.name)
             plugin.faults.append(f"broke its contract: {caller.name} is a wrapper, and hooks only register")

@@ -121,9 +121,12 @@ class Runtime:
                 self._reader = PageReader(threads=self.threads)
             return self._reader
 
-    def warm(self) -> None:
-        """Start the page reader without waiting for it, so that it gets ready while the run imports what it needs."""
-        self.reader.start()
+    def warm(self, *, copies: bool = False) -> None:
+        """Start the page reader without waiting for it, so that it gets ready while the run imports what it needs.
+
+        With `copies` it gets ready to copy pages, too.
+        """
+        self.reader.start(copies=copies)
 
     def emit(self, name: str, /, database: str = "", seconds: float | None = None, **fields: object) -> None:
         """Tell observers what happened: `name` is dotted, such as "check.finished"; `fields` are plain values."""

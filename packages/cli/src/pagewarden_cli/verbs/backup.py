@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pagewarden.errors import ConfigurationInvalid
 from pagewarden_cli.options import any_file, any_folder, common, pass_session
 from pagewarden_cli.session import Session
 
@@ -42,16 +41,14 @@ def command(
 
     Exit code 0: done. 1: done, but the database was found damaged, and the backup is marked so.
     """
-    chosen = session.databases(databases)
-    if name is not None and len(chosen) > 1:
-        raise ConfigurationInvalid("--name is for one database", hint="give each a name in the configuration")
+    chosen = session.databases(databases, name=name)
     given = session.optional_repository(repo)
     repositories = {
         settings.path: given.url if given is not None else settings.repository or session.repository(None).url
         for settings in chosen
     }
     with session.runtime() as runtime:
-        runtime.warm()
+        runtime.warm(copies=True)
         from pagewarden.backup import BackupRequest, run_backup
 
         def run(settings: DatabaseSettings) -> BackupReport:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Compare with this snapshot, declared current: differences are damage.",
 )
+@click.option("--name", metavar="NAME", help="The database's name in the repository; its file name otherwise.")
 @common
 @pass_session
 def command(
@@ -38,6 +39,7 @@ def command(
     max_time: float | None,
     repo: str | None,
     baseline: str | None,
+    name: str | None,
 ) -> int:
     """Judge databases, changing no byte of them, of their -wal or of their -journal.
 
@@ -45,7 +47,7 @@ def command(
 
     Exit code 0: sound. 1: damage or violations were found. 3: could not be judged.
     """
-    chosen = session.databases(databases)
+    chosen = session.databases(databases, name=name)
     repository = session.optional_repository(repo)
     with session.runtime() as runtime:
         runtime.warm()
@@ -60,7 +62,7 @@ def command(
                 max_time=settings.max_time if max_time is None else max_time,
                 repository=_compared(settings) if repository is None else repository.url,
                 baseline=baseline,
-                name=settings.name,
+                name=settings.name if name is None else name,
             )
             return run_check(request, runtime)
 

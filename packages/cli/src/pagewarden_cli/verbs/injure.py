@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from pagewarden_cli.options import any_file, common, pass_session
+from pagewarden_cli.options import any_file, common, not_empty, pass_session
 from pagewarden_cli.session import Session
 
 
 @click.command("injure", short_help="Damage a copy on purpose.")
-@click.argument("copy", metavar="DB", shell_complete=any_file)
+@click.argument("copy", metavar="DB", callback=not_empty, shell_complete=any_file)
 @click.option("--kind", metavar="KIND", required=True, help="flipped-bit, lost-write, zeroed-page.")
 @click.option("--seed", type=int, metavar="N", default=0, show_default=True, help="The same seed does the same damage.")
 @click.option(

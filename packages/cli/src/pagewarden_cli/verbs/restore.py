@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import click
 
 from pagewarden.errors import ConfigurationInvalid
-from pagewarden_cli.options import any_file, any_folder, common, pass_session
+from pagewarden_cli.options import any_file, any_folder, common, not_empty, pass_session
 from pagewarden_cli.session import Session
 
 
@@ -21,10 +21,12 @@ from pagewarden_cli.session import Session
     shell_complete=any_file,
     metavar="PATH",
     required=True,
+    callback=not_empty,
     help="Where to put it; a file there can be had back.",
 )
 @click.option("--at", metavar="TIME", help="The last restore point at or before TIME: RFC 3339, or -15m.")
 @click.option("--txid", type=click.IntRange(min=1), metavar="N", help="The restore point numbered N.")
+@click.option("--read-back", is_flag=True, help="Compare every page again, read from the disk, before it is used.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and touch nothing.")
 @click.option("--force", is_flag=True, help="Restore although another process has the file open.")
 @common
@@ -36,6 +38,7 @@ def command(
     to: str,
     at: str | None,
     txid: int | None,
+    read_back: bool,
     dry_run: bool,
     force: bool,
 ) -> int:
@@ -47,7 +50,7 @@ def command(
         raise ConfigurationInvalid("--at and --txid exclude each other", hint="pagewarden backups lists both")
     repository = session.repository(repo)
     with session.runtime() as runtime:
-        runtime.warm()
+        runtime.warm(copies=True)
         from pagewarden.restore import RestoreRequest, run_restore
 
         request = RestoreRequest(
@@ -56,6 +59,7 @@ def command(
             name=db or repository.db,
             at=None if at is None else _read_time(session, at),
             txid=txid,
+            read_back=read_back,
             dry_run=dry_run,
             force=force,
         )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from pagewarden_cli.options import any_file, common, pass_session
+from pagewarden_cli.options import any_file, common, not_empty, pass_session
 from pagewarden_cli.session import Session
 
 
 @click.command("undo", short_help="Take the last restore of a file back.")
-@click.argument("path", shell_complete=any_file)
+@click.argument("path", callback=not_empty, shell_complete=any_file)
 @click.option("--force", is_flag=True, help="Do it although another process has the file open.")
 @common
 @pass_session

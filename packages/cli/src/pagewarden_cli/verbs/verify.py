@@ -23,7 +23,7 @@ def command(session: Session, repo: str | None, db: str | None, read_data: bool 
     """
     repository = session.repository(repo)
     with session.runtime() as runtime:
-        runtime.warm()
+        runtime.warm(copies=True)
         from pagewarden.repository.verify import VerifyRequest, run_verify
 
         request = VerifyRequest(

@@ -117,7 +117,7 @@ class Baselines:
     ) -> None:
         """`file` is declared current by the owner; otherwise `repository` holds one under `name`.
 
-        Raises ConfigurationInvalid where `file` is not there, RepositoryDamaged where it is no page set.
+        Raises ConfigurationInvalid where `file` is not there or no page set, RepositoryDamaged where it is damaged.
         """
         self._runtime = runtime
         self._path = path
@@ -195,12 +195,15 @@ class _Stored:
 
 
 def _declared(reader: PageReader, file: str) -> StoredImage:
+    from pagewarden.repository.blocks import SKIPPABLE
+
+    hint = "pagewarden backups --repo URL --json lists the keys of snapshots"
     if not Path(file).is_file():
-        raise ConfigurationInvalid(
-            f"there is no baseline {file}",
-            hint="pagewarden backups --repo URL --json lists the keys of snapshots",
-        )
-    return StoredImage(reader, os.path.realpath(file))
+        raise ConfigurationInvalid(f"there is no baseline {file}", hint=hint)
+    path = os.path.realpath(file)
+    if not reader.file_header(path).startswith(SKIPPABLE.to_bytes(4, "little")):
+        raise ConfigurationInvalid(f"the baseline {file} is no snapshot of pagewarden's", hint=hint)
+    return StoredImage(reader, path)
 
 
 def no_commit_since(facts: SourceFacts, path: str, attachment: Attachment) -> bool:

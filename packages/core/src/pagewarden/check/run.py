@@ -1,7 +1,8 @@
 """One check: the checkers, one after the other, each in a thread of its own under the run's deadline.
 
 1. The database is looked at by `stat`, then its first commit is attached and let go: what it is decides how checkers
-   see it (source.py). What cannot be judged now, because it is locked or waits for its journal, is `unknown`.
+   see it (source.py). What cannot be judged now or here, because it is locked, waits for its journal or lies where
+   SQLite can make no -shm, is `unknown`: that is said once, and no checker is called.
 2. Each checker is called. If it asks for pages, it is called again with a commit attached, and again where that moved.
 3. What it returned is held against its contract. What it raised, and a deadline, make its verdict `unknown`; findings
    that it had reported until then stay.
@@ -24,8 +25,9 @@ from pagewarden.check.source import BrokenSource, MakeImage, Source, open_source
 from pagewarden.check.subject import CheckSubject, DeadlinePassed
 from pagewarden.contracts import Baseline, Checker, FileFacts, Notice
 from pagewarden.deadline import Ended, call_with_deadline
-from pagewarden.errors import DatabaseBusy, DatabaseUnsettled, PagewardenError, PluginUnusable
-from pagewarden.live import examine
+from pagewarden.errors import DatabaseBusy, DatabaseUnreadable, DatabaseUnsettled, PagewardenError, PluginUnusable
+from pagewarden.live import Place, examine
+from pagewarden.live.connection import lacks_companion
 from pagewarden.processes.reader import Attachment
 from pagewarden.values import CheckerResult, CheckReport, Finding, Level, Severity, Verdict
 
@@ -33,7 +35,10 @@ if TYPE_CHECKING:
     from pagewarden.runtime import Runtime
 
 OPENING = "open"
-"""The name under which the run itself reports that SQLite refuses a file which was a database."""
+"""The name under which the run itself reports that a database cannot be opened, or not now."""
+
+NOT_RUN = "not run"
+"""Why a checker says nothing of a database that cannot be opened now; why it cannot be is said once, by the run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,14 +75,15 @@ def run_check(request: CheckRequest, runtime: Runtime) -> CheckReport:
     """Judge a database. Changes no byte of it, of its -wal or of its -journal.
 
     Raises DatabaseNotFound, DatabaseUnreadable, NotADatabase, PluginUnusable for a checker that is not there,
-    ConfigurationInvalid or RepositoryDamaged for a baseline file that is none. A database that is locked or unsettled
-    is no error: the verdict is `unknown`.
+    ConfigurationInvalid for a baseline that is no page set, RepositoryDamaged for a damaged one. A database that is
+    locked, unsettled, or lies where SQLite can make no -shm is no error: the verdict is `unknown`.
     """
     started = runtime.monotonic()
     checkers = choose_checkers(runtime, request)
-    path = examine(request.database).path
+    place = examine(request.database)
+    path = place.path
     runtime.emit("check.started", path, level=str(request.level), checkers=[checker.name for checker in checkers])
-    run = _Run(request, runtime, path, started)
+    run = _Run(request, runtime, place, started)
     report = run.judge(checkers)
     runtime.emit("check.finished", path, report.seconds, verdict=str(report.verdict), findings=len(report.findings))
     if report.verdict is not Verdict.SOUND and runtime.extensions.notifiers:
@@ -103,25 +109,32 @@ def choose_checkers(runtime: Runtime, request: CheckRequest) -> tuple[Checker, .
 class _Run:
     """One check under way."""
 
-    def __init__(self, request: CheckRequest, runtime: Runtime, path: str, started: float) -> None:
+    def __init__(self, request: CheckRequest, runtime: Runtime, place: Place, started: float) -> None:
         self._request = request
         self._runtime = runtime
-        self._path = path
+        self._place = place
+        self._path = place.path
         self._started = started
         self._deadline = None if request.max_time is None else started + request.max_time
         self._baselines = Baselines(
-            runtime, path=path, file=request.baseline, repository=request.repository, name=request.name
+            runtime, path=place.path, file=request.baseline, repository=request.repository, name=request.name
         )
 
     def judge(self, checkers: Sequence[Checker]) -> CheckReport:
         """Let all checkers judge, and make one report of it."""
         try:
             source = open_source(self._path, self._runtime, self._deadline, lambda: self._baselines.page_size)
-        except (DatabaseBusy, DatabaseUnsettled) as error:
-            return self._report(None, [self._unjudged(checker, _say(error)) for checker in checkers])
+        except (DatabaseBusy, DatabaseUnsettled, DatabaseUnreadable) as error:
+            if isinstance(error, DatabaseUnreadable) and not lacks_companion(error):
+                raise
+            reason = self._judged(OPENING, Collected(), _say(error), 0.0)
+            return self._report(None, [reason, *(self._unjudged(checker, NOT_RUN) for checker in checkers)])
         try:
             judged = [self._refused(source)] if isinstance(source, BrokenSource) else []
             judged += [self._one(checker, source) for checker in checkers]
+            if self._place.frozen and not self._place.unchanged():
+                thawed = f"the file system of {self._path} can be written to since it was opened (hint: try again)"
+                judged.append(self._judged(OPENING, Collected(), thawed, 0.0))
             return self._report(source, judged)
         finally:
             source.close()

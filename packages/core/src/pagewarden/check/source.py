@@ -7,7 +7,7 @@
 | cannot be opened | to the live file, where SQLite says why | the bare file, in pages of the baseline's size |
 
 A check through SQLite holds a SHARED lock for as long as it runs, which stops every commit in rollback-journal mode;
-the copy is what keeps that lock to slices of 50 ms, whatever a checker does.
+the copy is what keeps that lock short, whatever a checker does.
 """
 
 from __future__ import annotations
@@ -36,9 +36,6 @@ Guard = Callable[[], None]
 MakeImage = Callable[[Guard], PageImage]
 ImageCall = Callable[[MakeImage, FileFacts, Attachment | None], T]
 """Works on one attached commit; may be called several times, the last call counts."""
-
-SLICED_ATTEMPTS = 3
-"""How often a checker reads a database in slices before it gets a copy that nobody writes to."""
 
 
 class Source(Protocol):
@@ -116,14 +113,13 @@ class RollbackSource:
         return open_readonly(str(self._scratch()))
 
     def with_image(self, call: ImageCall[T]) -> T:
-        """Let `call` read in slices; where commits come in between each time, let it read the copy."""
+        """Let `call` read in slices; where a commit comes in between, let it read the copy."""
         reader, clock, sleep = self._runtime.reader, self._runtime.monotonic, self._runtime.sleep
-        for _ in range(SLICED_ATTEMPTS):
-            first = read_commit(self._path, reader, lambda attachment, _: attachment, clock=clock, sleep=sleep)
-            image = SlicedImage(self._path, reader, first, clock=clock, sleep=sleep)
-            result = call(image.guarded, facts_of(first), first)
-            if image.settled():
-                return result
+        first = read_commit(self._path, reader, lambda attachment, _: attachment, clock=clock, sleep=sleep)
+        image = SlicedImage(self._path, reader, first, clock=clock, sleep=sleep)
+        result = call(image.guarded, facts_of(first), first)
+        if image.settled():
+            return result
         copy = reader.attach(str(self._scratch()))
         try:
             return call(lambda guard: attached_image(reader, copy, guard), facts_of(copy), copy)
@@ -207,7 +203,7 @@ def open_source(
         )
     except NotADatabase as refusal:
         page_size = _ask(baseline_page_size)
-        if page_size is None and not _has_magic(path, runtime):
+        if page_size is None and not begins_as_database(path, runtime):
             raise
         return BrokenSource(path, runtime, refusal, page_size)
     except DatabaseUnreadable as refusal:
@@ -226,9 +222,6 @@ def _ask(baseline_page_size: Callable[[], int | None]) -> int | None:
         return None
 
 
-def _has_magic(path: str, runtime: Runtime) -> bool:
-    handle, pages = runtime.reader.open_file(path, 512)
-    try:
-        return pages > 0 and runtime.reader.pages(handle, [1])[0].startswith(MAGIC)
-    finally:
-        runtime.reader.release(handle)
+def begins_as_database(path: str, runtime: Runtime) -> bool:
+    """Return whether the file's own first bytes say that it was a database, whatever is left of the rest."""
+    return runtime.reader.file_header(path).startswith(MAGIC)

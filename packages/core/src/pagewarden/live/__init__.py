@@ -14,11 +14,9 @@ from pagewarden.live.pin import Pin
 from pagewarden.live.place import NETWORK_FILE_SYSTEMS, Place, examine, file_system
 
 if TYPE_CHECKING:
-    from pagewarden.live.settle import LONGEST_SLICE
     from pagewarden.live.snapshot import SnapshotTaken, scratch_copy, snapshot_commit
 
 _HOMES = {
-    "LONGEST_SLICE": "settle",
     "SnapshotTaken": "snapshot",
     "scratch_copy": "snapshot",
     "snapshot_commit": "snapshot",
@@ -27,7 +25,6 @@ _HOMES = {
 __all__ = [
     "ATTEMPTS",
     "BUSY_SECONDS",
-    "LONGEST_SLICE",
     "NETWORK_FILE_SYSTEMS",
     "Pin",
     "Place",

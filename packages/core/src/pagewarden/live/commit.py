@@ -55,7 +55,8 @@ def read_commit(
     place = examine(path)
     if deadline is not None:
         timeout = min(timeout, max(0.0, deadline - clock()))
-    with Pin(place, timeout=timeout, connections=connections) as pin:
+    with Pin(place, timeout=timeout, connections=connections, clock=clock, sleep=sleep) as pin:
+        reader.ping()  # it may have to start first, and that under a lock would stop writers
         if exact:
             pin.look()
         attempt = 1

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import sqlite3
 import sys
+from contextlib import closing
+from functools import cache
 from urllib.parse import quote
 
 from pagewarden.errors import DatabaseBusy, DatabaseUnreadable, DatabaseUnsettled, NotADatabase, PagewardenError
+from pagewarden.live.place import frozen
 
 BUSY_SECONDS = 5.0
 """How long a connection waits for a lock before it gives up."""
@@ -27,6 +32,7 @@ def open_readonly(path: str, *, timeout: float = BUSY_SECONDS) -> sqlite3.Connec
     """
     connection = connect(path, timeout=timeout)
     connection.execute("PRAGMA cell_size_check=1")
+    _let_json_be_used(connection)
     if sys.version_info >= (3, 12):
         connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
     return connection
@@ -36,6 +42,9 @@ def connect(path: str, *, timeout: float) -> sqlite3.Connection:
     """Open the database for reading only, without the settings that a damaged schema does not survive."""
     # The bytes of the name are quoted: it may hold '?', '#' and '%', and need not be UTF-8.
     uri = f"file://{quote(os.fsencode(path))}?mode=ro"
+    if frozen(path):
+        # Without this, SQLite could not read a database in WAL mode there: no -shm can be made.
+        uri += "&immutable=1"
     try:
         connection = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False)
     except sqlite3.Error as error:
@@ -45,13 +54,40 @@ def connect(path: str, *, timeout: float) -> sqlite3.Connection:
     return connection
 
 
+def _let_json_be_used(connection: sqlite3.Connection) -> None:
+    """Trust the schema of a connection where SQLite would otherwise refuse the whole database for its JSON functions.
+
+    Some releases, 3.40 among them, take their own JSON functions for unsafe, and call a schema malformed that uses them
+    in an index or a generated column. They have no side effects, and functions that have are refused all the same.
+    """
+    if not json_is_taken_for_unsafe():
+        return
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master LIMIT 0").fetchall()
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # anything else is met by whoever reads, and told there
+        if re.search(r"unsafe use of (?:json|->)", str(error)):
+            connection.execute("PRAGMA trusted_schema=1")
+
+
+@cache
+def json_is_taken_for_unsafe() -> bool:
+    """Whether the linked SQLite refuses its own JSON functions in a schema that is not trusted."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("PRAGMA trusted_schema=0")
+        try:
+            connection.execute("CREATE TABLE t(a, b AS (json_valid(a)))")
+        except sqlite3.OperationalError as error:
+            return "unsafe use of" in str(error)
+    return False
+
+
 def failure(error: sqlite3.Error, path: str) -> PagewardenError:
     """Return the error that a caller meets for what SQLite raised while it opened or read the database at `path`."""
     name = getattr(error, "sqlite_errorname", "")
     if name == "SQLITE_NOTADB":
         return NotADatabase(
             f"{path} is not a SQLite database, or it is encrypted",
-            hint=f"look at its first bytes: head -c 16 {path} | xxd",
+            hint=f"look at its first bytes: head -c 16 {shlex.quote(path)} | xxd",
         )
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")):
         return _busy(path)
@@ -60,16 +96,32 @@ def failure(error: sqlite3.Error, path: str) -> PagewardenError:
         # application's to do (H33).
         return DatabaseUnsettled(
             f"{path} waits for a journal to be rolled back: an application died in the midst of a write",
-            hint=f"start the application, or look at a copy of it and its journal: cp {path} {path}-journal DIR",
+            hint=f"start the application, or look at a copy of it and its journal: {_copied(path, '-journal')}",
             sqlite=name,
         )
     if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):
         return DatabaseUnreadable(
             f"{path} cannot be opened by SQLite; in WAL mode it needs a -shm file beside it, or the right to make one",
-            hint="copy the database and its -wal to a folder that can be written to, and name the copy",
+            hint=f"copy it to a folder that can be written to, and name the copy: {_copied(path, '-wal')}",
             sqlite=name,
         )
-    return DatabaseUnreadable(f"{path} cannot be read by SQLite: {error}", hint=f"ls -l {path}*", sqlite=name)
+    return DatabaseUnreadable(
+        f"{path} cannot be read by SQLite: {error}", hint=f"ls -l {shlex.quote(path)}*", sqlite=name
+    )
+
+
+def lacks_companion(error: PagewardenError) -> bool:
+    """Whether `failure` made `error` because SQLite can make no -shm beside the database, not because of the database.
+
+    It can be read elsewhere, or later: it is not damaged (step 8 of docs/live-read.md).
+    """
+    return str(error.fields.get("sqlite", "")).startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY"))
+
+
+def _copied(path: str, companion: str) -> str:
+    """Return the command that copies a database, with its log or journal where there is one."""
+    files = [path, *([path + companion] if os.path.lexists(path + companion) else [])]
+    return shlex.join(["cp", *files, "DIR"])
 
 
 def _busy(path: str) -> DatabaseBusy:

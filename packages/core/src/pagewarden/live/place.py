@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,12 @@ NETWORK_FILE_SYSTEMS = frozenset(
     {"9p", "afs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "gfs2", "lustre", "nfs", "nfs4", "smb3", "smbfs"}
 )
 """Types of file systems whose shared memory and locks do not reach all machines: no place for WAL mode (H4)."""
+
+_OF_ONE_MACHINE = frozenset(
+    {"btrfs", "erofs", "exfat", "ext2", "ext3", "ext4", "f2fs", "iso9660", "ntfs3", "squashfs", "tmpfs", "udf", "vfat"}
+    | {"xfs"}
+)
+"""Types of file systems that only this machine writes to: where they are read-only, nobody does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +34,7 @@ class Place:
     journal_size: int  # of the -journal, bytes; 0 where there is none
     companions: frozenset[str]  # which of "-wal", "-shm" and "-journal" are there
     file_system: str  # its type, such as "ext4"; empty where the system does not tell
+    frozen: bool = False  # whether nobody can write to it, and nothing waits beside it: see `frozen`
 
     @property
     def on_network(self) -> bool:
@@ -39,12 +47,12 @@ class Place:
         return tuple(sorted(name for name in absent if os.path.lexists(self.path + name)))
 
     def unchanged(self) -> bool:
-        """Return whether the same file still stands at the path (H5)."""
+        """Return whether the same file still stands at the path (H5), and one that was frozen still is."""
         try:
             found = os.lstat(self.path)
         except OSError:  # gone, or out of reach: not the same file either way
             return False
-        return (found.st_dev, found.st_ino) == (self.device, self.inode)
+        return (found.st_dev, found.st_ino) == (self.device, self.inode) and (not self.frozen or frozen(self.path))
 
 
 def examine(path: str | os.PathLike[str]) -> Place:
@@ -55,14 +63,17 @@ def examine(path: str | os.PathLike[str]) -> Place:
     """
     try:
         real = os.path.realpath(path)
+        quoted = shlex.quote(real)
         found = Path(real).stat()
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise DatabaseNotFound(f"{os.fspath(path)} is not there", hint="look at the path: ls -l") from error
+        raise DatabaseNotFound(
+            f"{os.fspath(path)} is not there", hint=f"ls -ld {shlex.quote(str(Path(real).parent))}"
+        ) from error
     except ValueError as error:  # a path with a NUL in it
         raise DatabaseNotFound(f"{os.fspath(path)!r} cannot be the name of a file") from error
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise DatabaseUnreadable(f"{os.fspath(path)} cannot be reached: {reason}", hint="ls -l") from error
+        raise DatabaseUnreadable(f"{os.fspath(path)} cannot be reached: {reason}", hint=f"ls -ld {quoted}") from error
     if stat.S_ISDIR(found.st_mode):
         raise DatabaseUnreadable(f"{real} is a directory", hint="name the database file in it")
     if not stat.S_ISREG(found.st_mode):
@@ -73,13 +84,13 @@ def examine(path: str | os.PathLike[str]) -> Place:
             hint=f"find the other names: find / -xdev -inum {found.st_ino}",
         )
     if not os.access(real, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
-        raise DatabaseUnreadable(f"{real} may not be read by this user", hint=f"ls -l {real}")
+        raise DatabaseUnreadable(f"{real} may not be read by this user", hint=f"ls -l {quoted}")
     sizes = {name: _size(real + name) for name in ("-wal", "-shm", "-journal")}
     if found.st_size == 0 and sizes["-wal"]:
         # pagerOpenWalIfPresent() in SQLite's pager.c removes the log of an empty database, read-only or not.
         raise DatabaseUnsettled(
             f"{real} is empty, but beside it lies a log (-wal) of {sizes['-wal']} bytes, which SQLite would remove",
-            hint=f"save it first: cp {real}-wal {real}-wal.saved",
+            hint=f"save it first: {shlex.join(['cp', f'{real}-wal', f'{real}-wal.saved'])}",
         )
     return Place(
         path=real,
@@ -90,27 +101,51 @@ def examine(path: str | os.PathLike[str]) -> Place:
         journal_size=sizes["-journal"] or 0,
         companions=frozenset(name for name, size in sizes.items() if size is not None),
         file_system=file_system(real),
+        frozen=frozen(real),
     )
 
 
+def frozen(path: str) -> bool:
+    """Return whether nobody can write to the database at the real path `path`, and its file alone is all of it.
+
+    Nobody can where the whole file system is read-only and only this machine writes to it. A mount that is read-only
+    may be one of several of the same file system, as in a container: then others can. A log or journal with content
+    beside the file is part of the database.
+    """
+    try:
+        read_only = os.statvfs(path).f_flag & os.ST_RDONLY
+    except OSError:  # gone, or out of reach
+        return False
+    if not read_only or any(_size(path + suffix) for suffix in ("-wal", "-journal")):
+        return False
+    kind, options = _mount(path)
+    return kind in _OF_ONE_MACHINE and "ro" in options
+
+
 def file_system(path: str) -> str:
-    """Return the type of the file system that holds the real path `path`, empty where the system does not tell.
+    """Return the type of the file system that holds the real path `path`, empty where the system does not tell."""
+    return _mount(path)[0]
+
+
+def _mount(path: str) -> tuple[str, frozenset[str]]:
+    """Return the type of the file system that holds a real path, and the options of all of it, not of one mount.
 
     From proc_pid_mountinfo(5): of the mounts that the path lies under, the longest, and of equal ones the last.
     """
     try:
         lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
     except OSError:  # no such system, or hidden
-        return ""
-    best, kind = -1, b""
+        return "", frozenset()
+    best, kind, options = -1, b"", b""
     wanted = os.fsencode(path)
     for line in lines:
         fields, _, rest = line.partition(b" - ")
         # Blanks, tabs, newlines and backslashes of a mount point are written as three octal digits.
         mount = fields.split()[4].decode("unicode_escape").encode("latin-1").rstrip(b"/")
         if len(mount) >= best and (wanted == mount or wanted.startswith(mount + b"/")):
-            best, kind = len(mount), rest.split()[0]
-    return os.fsdecode(kind)
+            words = rest.split()  # type, device, options; a device may have no name
+            best, kind, options = len(mount), words[0], words[-1]
+    return os.fsdecode(kind), frozenset(os.fsdecode(options).split(","))
 
 
 def _size(path: str) -> int | None:

@@ -1,18 +1,22 @@
-"""How a copy becomes one commit: in one go in WAL mode, in slices of a SHARED lock in rollback-journal mode.
+"""How a copy becomes one commit: under one pin in WAL mode, by a last pass under a lock in rollback-journal mode.
 
 In WAL mode one pin is held from the first to the last page (H19). In rollback-journal mode every read lock stops
-commits, so (docs/live-read.md, "Rollback-journal mode"):
+commits, so nearly all is done without one (docs/live-read.md, "Rollback-journal mode"):
 
-1. Copy. The lock is held in slices of at most 50 ms; between two of them writers have their turn.
-2. If something was committed meanwhile, hash all pages again, in slices too, and copy what differs.
-3. Hash all pages under one lock, and copy what differs, as long as that is little. If it stays little until the last
-   page, the copy is the commit under that lock: settled. Otherwise let go, and go back to 2.
+1. Copy all pages with no lock held. Commits that come meanwhile may mix with it, and tear pages.
+2. If something was committed meanwhile, hash all pages again, with no lock either, and copy what differs.
+3. Hash all pages under one lock, and put aside what differs, as long as that is little; it is compressed when the lock
+   is gone. If it stays little until the last page, the copy is the commit under that lock: settled. Otherwise let go,
+   and go back to 2.
 
-That nothing was committed is only ever a guess that saves step 2: bytes change without a commit, too (H34).
+Step 3 alone decides, because the sum of a page is taken of the very bytes that were stored: whatever the others read,
+a page that is not the commit's differs. That nothing was committed is only ever a guess that saves step 2: bytes change
+without a commit, too (H34).
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,16 +30,10 @@ from pagewarden.processes.client import PageProgress
 from pagewarden.processes.reader import Attachment, PageReader
 from pagewarden.repository.format import FRAME_BYTES
 
-LONGEST_SLICE = 0.05
-"""Seconds that a SHARED lock is held at most while pages are copied; only the last pass takes longer."""
-
-_AIM = 0.025  # seconds that a slice is planned to take, because a busy machine takes longer than planned
-# Bytes of pages; all ranges are whole frames of a snapshot.
-_FIRST_SLICE = 2 * FRAME_BYTES
-_AGAIN = 16 * FRAME_BYTES  # that one call hashes again: if all of them differ, copying them still fits a slice
-_ALL_AGAIN = 64 * FRAME_BYTES  # that one call of the last pass hashes again
+# Bytes of pages; all are whole frames of a snapshot.
+_AT_ONCE = 512 * FRAME_BYTES  # that one call reads without the lock: between two, the deadline is looked at
+_ALL_AGAIN = 64 * FRAME_BYTES  # that one call of the last pass hashes
 _LITTLE = 32 * FRAME_BYTES  # that may be copied again in the last pass
-_CROWDED = 0.002  # seconds of waiting for the lock that tell of a writer
 _ROUNDS = 50  # of steps 2 and 3, where the deadline does not come first
 
 
@@ -52,7 +50,6 @@ class Copying:
         progress: PageProgress | None,
         deadline: float | None,
         clock: Callable[[], float],
-        sleep: Callable[[float], None],
     ) -> None:
         """`begin` begins the copy in the new file `target`. `deadline` is a reading of `clock`."""
         self._reader = reader
@@ -62,10 +59,7 @@ class Copying:
         self._progress = progress
         self._deadline = deadline
         self._clock = clock
-        self._sleep = sleep
         self._began = False
-        self._slice = _FIRST_SLICE  # bytes of pages that the next slice copies
-        self._gap = 0.0  # seconds that writers are given before the lock is taken again
         self.snapshot = 0
         self.attempts = 0  # how often the copy was begun, or gone over again
         self.lock_seconds = 0.0  # rollback-journal mode: the longest time that the lock was held
@@ -123,7 +117,7 @@ class Copying:
                     self._reader.copy(self.snapshot, attachment.handle, 1, attachment.pages, self._progress)
                 return attachment
         self._start(attachment)  # without the lock: it may have to import what copies
-        return self._copy_in_slices(attachment)
+        return self._come_to_rest(attachment)
 
     def _start(self, attachment: Attachment) -> None:
         self.snapshot = self._begin(attachment)
@@ -131,117 +125,104 @@ class Copying:
 
     # Rollback-journal mode
 
-    def _copy_in_slices(self, begun: Attachment) -> Attachment:
-        """Step 1, and the others where it took more than one slice."""
-        first, quiet = 1, True
-        while True:
-            with self._locked(begun) as attachment:
-                copied = self._copy_slice(attachment, first)
-            if copied == attachment.pages:  # all of it under one lock
-                return attachment
-            quiet = quiet and attachment.header == begun.header
-            first += copied
-            if first > attachment.pages:
-                break
+    def _come_to_rest(self, begun: Attachment) -> Attachment:
+        """Steps 1 to 3."""
+        copied = self._walk(begun, self._copy)
+        before: bytes | None = begun.header  # None: `copied` tells more
+        for _ in range(_ROUNDS):
+            # Of what a round copies again only half will have changed after the round saw it.
+            if before is not None or copied <= 2 * _LITTLE:
+                settled = self._last_pass(begun, before)
+                if settled is not None:
+                    return settled
             if self._late():
-                raise self._restless()
-        return self._come_to_rest(begun, quiet)
-
-    def _copy_slice(self, attachment: Attachment, first: int) -> int:
-        """Copy as many pages from `first` on as fit a slice, under the lock that is held; return how many."""
-        count = min(
-            max(FRAME_BYTES, self._slice) // FRAME_BYTES * FRAME_BYTES // attachment.page_size,
-            attachment.pages - first + 1,
+                break
+            self.attempts += 1
+            copied, before = self._walk(begun, self._again), None
+        raise DatabaseUnsettled(
+            f"{self._path} is written to all the time: it did not come to rest in {self.attempts} attempts",
+            hint="WAL mode can be backed up while it is written to: "
+            f"sqlite3 {shlex.quote(self._path)} 'PRAGMA journal_mode=WAL'",
         )
-        if count <= 0:  # the database shrank
-            return 0
 
+    def _walk(self, begun: Attachment, work: Callable[[Attachment, int, int], int]) -> int:
+        """Let `work` do all pages without the lock (steps 1 and 2); return the bytes that it copied."""
+        with self._unlocked(begun) as attachment:
+            step, copied = _AT_ONCE // attachment.page_size, 0
+            for first in range(1, attachment.pages + 1, step):
+                try:
+                    copied += work(attachment, first, min(step, attachment.pages - first + 1))
+                except DatabaseUnsettled:  # a commit made the file shorter: what is missing differs
+                    return max(copied, 2 * _LITTLE + 1)
+                if self._late() and first + step <= attachment.pages:
+                    raise DatabaseUnsettled(
+                        f"the time that was allowed ended while {self._path} was copied", hint="allow more time"
+                    )
+        return copied
+
+    def _copy(self, attachment: Attachment, first: int, count: int) -> int:
         def told(done: int, _total: int) -> None:
             if self._progress is not None:
                 self._progress(first - 1 + done, attachment.pages)
 
-        begun = self._clock()
         self._reader.copy(self.snapshot, attachment.handle, first, count, told)
-        seconds = self._clock() - begun
-        # What is planned at most doubles, as the first slices tell little of a disk.
-        self._slice = int(count * attachment.page_size * min(2.0, _AIM / max(seconds, 1e-6)))
-        return count
+        return count * attachment.page_size
 
-    def _come_to_rest(self, begun: Attachment, quiet: bool) -> Attachment:
-        """Steps 2 and 3."""
-        for _ in range(_ROUNDS):
-            self.attempts += not quiet
-            if quiet or self._go_over(begun):
-                settled = self._last_pass(begun)
-                if settled is not None:
-                    return settled
-            quiet = False
-            if self._late():
-                break
-        raise self._restless()
+    def _again(self, attachment: Attachment, first: int, count: int) -> int:
+        """Hash pages, and copy what differs; return how many bytes that was, in whole frames."""
+        return self._reader.recopy_changed(self.snapshot, attachment.handle, first, count) * attachment.page_size
 
-    def _restless(self) -> DatabaseUnsettled:
-        return DatabaseUnsettled(
-            f"{self._path} is written to all the time: it did not come to rest in {self.attempts} attempts",
-            hint=f"WAL mode can be backed up while it is written to: sqlite3 {self._path} 'PRAGMA journal_mode=WAL'",
-        )
+    def _last_pass(self, begun: Attachment, before: bytes | None) -> Attachment | None:
+        """Step 3. Return the attachment of the commit, None if too much differs.
 
-    def _go_over(self, begun: Attachment) -> bool:
-        """Step 2. Return whether so little was copied again that the last pass may be tried."""
-        first, copied = 1, 0
-        while True:
-            with self._locked(begun) as attachment:
-                until = self._clock() + _AIM / 2  # the last call may have to copy all that it hashes
-                while first <= attachment.pages:
-                    pages, again = self._again(attachment, first, _AGAIN)
-                    first += pages
-                    copied += again
-                    if self._clock() >= until:
-                        break
-            if first > attachment.pages:
-                # Of what a round copies again only half will have changed after the round saw it.
-                return copied <= 2 * _LITTLE
-            if self._late():
-                return False
-
-    def _last_pass(self, begun: Attachment) -> Attachment | None:
-        """Step 3. Return the attachment of the commit, None if too much differed."""
+        With the header from `before` the copy, another one now tells that this is to be expected, of all but a small
+        database.
+        """
         first, copied = 1, 0
         with self._locked(begun) as attachment:
+            size = attachment.page_size
+            if before not in (None, attachment.header) and attachment.pages * size > _LITTLE:
+                return None
             while first <= attachment.pages and copied <= _LITTLE:
-                pages, again = self._again(attachment, first, _ALL_AGAIN)
-                first += pages
-                copied += again
+                count = min(_ALL_AGAIN // size, attachment.pages - first + 1)
+                pages = self._reader.recopy_changed(self.snapshot, attachment.handle, first, count, later=True)
+                copied += pages * size
+                first += count
         return attachment if copied <= _LITTLE else None
 
-    def _again(self, attachment: Attachment, first: int, at_once: int) -> tuple[int, int]:
-        """Hash `at_once` bytes of pages, and copy what differs; return how many pages, and how many bytes of copies."""
-        count = min(at_once // attachment.page_size, attachment.pages - first + 1)
-        copied = self._reader.recopy_changed(self.snapshot, attachment.handle, first, count)
-        return count, copied * attachment.page_size
+    # The lock
 
     @contextmanager
     def _locked(self, begun: Attachment | None = None) -> Iterator[Attachment]:
-        """Hold the lock and attach. Before, writers are given as long as the lock was held, if there are any.
-
-        SQLite itself is fair once a writer waits for its commit: its PENDING lock lets no new reader in.
-        """
-        if self._gap:
-            self._sleep(self._gap)
-        asked = self._clock()
+        """Hold the lock and attach."""
         self._take_lock()
         began = self._clock()
         try:
             with attached(self._reader, self._pin) as attachment:
-                if begun is not None and (attachment.mode, attachment.page_size) != (begun.mode, begun.page_size):
-                    raise Moved("its journal mode or page size changed")
+                _compare(begun, attachment)
                 yield attachment
         finally:
             self._pin.release()
-            self._held = self._clock() - began
-            self._gap = self._held if began - asked > _CROWDED else 0.0
-        if begun is not None:
-            self.lock_seconds = max(self.lock_seconds, self._held)
+            held = self._clock() - began
+        if attachment.mode == "file":
+            self.lock_seconds = max(self.lock_seconds, held)
+
+    @contextmanager
+    def _unlocked(self, begun: Attachment) -> Iterator[Attachment]:
+        """Attach under the lock, and let go of it: for reading what only the last pass can prove."""
+        self._take_lock()
+        try:
+            attachment = self._reader.attach(self._path)
+        except DatabaseUnsettled as error:
+            raise Moved(error.message) from error
+        finally:
+            self._pin.release()
+        try:
+            _compare(begun, attachment)
+            yield attachment
+        finally:
+            with suppress(ReaderCrashed):  # then its descriptors are closed, too
+                self._reader.release(attachment.handle)
 
     def _take_lock(self) -> None:
         """Begin the pin. Writers are outwaited until the deadline, if there is one."""
@@ -253,3 +234,9 @@ class Copying:
                     raise
             else:
                 return
+
+
+def _compare(begun: Attachment | None, now: Attachment) -> None:
+    """Raise Moved where the database is of another nature than when the copy was begun."""
+    if begun is not None and (now.mode, now.page_size) != (begun.mode, begun.page_size):
+        raise Moved("its journal mode or page size changed")

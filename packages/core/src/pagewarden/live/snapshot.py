@@ -89,10 +89,9 @@ def snapshot_commit(
         return reader.begin_snapshot(staging_path, ours, level)
 
     place = examine(path)
-    with Pin(place, timeout=timeout) as pin:
-        copying = Copying(
-            reader, pin, begin, staging_path, progress=progress, deadline=deadline, clock=clock, sleep=sleep
-        )
+    with Pin(place, timeout=timeout, clock=clock, sleep=sleep) as pin:
+        reader.ping()  # it may have to start first, and that under a lock would stop writers
+        copying = Copying(reader, pin, begin, staging_path, progress=progress, deadline=deadline, clock=clock)
         with copying:
             attachment = copying.settle(attempts)
             info = reader.seal(copying.snapshot, attachment.pages, now() if now else None)
@@ -128,8 +127,9 @@ def scratch_copy(
     def begin(attachment: Attachment) -> int:
         return reader.begin_image(target, attachment.page_size)
 
-    with Pin(place, timeout=timeout) as pin:
-        copying = Copying(reader, pin, begin, target, progress=progress, deadline=deadline, clock=clock, sleep=sleep)
+    with Pin(place, timeout=timeout, clock=clock, sleep=sleep) as pin:
+        reader.ping()  # it may have to start first, and that under a lock would stop writers
+        copying = Copying(reader, pin, begin, target, progress=progress, deadline=deadline, clock=clock)
         with copying:
             attachment = copying.settle(attempts)
             reader.seal_image(copying.snapshot, attachment.pages)

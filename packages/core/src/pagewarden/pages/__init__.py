@@ -27,13 +27,13 @@ from pagewarden.pages.source import (
 )
 
 if TYPE_CHECKING:
+    from pagewarden.pages.behind import Behind, forget
     from pagewarden.pages.copier import Batch, FrameCopy, OutSlot, StoredFrame, copy_in, copy_out, out_slots
-    from pagewarden.pages.direct import StreamWriter
     from pagewarden.pages.scan import Progress, database_sum, scan_sums
 
 _HOMES = {
+    "behind": ("Behind", "forget"),
     "copier": ("Batch", "FrameCopy", "OutSlot", "StoredFrame", "copy_in", "copy_out", "out_slots"),
-    "direct": ("StreamWriter",),
     "scan": ("Progress", "database_sum", "scan_sums"),
 }
 
@@ -44,6 +44,7 @@ __all__ = [
     "Backend",
     "BadFrame",
     "Batch",
+    "Behind",
     "Buffer",
     "Compressor",
     "Decompressor",
@@ -54,7 +55,6 @@ __all__ = [
     "Progress",
     "ShortRead",
     "StoredFrame",
-    "StreamWriter",
     "SumMismatch",
     "WalEnd",
     "WalScan",
@@ -62,6 +62,7 @@ __all__ = [
     "copy_in",
     "copy_out",
     "database_sum",
+    "forget",
     "frame_bound",
     "is_page_size",
     "lock_page",

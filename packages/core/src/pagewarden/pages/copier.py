@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass
 
 from pagewarden.pages._order import in_order
 from pagewarden.pages.backend import Backend, Compressor, Decompressor, backend
-from pagewarden.pages.direct import ALIGNMENT, DirectFile, aligned_buffer, round_up
+from pagewarden.pages.behind import Behind, read_from_disk
 from pagewarden.pages.scan import Progress
-from pagewarden.pages.source import BadFrame, PageSource, ReadBackMismatch, ShortRead, SumMismatch, frame_bound
+from pagewarden.pages.source import BadFrame, PageSource, ShortRead, SumMismatch, frame_bound
 
 BATCH = 2 << 20
 """Bytes of pages that are copied between two turns of the sink."""
@@ -147,44 +148,40 @@ def copy_in(
     progress: Progress | None = None,
     stored: Callable[[memoryview], None] | None = None,
     from_disk: bool = False,
-    read_back: bool = False,
     using: Backend | None = None,
 ) -> Iterator[tuple[int, bytes]]:
     """Decode stored frames, compare their page sums with `expected(first, count)`, write the pages to `fd_out`.
 
     Yields (first page, sums) for each frame, in the order of `frames`; pages go to byte `(pgno - 1) * page_size`, none
-    of a frame before all of it was compared; `fd_out` -1 only verifies. `stored` gets the stored bytes of the frames,
-    in their order, valid only during the call: for a digest of them. `from_disk` reads past the page cache where the
-    system can; `read_back` so reads every frame again from `fd_out`, which must be readable, once it was written there,
-    and compares its sums. `frames`, `expected` and `stored` run in the calling thread. `progress` is told the pages
-    done and 0, as the total is not known here. The caller bounds `count` of each frame: a buffer of that size is made.
+    of a frame before all of it was compared; `fd_out` -1 only verifies. What is written there does not stay in the page
+    cache. `stored` gets the stored bytes of the frames, in their order, valid only during the call: for a digest of
+    them. `from_disk` drops what is cached of `fd_in`, which must be durable, before and behind the reads. `frames`,
+    `expected` and `stored` run in the calling thread. `progress` is told the pages done and 0, as the total is not
+    known here. The caller bounds `count` of each frame: a buffer of that size is made.
 
-    Raises BadFrame, ShortRead or SumMismatch, which name frame (counted from 0) and page, ReadBackMismatch, or OSError.
+    Raises BadFrame, ShortRead or SumMismatch, which name frame (counted from 0) and page, or OSError.
     """
     chosen = using or backend()
     done = 0
-    with ExitStack() as files:
-        source = files.enter_context(DirectFile(fd_in, wanted=from_disk))
-        target = None if fd_out < 0 else files.enter_context(DirectFile(fd_out, writing=True))
-        written = files.enter_context(DirectFile(fd_out)) if read_back else None
+    if from_disk:
+        read_from_disk(fd_in)
+    reading, writing = Behind(fd_in), Behind(fd_out)
 
-        def work(group: _Group, slot: _In) -> tuple[list[tuple[int, bytes]], memoryview]:
-            results, data = _decode(group, slot, source, target, page_size)
-            if written is not None:
-                _read_back(results, slot, written, page_size, chosen)
-            return results, data
+    def work(group: _Group, slot: _In) -> tuple[_Group, list[tuple[int, bytes]], memoryview]:
+        return group, *_decode(group, slot, fd_in, fd_out, page_size)
 
-        # One thread more than cores to keep busy: direct transfers wait without computing.
-        slots = [_In(chosen) for _ in range(threads + 3)]
-        groups = files.enter_context(
-            closing(in_order(_groups(frames, expected, page_size), work, slots=slots, threads=threads + 1))
-        )
-        for results, data in groups:
+    slots = [_In(chosen) for _ in range(threads + 2)]
+    with closing(in_order(_groups(frames, expected, page_size), work, slots=slots, threads=threads)) as groups:
+        for group, results, data in groups:
             if stored is not None:
                 stored(data)
             for start, sums in results:
                 done += len(sums) // 8
                 yield start, sums
+            if fd_out >= 0:
+                writing.advance((group.frames[-1].first - 1 + group.frames[-1].count) * page_size)
+            if from_disk:
+                reading.advance(group.frames[-1].offset + group.frames[-1].csize)
             if progress is not None:
                 progress(done, 0)
 
@@ -215,16 +212,14 @@ def _groups(
 
 
 def _decode(
-    group: _Group, slot: _In, source: DirectFile, target: DirectFile | None, page_size: int
+    group: _Group, slot: _In, fd_in: int, fd_out: int, page_size: int
 ) -> tuple[list[tuple[int, bytes]], memoryview]:
     """Return (first page, sums) of each frame of a group, and its stored bytes."""
-    begin, end = group.frames[0].offset, group.frames[-1].offset + group.frames[-1].csize
-    before = begin % ALIGNMENT  # read from a multiple of the alignment, to one
-    size = round_up(before + end - begin)
+    begin = group.frames[0].offset
+    size = group.frames[-1].offset + group.frames[-1].csize - begin
     if len(slot.stored) < size:
-        slot.stored = aligned_buffer(size)
-    there = source.pread_into(slot.stored[:size], begin - before)
-    stored = slot.stored[before : min(there, before + end - begin)]
+        slot.stored = memoryview(bytearray(size))
+    stored = slot.stored[: _pread_into(fd_in, slot.stored[:size], begin)]
     results = []
     for i, frame in enumerate(group.frames):
         index = group.index + i
@@ -233,35 +228,34 @@ def _decode(
         if len(data) < frame.csize:
             raise ShortRead(f"the file ends within frame {index}, page {frame.first}", pgno=frame.first, frame=index)
         if len(slot.pages) < size:
-            slot.pages = aligned_buffer(size)
+            slot.pages = memoryview(bytearray(size))
         try:
             sums = slot.decompressor.decompress(data, page_size, frame.first, frame.count, slot.pages)
         except BadFrame as error:
             raise BadFrame(f"frame {index}: {error}", pgno=error.pgno, frame=index) from error
         if group.expected is not None and sums != group.expected[i]:
             raise _mismatch(index, frame, sums, group.expected[i])
-        if target is not None:
-            target.pwrite(slot.pages[:size], (frame.first - 1) * page_size)
+        if fd_out >= 0:
+            _pwrite(fd_out, slot.pages[:size], (frame.first - 1) * page_size)
         results.append((frame.first, sums))
     return results, stored
-
-
-def _read_back(
-    results: list[tuple[int, bytes]], slot: _In, written: DirectFile, page_size: int, chosen: Backend
-) -> None:
-    """Read the frames of a group from where they were written, and compare their sums."""
-    for first, sums in results:
-        count = len(sums) // 8
-        pages = slot.pages[: count * page_size]
-        there = written.pread_into(pages, (first - 1) * page_size)
-        seen = chosen.buffer_sums(pages, page_size, first, count) if there == len(pages) else b""
-        if seen != sums:
-            same = (i for i in range(count) if sums[i * 8 : i * 8 + 8] != seen[i * 8 : i * 8 + 8])
-            pgno = first + next(same, 0)
-            raise ReadBackMismatch(f"page {pgno} did not read back as it was written", pgno=pgno)
 
 
 def _mismatch(index: int, frame: StoredFrame, sums: bytes, expected: bytes) -> SumMismatch:
     wrong = (i for i in range(frame.count) if sums[i * 8 : i * 8 + 8] != expected[i * 8 : i * 8 + 8])
     pgno = frame.first + next(wrong, 0)
     return SumMismatch(f"frame {index}: the sum of page {pgno} is not the recorded one", pgno=pgno, frame=index)
+
+
+def _pread_into(file: int, to: memoryview, offset: int) -> int:
+    """Fill `to` from `offset`; return the bytes read, fewer only at the file's end."""
+    done = 0
+    while done < len(to) and (some := os.preadv(file, [to[done:]], offset + done)):
+        done += some
+    return done
+
+
+def _pwrite(file: int, data: memoryview, offset: int) -> None:
+    while data:
+        done = os.pwrite(file, data, offset)
+        data, offset = data[done:], offset + done

@@ -7,6 +7,7 @@ from contextlib import closing
 
 from pagewarden.pages._order import in_order
 from pagewarden.pages.backend import Backend, backend
+from pagewarden.pages.behind import Behind, read_from_disk
 from pagewarden.pages.source import PageSource
 
 CHUNK = 8 << 20
@@ -23,11 +24,13 @@ def scan_sums(
     count: int | None = None,
     threads: int = 2,
     progress: Progress | None = None,
+    from_disk: bool = False,
     using: Backend | None = None,
 ) -> Iterator[tuple[int, bytes]]:
     """Yield (first page, sums) of consecutive chunks that cover `count` pages from `first` (None: to the last page).
 
-    Sums are 8 bytes for each page, little-endian. Raises what `Backend.sums` raises.
+    Sums are 8 bytes for each page, little-endian. `from_disk` drops what is cached of the file, which must be private
+    and durable, before and behind the reads. Raises what `Backend.sums` raises.
     """
     if count is None:
         count = source.pages - first + 1
@@ -39,10 +42,21 @@ def scan_sums(
     def work(start: int, _slot: None) -> tuple[int, bytes]:
         return start, chosen.sums(source, start, min(step, past - start))
 
+    if count <= step and not from_disk:  # one chunk: done sooner than a thread is started
+        if count:
+            yield work(first, None)
+            if progress is not None:
+                progress(count, count)
+        return
+    if from_disk:
+        read_from_disk(source.database)
+    reading = Behind(source.database, start=(first - 1) * source.page_size)
     jobs = range(first, past, step)
     with closing(in_order(jobs, work, slots=[None] * (threads * 2), threads=threads)) as chunks:
         for start, sums in chunks:
             yield start, sums
+            if from_disk:
+                reading.advance((start - 1) * source.page_size + len(sums) // 8 * source.page_size)
             if progress is not None:
                 progress(start - first + len(sums) // 8, count)
 

@@ -42,10 +42,6 @@ class SumMismatch(PageDataError):
     """A page was decoded, but it is not the page whose sum was recorded."""
 
 
-class ReadBackMismatch(PageDataError):
-    """A page was written, but what was read back from there is not what was written."""
-
-
 def lock_page(page_size: int) -> int:
     """Return the number of the page that holds the lock bytes; a smaller database does not have it (H12)."""
     return LOCK_BYTE_OFFSET // page_size + 1

@@ -10,6 +10,7 @@ its transaction until `Attached.check` has said that nothing moved (step 6).
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import time
 from collections.abc import Callable
@@ -263,7 +264,7 @@ class Attached:
         except HeaderInvalid as error:
             raise NotADatabase(
                 f"{self.path} is not a SQLite database, or it is encrypted: {error}",
-                hint="look at its first bytes: head -c 16 FILE | xxd",
+                hint=f"look at its first bytes: head -c 16 {shlex.quote(self.path)} | xxd",
             ) from error
 
     def _claimed(self) -> int:
@@ -309,7 +310,9 @@ def open_regular(path: str) -> int:
     except FileNotFoundError as error:
         raise DatabaseNotFound(f"{path} is not there") from error
     except OSError as error:
-        raise DatabaseUnreadable(f"{path} cannot be opened: {error.strerror}", hint=f"ls -l {path}") from error
+        raise DatabaseUnreadable(
+            f"{path} cannot be opened: {error.strerror}", hint=f"ls -l {shlex.quote(path)}"
+        ) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise DatabaseUnreadable(f"{path} is not a regular file")

@@ -42,10 +42,13 @@ class ReaderClient:
         """The process id of the reader, None while there is none."""
         return self._children[0].pid if self._children and self._pid == os.getpid() else None
 
-    def start(self) -> None:
-        """Start the process without waiting for it, so that it is ready when it is needed."""
+    def start(self, *, copies: bool = False) -> None:
+        """Start the process without waiting for it, so that it is ready when it is needed.
+
+        `copies` lets it import at once what copying and page sets need.
+        """
         with self._calling():
-            self._child()
+            self._child(copies=copies)
 
     def close(self) -> None:
         """End the process, if there is one. A later call would start another."""
@@ -91,14 +94,14 @@ class ReaderClient:
             self._begin()  # a fork: the process and its pipes are the parent's
         return self._lock
 
-    def _child(self) -> Child:
+    def _child(self, *, copies: bool = False) -> Child:
         if self._children and not self._children[0].running:
             self._children.pop().died()
             self._handles.clear()
         if not self._children:
             child = Child(MODULE)
             self._children.append(child)
-            child.channel.send({"threads": self._threads})
+            child.channel.send({"threads": self._threads, "copies": copies})
         return self._children[0]
 
     def _call(

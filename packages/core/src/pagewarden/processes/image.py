@@ -40,9 +40,18 @@ class RawImage:
         self._walk(source, first, count, progress, again=False)
 
     def recopy_changed(
-        self, source: PageSource, progress: Progress | None = None, *, first: int = 1, count: int | None = None
+        self,
+        source: PageSource,
+        progress: Progress | None = None,
+        *,
+        first: int = 1,
+        count: int | None = None,
+        later: bool = False,  # noqa: ARG002 - see SnapshotWriter, which it stands in for
     ) -> int:
-        """Copy those pages again that differ from what was copied before; return how many did."""
+        """Copy those pages again that differ from what was copied before; return how many did.
+
+        At once, also if `later` would do: putting them aside would cost no less.
+        """
         before = self.pages_copied
         self._walk(source, first, source.pages - first + 1 if count is None else count, progress, again=True)
         return self.pages_copied - before

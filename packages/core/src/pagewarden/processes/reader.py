@@ -130,10 +130,15 @@ class PageReader(ReaderClient):
         self._known(snapshot)
         self._call("copy", _nothing, progress, snapshot=snapshot, handle=handle, first=first, count=count)
 
-    def recopy_changed(self, snapshot: int, handle: int, first: int, count: int) -> int:
-        """Hash pages, whole frames, and copy again what differs from the copy; return how many pages that took."""
+    def recopy_changed(self, snapshot: int, handle: int, first: int, count: int, *, later: bool = False) -> int:
+        """Hash pages, whole frames, and copy again what differs from the copy; return how many pages that took.
+
+        `later` only puts it aside, which is soon done; `seal` and `seal_image` copy it.
+        """
         self._known(snapshot)
-        return self._call("recopy_changed", _int, snapshot=snapshot, handle=handle, first=first, count=count)
+        return self._call(
+            "recopy_changed", _int, snapshot=snapshot, handle=handle, first=first, count=count, later=later
+        )
 
     def seal(self, snapshot: int, pages: int, time: datetime | None = None) -> PageSetInfo:
         """Finish a snapshot of `pages` pages, durably, and return what it is. `time` replaces the header's."""
@@ -182,19 +187,34 @@ class PageReader(ReaderClient):
         *,
         read_data: bool,
         drop_cache: bool = False,
+        digest: bool = True,
         progress: PageProgress | None = None,
     ) -> PageSetInfo:
         """Prove a stored page set. Raises RepositoryDamaged or TargetFailed."""
-        return self._info("verify_pageset", progress, path=os.fspath(path), read_data=read_data, drop_cache=drop_cache)
+        return self._info(
+            "verify_pageset",
+            progress,
+            path=os.fspath(path),
+            read_data=read_data,
+            drop_cache=drop_cache,
+            digest=digest,
+        )
 
     def restore_pageset(
-        self, path: str | os.PathLike[str], to_path: str | os.PathLike[str], progress: PageProgress | None = None
+        self,
+        path: str | os.PathLike[str],
+        to_path: str | os.PathLike[str],
+        *,
+        read_back: bool = False,
+        progress: PageProgress | None = None,
     ) -> PageSetInfo:
         """Write the database that a page set holds to the new file `to_path`, proved and with its contents durable.
 
-        Nothing is left there if it fails. Raises RepositoryDamaged, OutOfSpace or TargetFailed.
+        Nothing is left there if it fails. Raises RepositoryDamaged, VerificationFailed, OutOfSpace or TargetFailed.
         """
-        return self._info("restore_pageset", progress, path=os.fspath(path), to_path=os.fspath(to_path))
+        return self._info(
+            "restore_pageset", progress, path=os.fspath(path), to_path=os.fspath(to_path), read_back=read_back
+        )
 
     def file_header(self, path: str | os.PathLike[str]) -> bytes:
         """Return the first 100 bytes of a file as they stand, whatever a log beside it says; fewer of a shorter one."""

@@ -119,11 +119,11 @@ class Reader:
         """Copy pages into a snapshot or a raw copy."""
         self._snapshots[snapshot].copy(self._source(handle), first, count, self._tell)
 
-    def recopy_changed(self, snapshot: int, handle: int, first: int, count: int) -> int:
+    def recopy_changed(self, snapshot: int, handle: int, first: int, count: int, later: bool) -> int:
         """Copy what differs again; return how many pages that took, which is whole frames in a page set."""
         writer = self._snapshots[snapshot]
         before = writer.pages_copied
-        writer.recopy_changed(self._source(handle), first=first, count=count)
+        writer.recopy_changed(self._source(handle), first=first, count=count, later=later)
         return writer.pages_copied - before
 
     def seal(self, snapshot: int, pages: int, time: str) -> Mapping[str, Any]:
@@ -152,16 +152,23 @@ class Reader:
         """Remove what a snapshot or a raw copy has written."""
         self._snapshots.pop(snapshot).abandon()
 
-    def verify_pageset(self, path: str, read_data: bool, drop_cache: bool) -> Mapping[str, Any]:
+    def verify_pageset(self, path: str, read_data: bool, drop_cache: bool, digest: bool) -> Mapping[str, Any]:
         """Prove a stored page set."""
         from pagewarden.processes.wire import info_to_wire
         from pagewarden.repository.pageset import verify_pageset
 
         return info_to_wire(
-            verify_pageset(path, threads=self._threads, read_data=read_data, drop_cache=drop_cache, progress=self._tell)
+            verify_pageset(
+                path,
+                threads=self._threads,
+                read_data=read_data,
+                drop_cache=drop_cache,
+                digest=digest,
+                progress=self._tell,
+            )
         )
 
-    def restore_pageset(self, path: str, to_path: str) -> Mapping[str, Any]:
+    def restore_pageset(self, path: str, to_path: str, read_back: bool) -> Mapping[str, Any]:
         """Write the database that a page set holds to a new file; remove it if that fails."""
         from pathlib import Path
 
@@ -174,7 +181,7 @@ class Reader:
         except OSError as error:
             raise durable.failure(error, f"cannot write {to_path}") from error
         try:
-            info = restore_pageset(path, descriptor, threads=self._threads, progress=self._tell)
+            info = restore_pageset(path, descriptor, threads=self._threads, read_back=read_back, progress=self._tell)
         except BaseException:
             Path(to_path).unlink(missing_ok=True)
             raise
@@ -296,8 +303,17 @@ def _watch_parent() -> None:
     os._exit(1)
 
 
+def _prepare_to_copy() -> None:
+    """Import what copying needs, while the parent is still at its own imports."""
+    from pagewarden.processes import wire
+    from pagewarden.repository import pageset, writer
+
+    del wire, pageset, writer
+    backend().compressor(1)
+
+
 def serve(channel: Channel) -> None:
-    """Answer calls until the input ends. The first message is a greeting that says how many threads may work."""
+    """Answer calls until the input ends. The first message, a greeting, says how many threads may work, and on what."""
     reader: Reader | None = None
     while True:
         try:
@@ -308,6 +324,8 @@ def serve(channel: Channel) -> None:
             raise ProtocolError("a call is no map")
         if reader is None:
             reader = Reader(channel, message["threads"])
+            if message["copies"]:
+                _prepare_to_copy()
             continue
         try:
             channel.send(answer(reader, message["call"], message["arguments"]))

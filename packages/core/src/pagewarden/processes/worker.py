@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from pagewarden.errors import PagewardenError, WorkerCrashed, from_wire
+from pagewarden.errors import ConfigurationInvalid, PagewardenError, WorkerCrashed, from_wire
 from pagewarden.events import Event
 from pagewarden.processes.channel import ProtocolError, Value
 from pagewarden.processes.spawn import Child
@@ -47,17 +47,24 @@ class Worker:
         self._pid = os.getpid()
         self._lock = threading.RLock()
         self._busy = False
+        self._closed = False
         self._children: list[Child] = []  # none or one; a list, so that the finalizer sees what it is then
         weakref.finalize(self, _stop, self._children, self._pid)
 
     def call(self, verb: str, request: Mapping[str, object], kind: type[R]) -> R:
         """Do one run and return its report. Raises what the run raised; WorkerCrashed if the process died.
 
-        An exception in a callback, or Ctrl-C, ends the worker, which cleans up; the next call starts another.
+        ConfigurationInvalid after `close`. An exception in a callback, or Ctrl-C, ends the worker, which cleans up; the
+        next call starts another.
         """
         if self._pid != os.getpid():
             self._begin_after_fork()
         with self._lock:
+            if self._closed:
+                raise ConfigurationInvalid(
+                    f"{verb} was called on a database that was closed",
+                    hint="pagewarden.open(path) gives another handle",
+                )
             if self._busy:
                 raise RuntimeError("a callback of pagewarden.open called the database that called it")
             self._busy = True
@@ -71,10 +78,12 @@ class Worker:
                 self._busy = False
 
     def close(self) -> None:
-        """End the process, if there is one. A later call would start another."""
-        if self._pid == os.getpid():
-            with self._lock:
-                _stop(self._children, self._pid)
+        """End the process, if there is one, and start none any more; a call that another thread waits for is done."""
+        if self._pid != os.getpid():
+            self._begin_after_fork()
+        with self._lock:
+            self._closed = True
+            _stop(self._children, self._pid)
 
     def _begin_after_fork(self) -> None:
         """Forget the parent's process and pipes, and a lock that some thread of the parent's may have held."""

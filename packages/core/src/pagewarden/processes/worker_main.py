@@ -85,7 +85,7 @@ class Worker:
         self._told.clear()
         try:
             if verb in READING:
-                runtime.warm()
+                runtime.warm(copies=verb != "check")
             report = find_run(verb)(request, runtime)
         except PagewardenError as error:
             self._send({"error": to_wire(error)})

@@ -23,6 +23,7 @@ PENDING = "pending/"
 _PLAIN = re.compile(rb"[A-Za-z0-9._-]")
 _ESCAPED = re.compile(r"(?:[A-Za-z0-9._-]|=[0-9A-F]{2})+")
 _RESERVED = frozenset({"pending", MARKER})
+_OTHERWISE = "pagewarden backup --name NAME gives it another"
 _LONGEST = 200  # bytes of an escaped name; file systems allow 255
 _MANIFEST = re.compile(r"([^/]+)/manifests/(\d{16})\.json")
 _OBJECT = re.compile(r"([^/]+)/objects/([0-9a-f]{32})/(\d{16})-([0-9a-f]{16})\.pageset\.zst")
@@ -48,7 +49,7 @@ def escape_name(name: str) -> str:
         raw = name.encode()
     except UnicodeEncodeError as error:
         raise ConfigurationInvalid(
-            f"{name!a} is not UTF-8 and cannot name a database in a repository", hint="choose another with --db NAME"
+            f"{name!a} is not UTF-8 and cannot name a database in a repository", hint=_OTHERWISE
         ) from error
     escaped = "".join(chr(byte) if _PLAIN.match(bytes([byte])) else f"={byte:02X}" for byte in raw)
     if escaped in _RESERVED or escaped.startswith("."):
@@ -56,7 +57,7 @@ def escape_name(name: str) -> str:
     if not raw or b"/" in raw or len(escaped) > _LONGEST:
         raise ConfigurationInvalid(
             f"{name!a} cannot name a database in a repository: it is empty, holds a slash or is too long",
-            hint="choose another with --db NAME",
+            hint=_OTHERWISE,
         )
     return escaped
 

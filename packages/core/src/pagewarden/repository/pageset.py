@@ -16,8 +16,18 @@ from types import TracebackType
 from typing import Self
 
 from pagewarden import durable
-from pagewarden.errors import RepositoryDamaged
-from pagewarden.pages import PageDataError, Progress, StoredFrame, backend, copy_in
+from pagewarden.errors import RepositoryDamaged, VerificationFailed
+from pagewarden.pages import (
+    PageDataError,
+    PageSource,
+    Progress,
+    ShortRead,
+    StoredFrame,
+    backend,
+    copy_in,
+    forget,
+    scan_sums,
+)
 from pagewarden.repository import blocks
 from pagewarden.repository.blocks import Trailer, hash64
 from pagewarden.repository.format import HEADER_SIZE, PageSetInfo
@@ -194,12 +204,21 @@ class PageSetFile:
             raise RepositoryDamaged(f"the pages of frame {number} of {self._where} do not match their sums")
         return pages
 
-    def prove_data(self, to_fd: int, threads: int, progress: Progress | None, *, from_disk: bool = False) -> None:
+    def prove_data(
+        self,
+        to_fd: int,
+        threads: int,
+        progress: Progress | None,
+        *,
+        digest: bool = True,
+        from_disk: bool = False,
+    ) -> None:
         """Decode every frame, compare each page with its recorded sum, and write the pages to `to_fd` (-1: nowhere).
 
-        Proves the SHA-256 of the file besides, from the same reads. `from_disk` reads frames past the page cache.
+        With `digest` the SHA-256 of the file is proved besides, from the same reads. `from_disk` drops what is cached
+        of the frames, so that the disk is read.
         """
-        total, digest = self.pages, hashlib.sha256()
+        total, sha = self.pages, hashlib.sha256()
 
         def told(done: int, _total: int) -> None:
             if progress is not None:
@@ -214,12 +233,34 @@ class PageSetFile:
                 threads=threads,
                 expected=self.sums,
                 progress=told,
-                stored=digest.update,
+                stored=sha.update if digest else None,
                 from_disk=from_disk,
             ):
                 pass  # the sums were compared with the recorded ones, and those with the database sum
-        # Frames stand one after the other from the header to the index.
-        self._prove_digest(digest, self._trailer.index_offset)
+        if digest:  # frames stand one after the other from the header to the index
+            self._prove_digest(sha, self._trailer.index_offset)
+
+    def prove_written(self, fd: int, threads: int, progress: Progress | None = None) -> None:
+        """Compare every page of the durable file `fd` with its recorded sum, from the disk where the system allows.
+
+        Raises VerificationFailed.
+        """
+
+        def wrong(pgno: int | None) -> VerificationFailed:
+            return VerificationFailed(f"page {pgno} of {self._where} did not read back as it was written", pgno=pgno)
+
+        pages = PageSource(
+            database=fd, page_size=self.page_size, pages=self.pages, file_size=self.pages * self.page_size
+        )
+        with self._errors():
+            try:
+                for first, sums in scan_sums(pages, threads=threads, progress=progress, from_disk=True):
+                    wanted = self.sums(first, len(sums) // 8)
+                    if sums != wanted:
+                        places = range(0, len(sums), 8)
+                        raise wrong(first + next(at for at in places if sums[at : at + 8] != wanted[at : at + 8]) // 8)
+            except ShortRead as error:
+                raise wrong(error.pgno) from error
 
     def prove_digest(self) -> None:
         """Compare the SHA-256 of the file with the recorded one."""
@@ -251,9 +292,10 @@ def verify_pageset(
     threads: int,
     read_data: bool,
     drop_cache: bool,
+    digest: bool = True,
     progress: Progress | None = None,
 ) -> PageSetInfo:
-    """Prove the page set at `path`: structure and SHA-256 and, with `read_data`, each page and the database sum.
+    """Prove the page set at `path`: structure, its SHA-256 (`digest`) and, with `read_data`, each page in it.
 
     With `drop_cache` the file's cached pages are dropped first where the system allows, so that it is the disk that is
     read. Raises RepositoryDamaged, or TargetFailed where it cannot be read.
@@ -262,22 +304,29 @@ def verify_pageset(
         _drop_cache(path)
     with PageSetFile(path) as file:
         if read_data:
-            file.prove_data(-1, threads, progress, from_disk=drop_cache)
-        else:
+            file.prove_data(-1, threads, progress, digest=digest, from_disk=drop_cache)
+        elif digest:
             file.prove_digest()
         return file.info
 
 
-def restore_pageset(path: str | Path, to_fd: int, *, threads: int, progress: Progress | None = None) -> PageSetInfo:
-    """Write the database that the snapshot at `path` holds to the empty file `to_fd`, and prove all as it goes.
+def restore_pageset(
+    path: str | Path, to_fd: int, *, threads: int, read_back: bool = False, progress: Progress | None = None
+) -> PageSetInfo:
+    """Write the database that the snapshot at `path` holds to the empty file `to_fd`; durable when it returns.
 
-    Durable when it returns. Raises RepositoryDamaged (what was written is worthless then), OutOfSpace or TargetFailed.
+    Every page is compared with its recorded sum before it is written, and all that was read of `path` with its SHA-256.
+    `read_back` compares the pages again as they are read back, from the disk where the system allows; `to_fd` must be
+    readable then. The room is allocated first: a disk that is too small is found before anything is written. Raises
+    RepositoryDamaged or VerificationFailed (what was written is worthless then), OutOfSpace or TargetFailed.
     """
     with PageSetFile(path) as file:
         try:
-            os.ftruncate(to_fd, file.pages * file.page_size)
-            file.prove_data(to_fd, threads, progress, from_disk=True)
+            durable.allocate(to_fd, file.pages * file.page_size)
+            file.prove_data(to_fd, threads, progress)
             os.fsync(to_fd)
+            if read_back:
+                file.prove_written(to_fd, threads, progress)
         except OSError as error:
             raise durable.failure(error, f"cannot write what {path} holds") from error
         return file.info
@@ -287,7 +336,7 @@ def _drop_cache(path: str | Path) -> None:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
-            durable.drop_cache(descriptor)
+            forget(descriptor)
         finally:
             os.close(descriptor)
     except OSError as error:

@@ -1,6 +1,7 @@
 """A repository: restore points in order of commit, backups that begin and commit.
 
-1. `begin` puts an intent: who is about to store which object.
+1. `begin` puts an intent: who is about to store which object. A process that sees another one of this machine at a
+   backup of the same database gives way here, before any page is copied.
 2. The page set is written to `Intent.staging`, read back and proved. That is the caller's.
 3. `commit` adopts it as an object, then puts the manifest, only if absent. That is the commit point: whoever puts
    manifest number N of a database first has it, the other one gets RepositoryBusy and removes what it stored. Last,
@@ -12,6 +13,8 @@
 from __future__ import annotations
 
 import secrets
+import shlex
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -42,6 +45,11 @@ from pagewarden.repository.manifest import (
 from pagewarden.repository.store import Store
 from pagewarden.times import format_moment
 from pagewarden.values import Position, RestorePoint, SourceVerdict
+
+PATIENCE = 2.0
+"""Seconds in which a backup that began a moment later, and will see that it did, has given way."""
+
+_GLANCE = 0.05  # seconds between two looks whether it has
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,12 +84,14 @@ class Repository:
         *,
         clock: Callable[[], datetime] = utc_now,
         token: Callable[[int], str] = secrets.token_hex,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """Use `open`, which proves that it is a repository. `token(n)` returns 2*n random hexadecimal digits."""
         self.url = url
         self.store = Store(target, url)
         self._clock = clock
         self._token = token
+        self._sleep = sleep
 
     @classmethod
     def open(
@@ -92,19 +102,20 @@ class Repository:
         *,
         clock: Callable[[], datetime] = utc_now,
         token: Callable[[int], str] = secrets.token_hex,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> Repository:
         """Return the repository on `target`; with `create`, make one where nothing at all is.
 
         Raises RepositoryNotFound where nothing is, ConfigurationInvalid where something else is, RepositoryDamaged
         where the marker is not what it must be, or of a newer format.
         """
-        repository = cls(target, url, clock=clock, token=token)
+        repository = cls(target, url, clock=clock, token=token, sleep=sleep)
         store = repository.store
         data = store.document(keys.MARKER)
         if data is None and store.is_empty():
             if not create:
                 raise RepositoryNotFound(
-                    f"there is no repository at {url}", hint=f"pagewarden backup DATABASE --repo {url}"
+                    f"there is no repository at {url}", hint=f"pagewarden backup DATABASE --repo {shlex.quote(url)}"
                 )
             store.put(keys.MARKER, encode_document("repository", Marker()))
         # Another process may have made it meanwhile; markers are all the same.
@@ -172,11 +183,9 @@ class Repository:
             if entries:
                 raise RepositoryDamaged(
                     f"no manifest of {name} in {self.url} can be read: {entries[0].problem}",
-                    hint=f"pagewarden verify --repo {self.url}",
+                    hint=self._command("verify"),
                 )
-            raise RepositoryNotFound(
-                f"{self.url} holds no restore point of {name}", hint=f"pagewarden backups --repo {self.url}"
-            )
+            raise RepositoryNotFound(f"{self.url} holds no restore point of {name}", hint=self._command("backups"))
         found, asked = points, []
         if timeline is not None:
             found = tuple(point for point in found if point.position.timeline.startswith(timeline))
@@ -192,7 +201,7 @@ class Repository:
             raise RepositoryNotFound(
                 f"{self.url} holds no restore point of {name} {' '.join(asked)}: they reach from txid {first.txid} at "
                 f"{format_moment(first.time)} to txid {last.txid} at {format_moment(last.time)}",
-                hint=f"pagewarden backups --repo {self.url} --db {name}",
+                hint=self._command("backups", "--db", name),
             )
         if txid is None:
             self._refuse_older(name, entries, found[-1])
@@ -216,12 +225,11 @@ class Repository:
         """Return the name of the one database here. Raises RepositoryNotFound where there is none, or several."""
         names = self.names()
         if not names:
-            raise RepositoryNotFound(
-                f"{self.url} holds no backup yet", hint=f"pagewarden backup DATABASE --repo {self.url}"
-            )
+            raise RepositoryNotFound(f"{self.url} holds no backup yet", hint=self._command("backup", "DATABASE"))
         if len(names) > 1:
             raise RepositoryNotFound(
-                f"{self.url} holds {len(names)} databases: {', '.join(names)}", hint=f"say which one: --db {names[0]}"
+                f"{self.url} holds {len(names)} databases: {', '.join(names)}",
+                hint=f"say which one: --db {shlex.quote(names[0])}",
             )
         return names[0]
 
@@ -231,7 +239,7 @@ class Repository:
             if entry.manifest is not None and entry.manifest.key == point.key:
                 return entry.manifest
         raise RepositoryDamaged(
-            f"the manifest of {point.key} in {self.url} is gone or broken", hint=f"pagewarden verify --repo {self.url}"
+            f"the manifest of {point.key} in {self.url} is gone or broken", hint=self._command("verify")
         )
 
     def object_path(self, point: RestorePoint) -> Path:
@@ -242,9 +250,7 @@ class Repository:
         """
         path = self.store.local(point.key)
         if path is None:
-            raise RepositoryDamaged(
-                f"{point.key} is missing from {self.url}", hint=f"pagewarden verify --repo {self.url}"
-            )
+            raise RepositoryDamaged(f"{point.key} is missing from {self.url}", hint=self._command("verify"))
         return path
 
     def confirm(self, point: RestorePoint, info: PageSetInfo) -> None:
@@ -254,9 +260,7 @@ class Repository:
         is used. Raises RepositoryDamaged.
         """
         if why := self.manifest(point).contradiction(info):
-            raise RepositoryDamaged(
-                f"{point.key} in {self.url} {why}", hint=f"pagewarden verify --repo {self.url} --read-data"
-            )
+            raise RepositoryDamaged(f"{point.key} in {self.url} {why}", hint=self._command("verify", "--read-data"))
 
     # Storing
 
@@ -267,6 +271,9 @@ class Repository:
         the position that the database is known to come from, after a restore or a backup: where it is not the newest
         of its timeline here, a new timeline starts whose manifest names it as its parent. After a commit, the committed
         position is the origin.
+
+        Raises RepositoryBusy where another process of this machine is at a backup of `name`, or has just ended one. One
+        on another machine cannot be seen to live: then `commit` decides.
         """
         tidy.clean(self.store, self._clock())
         entries = tuple(self.entries(name))
@@ -289,9 +296,39 @@ class Repository:
             key=keys.object_key(ObjectKey(name=name, timeline=timeline, txid=txid, nonce=nonce)),
             staging=self.store.staging(nonce),
         )
-        if not self.store.put(keys.pending_key(nonce), encode_document("intent", self._pending(intent))):
+        mine = self._pending(intent)
+        if not self.store.put(keys.pending_key(nonce), encode_document("intent", mine)):
             raise RepositoryBusy(f"another backup has the number {nonce}", hint="try again")
+        try:
+            self._give_way(mine)
+            # An intent goes after its manifest is put: who is not seen any more may have been first.
+            if self.store.exists(keys.manifest_key(name, intent.sequence)):
+                raise self._was_first(name)
+        except BaseException as error:
+            self._give_up(intent, error)
+            raise
         return intent
+
+    def _give_way(self, mine: Pending) -> None:
+        """Raise RepositoryBusy if another process is at a backup of the same database.
+
+        Every intent is put before its process looks for others. So of two that begin at the same moment both see the
+        other, and the later one goes; or only one sees the other, and goes whichever it is.
+        """
+        waited = 0.0
+        while others := tidy.rivals(self.store, mine):
+            first = min(others, key=_rank)
+            if _rank(first) < _rank(mine) or waited >= PATIENCE:
+                raise RepositoryBusy(
+                    f"another backup of {mine.database} to {self.url} is under way: process {first.runner.pid} began "
+                    f"it at {format_moment(first.time)}",
+                    hint=f"wait for it to end, or look at it: ps -p {first.runner.pid}",
+                )
+            self._sleep(_GLANCE)
+            waited += _GLANCE
+
+    def _was_first(self, name: str) -> RepositoryBusy:
+        return RepositoryBusy(f"another backup of {name} to {self.url} was committed first", hint="try again")
 
     def commit(
         self,
@@ -335,6 +372,10 @@ class Repository:
     def clean(self) -> tuple[str, ...]:
         """Remove what dead backups left, as `begin` does; return the keys of their objects."""
         return tidy.clean(self.store, self._clock())
+
+    def _command(self, verb: str, *words: str) -> str:
+        """Return a command about this repository, for a hint."""
+        return shlex.join(["pagewarden", verb, "--repo", self.url, *words])
 
     def _entry(self, key: str) -> Entry:
         """Read one manifest; whatever is wrong with it must not hide the others."""
@@ -409,13 +450,16 @@ class Repository:
         key, data = keys.manifest_key(manifest.database, manifest.sequence), encode_manifest(manifest)
         # A target that tries again by itself may find its own first attempt there.
         if not self.store.put(key, data) and self.store.document(key) != data:
-            raise RepositoryBusy(
-                f"another backup of {manifest.database} to {self.url} was committed first", hint="try again"
-            )
+            raise self._was_first(manifest.database)
 
     def _give_up(self, intent: Intent, error: BaseException) -> None:
-        """Remove what `commit` stored before it failed with `error`, which stays the error that is raised."""
+        """Remove what this backup stored before it failed with `error`, which stays the error that is raised."""
         try:
             self.abandon(intent)
         except (PagewardenError, OSError) as second:
             error.add_note(f"what it stored could not be removed: {second}; the next backup will")
+
+
+def _rank(pending: Pending) -> tuple[datetime, str]:
+    """Return what orders backups that are under way, the same for everybody who looks."""
+    return (pending.time, pending.key)

@@ -58,6 +58,18 @@ def clean(store: Store, now: datetime) -> tuple[str, ...]:
     return tuple(removed)
 
 
+def rivals(store: Store, mine: Pending) -> tuple[Pending, ...]:
+    """Return the other backups of the same database that other processes of this machine certainly run now."""
+    return tuple(
+        pending
+        for _, pending in pending_backups(store)
+        if pending is not None
+        and pending.database == mine.database
+        and pending.runner != mine.runner
+        and pending.runner.is_dead(mine.runner) is False
+    )
+
+
 def stands(store: Store, nonce: str) -> bool:
     """Return whether the intent of the backup `nonce` stands, and nobody has claimed it.
 

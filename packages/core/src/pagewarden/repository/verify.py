@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -82,9 +83,18 @@ def _choose(repository: Repository, name: str | None, *, stored: bool) -> tuple[
         return names
     if name not in names:
         raise RepositoryNotFound(
-            f"{repository.url} holds nothing of {name}", hint=f"pagewarden backups --repo {repository.url}"
+            f"{repository.url} holds nothing of {name}",
+            hint=shlex.join(["pagewarden", "backups", "--repo", repository.url]),
         )
     return (name,)
+
+
+def _stray(path: str) -> str:
+    """Return what a person can do about an object without a manifest, which nothing here ever removes."""
+    return (
+        "no manifest names this object, so it is no restore point: its manifest is gone, or it strayed; "
+        f"zstd -d -o COPY {shlex.quote(path)} makes the database that it holds: look at it, then delete the object"
+    )
 
 
 class _Run:
@@ -118,9 +128,7 @@ class _Run:
             for key in objects:
                 parts = keys.parse_object_key(key)
                 if key not in named and (parts is None or parts.nonce not in pending):
-                    self._add(
-                        name, key, "missing", "no manifest names this object: its manifest is gone, or it strayed"
-                    )
+                    self._add(name, key, "missing", _stray(f"{self.repository.url}/{key}"))
 
     def _object(self, manifest: Manifest) -> None:
         """Prove one object against its manifest."""

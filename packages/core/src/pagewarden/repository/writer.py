@@ -16,13 +16,16 @@ from types import TracebackType
 from typing import IO, Self
 
 from pagewarden import durable
-from pagewarden.pages import Batch, PageSource, StoredFrame, StreamWriter, backend, copy_out, out_slots, scan_sums
+from pagewarden.pages import Batch, Behind, PageSource, StoredFrame, backend, copy_out, out_slots, scan_sums
 from pagewarden.pages import Progress as PageProgress
 from pagewarden.repository import blocks
 from pagewarden.repository.blocks import Trailer, hash64
 from pagewarden.repository.format import HEADER_SIZE, PageSetHeader, PageSetInfo
 
 _SPOOL = 4 << 20  # bytes of index or sums that stay in memory
+
+
+_ASIDE = 1 << 18  # bytes of pages put aside at once; a multiple of every page size
 
 
 class _Table:
@@ -52,6 +55,31 @@ class _Table:
         self._file.close()
 
 
+class _Aside:
+    """Pages put aside, as they are, at their places in an unnamed file: to be copied when no lock is held any more."""
+
+    def __init__(self, folder: Path, source: PageSource) -> None:
+        self._file = tempfile.TemporaryFile(dir=str(folder))  # noqa: SIM115 - closed by close()
+        self.source = replace(source, database=self._file.fileno(), wal=-1, frames=b"", file_size=0)
+        self.runs: list[tuple[int, int]] = []  # first page, count
+        self._buffer = bytearray(_ASIDE)
+
+    def put(self, source: PageSource, first: int, count: int) -> None:
+        """Take the pages of a run from `source`."""
+        step = len(self._buffer) // source.page_size
+        for start in range(first, first + count, step):
+            some = min(step, first + count - start)
+            backend().read(source, start, some, self._buffer)
+            data = memoryview(self._buffer)[: some * source.page_size]
+            durable.write_at(self._file.fileno(), data, (start - 1) * source.page_size)
+        size = max(self.source.file_size, (first - 1 + count) * source.page_size)
+        self.source = replace(self.source, pages=source.pages, file_size=size)
+        self.runs.append((first, count))
+
+    def close(self) -> None:
+        self._file.close()
+
+
 class SnapshotWriter:
     """Writes one snapshot to a new file: `copy` (and `recopy_changed`) until every page is there, then `seal`.
 
@@ -73,14 +101,15 @@ class SnapshotWriter:
         self._ordered = True  # whether the file holds frames 0, 1, 2 … and nothing else
         self._sha = hashlib.sha256()  # of the file so far, without the header, while ordered
         self._fd = -1
+        self._aside: _Aside | None = None
         # Kept from copy to copy: a lock may be held while they are made.
         self._slots = out_slots(
             pages_per_frame=header.pages_per_frame, page_size=header.page_size, level=level, threads=threads
         )
-        self.pages_copied = 0  # those that were copied again count again
+        self.pages_copied = 0  # those that were copied again, or put aside, count again
         try:
             self._fd = durable.create(self.path, readable=True)
-            self._stream = StreamWriter(self._fd, offset=HEADER_SIZE)  # of frames as they are copied
+            self._behind = Behind(self._fd)
             durable.write_at(self._fd, blocks.encode_header(header), 0)
         except OSError as error:
             self.abandon()
@@ -92,6 +121,11 @@ class SnapshotWriter:
         Frames that were copied before are replaced. The state that `seal` writes is the sum of all copies.
         """
         self._check_range(source, first, count)
+        self._forget_aside()
+        self._copy(source, first, count, progress)
+        self.pages_copied += count
+
+    def _copy(self, source: PageSource, first: int, count: int, progress: PageProgress | None = None) -> None:
         copy_out(
             source,
             first=first,
@@ -103,18 +137,26 @@ class SnapshotWriter:
             progress=progress,
             slots=self._slots,
         )
-        self.pages_copied += count
 
     def recopy_changed(
-        self, source: PageSource, progress: PageProgress | None = None, *, first: int = 1, count: int | None = None
+        self,
+        source: PageSource,
+        progress: PageProgress | None = None,
+        *,
+        first: int = 1,
+        count: int | None = None,
+        later: bool = False,
     ) -> int:
         """Hash pages of `source` and copy the frames again whose pages differ; return how many pages differed.
 
         All pages, or a range as `copy` takes it. Pages that were never copied count as different. Where the range
-        reaches the end of `source`, what was copied beyond it is dropped.
+        reaches the end of `source`, what was copied beyond it is dropped. `later` only puts those frames aside, which
+        is soon done: `seal` copies them, and any copy before it forgets them.
         """
         count = source.pages - first + 1 if count is None else count
         self._check_range(source, first, count)
+        if not later:
+            self._forget_aside()
         changed = 0
         for start, sums in scan_sums(source, first=first, count=count, threads=self._threads, progress=progress):
             some = len(sums) // blocks.SUMS_ENTRY
@@ -122,7 +164,12 @@ class SnapshotWriter:
             changed += len(differing)
             for frame, frames in _runs(self._stale_frames(source, start, some, differing)):
                 begin = frame * self.header.pages_per_frame + 1
-                self.copy(source, begin, min(frames * self.header.pages_per_frame, source.pages - begin + 1))
+                some = min(frames * self.header.pages_per_frame, source.pages - begin + 1)
+                if later:
+                    self._put_aside(source, begin, some)
+                else:
+                    self._copy(source, begin, some)
+                self.pages_copied += some
         if first + count - 1 == source.pages:
             self._cut(source.pages)
         return changed
@@ -133,11 +180,14 @@ class SnapshotWriter:
         `time` replaces the header's. Raises ValueError if pages are missing.
         """
         header = replace(self.header, pages=pages, time=time or self.header.time)
+        if self._aside is not None:
+            for first, count in self._aside.runs:
+                self._copy(self._aside.source, first, count)
+            self._forget_aside()
         self._cut(pages)
         for number in range(0, header.frames, blocks.BLOCK_ENTRIES):
             self._check_complete(header, number)
         try:
-            self._stream.flush()
             if not self._ordered:
                 self._reorder(header)
             self.header = header
@@ -164,11 +214,24 @@ class SnapshotWriter:
     ) -> None:
         self.abandon()
 
+    def _put_aside(self, source: PageSource, first: int, count: int) -> None:
+        try:
+            if self._aside is None:
+                self._aside = _Aside(self.path.parent, source)
+            self._aside.put(source, first, count)
+        except OSError as error:
+            raise durable.failure(error, f"cannot write beside {self.path}") from error
+
+    def _forget_aside(self) -> None:
+        if self._aside is not None:
+            self._aside.close()
+            self._aside = None
+
     def _close(self) -> None:
+        self._forget_aside()
         self._frames.close()
         self._sums.close()
         if self._fd >= 0:
-            self._stream.close()
             os.close(self._fd)
             self._fd = -1
 
@@ -188,8 +251,9 @@ class SnapshotWriter:
                 self._frames.put(number, blocks.encode_entry(entry))
                 offset += frame.csize
             self._sums.put(batch.frames[0].first - 1, batch.sums)
-            self._stream.write(batch.data)
+            durable.write_at(self._fd, batch.data, self._end)
             self._end = offset
+            self._behind.advance(offset)
         except OSError as error:
             raise durable.failure(error, f"cannot write {self.path}") from error
         if self._ordered:

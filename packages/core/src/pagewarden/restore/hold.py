@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import sqlite3
 import stat
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from urllib.parse import quote
 from pagewarden import durable
 from pagewarden.errors import DatabaseBusy, OutOfSpace, RestoreRefused
 from pagewarden.holders import COMPANIONS, find_holders
+from pagewarden.live.connection import json_is_taken_for_unsafe
 
 LOCK_SECONDS = 3.0
 """How long an exclusive lock is waited for."""
@@ -231,7 +233,8 @@ def _raw(path: Path, error: sqlite3.Error) -> Hold:
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     uri = f"file://{quote(os.fsencode(path))}?mode={mode}"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=LOCK_SECONDS)
-    connection.execute("PRAGMA trusted_schema=OFF")
+    # Nothing of the schema is run here, but SQLite reads it, and must not call it malformed for its JSON functions.
+    connection.execute(f"PRAGMA trusted_schema={'ON' if json_is_taken_for_unsafe() else 'OFF'}")
     connection.execute("PRAGMA mmap_size=0")  # a mapping of a file that shrinks is a SIGBUS (H36)
     return connection
 
@@ -246,7 +249,7 @@ def _busy(path: Path, doing: str, why: str) -> DatabaseBusy:
 
 def _full(path: Path) -> OutOfSpace:
     return OutOfSpace(
-        f"no space to bring {path} into one file", hint=f"free space in {path.parent}", errno=errno.ENOSPC
+        f"no space to bring {path} into one file", hint=f"df -h {shlex.quote(str(path.parent))}", errno=errno.ENOSPC
     )
 
 

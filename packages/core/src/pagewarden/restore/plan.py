@@ -24,6 +24,7 @@ class RestorePlan:
     replaces: bool  # whether something stands there
     holders: Holders
     force: bool
+    read_back: bool
 
     @property
     def undo(self) -> str:
@@ -36,8 +37,10 @@ class RestorePlan:
         point, path = self.point, self.path
         steps = [
             f"write {point.pages:,} pages of {point.database} at {point.position} to a new file in {path.parent}",
-            "make it durable, read it back and compare every page with its page sum",
+            "compare every page with its page sum before it is written, and make the file durable",
         ]
+        if self.read_back:
+            steps.append("read it back from the disk and compare every page again")
         if self.holders.holders:
             refuse = "go on although" if self.force else "refuse, because"
             steps.append(f"{refuse} {'; '.join(map(str, self.holders.holders))}")
@@ -55,7 +58,7 @@ class RestorePlan:
         return "\n".join(f"{number}. {step}" for number, step in enumerate(self.steps, start=1))
 
 
-def make_plan(point: RestorePoint, to: str, *, force: bool) -> RestorePlan:
+def make_plan(point: RestorePoint, to: str, *, force: bool, read_back: bool) -> RestorePlan:
     """Return the plan to restore `point` to the path `to`, a link's target if it is one. Changes nothing.
 
     Raises RestoreRefused where that cannot or must not be, OutOfSpace where the new file would not fit.
@@ -70,7 +73,12 @@ def make_plan(point: RestorePoint, to: str, *, force: bool) -> RestorePlan:
             hint="free space there, or restore to another file system",
         )
     return RestorePlan(
-        point=point, path=path, replaces=os.path.lexists(path), holders=find_holders(str(path)), force=force
+        point=point,
+        path=path,
+        replaces=os.path.lexists(path),
+        holders=find_holders(str(path)),
+        force=force,
+        read_back=read_back,
     )
 
 

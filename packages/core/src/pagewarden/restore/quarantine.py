@@ -23,6 +23,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -45,6 +46,7 @@ _LOCK = "lock"
 _NUMBER = "[0-9]" * 6
 
 Inode = tuple[int, int]  # st_dev, st_ino
+State = tuple[int, int]  # st_size, st_mtime_ns
 
 
 class Phase(StrEnum):
@@ -87,6 +89,8 @@ class Entry:
     origin: Origin  # what was restored
     lineage_before: Lineage  # of the previous file
     incoming: Inode | None = None  # of the file that takes the path; None: nothing is to stand there
+    # Of that file when a restore put it there, unchanged while nobody writes to it; an earlier version wrote none.
+    incoming_state: State | msgspec.UnsetType = msgspec.UNSET
     incoming_name: str = ""  # its name until then, beside the path or (when undoing) in the entry's folder
     displaced: Inode | None = None  # of the file that leaves the path; None: nothing stood there
     displaced_name: str = ""  # what the files put aside are called: "previous", "restored"
@@ -202,7 +206,9 @@ class Quarantine:
         does not let it be made.
         """
         if not self.path.parent.is_dir():
-            raise RestoreRefused(f"there is no directory {self.path.parent}", hint=f"mkdir -p {self.path.parent}")
+            raise RestoreRefused(
+                f"there is no directory {self.path.parent}", hint=f"mkdir -p {shlex.quote(str(self.path.parent))}"
+            )
         if (self.path.parent / FOLDER).is_symlink() or self.folder.is_symlink():
             raise RestoreRefused(f"{self.folder} is, or goes through, a symbolic link", hint="put a directory there")
         try:
@@ -253,7 +259,9 @@ class Quarantine:
         try:
             entry = msgspec.json.decode(file.read_bytes(), type=Entry)
         except (msgspec.DecodeError, OSError) as error:
-            raise RestoreRefused(f"{file} cannot be understood: {error}", hint="move its folder away") from error
+            raise RestoreRefused(
+                f"{file} cannot be understood: {error}", hint=f"move its folder away: {shlex.quote(str(file.parent))}"
+            ) from error
         if entry.format != FORMAT or entry.number != number:
             raise RestoreRefused(f"{file} is not of this version's making", hint="use the version that made it")
         return entry

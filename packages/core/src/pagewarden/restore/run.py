@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pagewarden import durable, lineage
-from pagewarden.errors import VerificationFailed
 from pagewarden.holders import find_holders
 from pagewarden.lineage import Lineage
 from pagewarden.restore.hold import Copy, give_ownership, take_hold
@@ -22,14 +20,11 @@ from pagewarden.restore.plan import RestorePlan, check_place, make_plan
 from pagewarden.restore.quarantine import Origin, Phase, Quarantine
 from pagewarden.restore.swap import exchange, give_up, go_back, recover
 from pagewarden.times import parse_moment
-from pagewarden.values import RestorePoint, RestoreReport
+from pagewarden.values import RestoreReport
 
 if TYPE_CHECKING:
     from pagewarden.repository import Repository
     from pagewarden.runtime import Runtime
-
-_CHUNK = 1 << 16
-"""Pages whose sums are compared at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +37,7 @@ class RestoreRequest:
     at: str | None = None  # the last restore point at or before it: RFC 3339, or "-15m"
     txid: int | None = None
     dry_run: bool = False  # only tell what would be done
+    read_back: bool = False  # compare every page again, from the disk, before the new file takes the path
     force: bool = False  # go on although other processes have the file open
 
 
@@ -55,7 +51,7 @@ def run_restore(request: RestoreRequest, runtime: Runtime) -> RestoreReport:
     repository = runtime.repository(request.repository)
     at = None if request.at is None else parse_moment(request.at, now=runtime.clock(), local=False).time
     point = repository.resolve(request.name, at=at, txid=request.txid)
-    plan = make_plan(point, request.to, force=request.force)
+    plan = make_plan(point, request.to, force=request.force, read_back=request.read_back)
     warnings: tuple[str, ...] = ()
     if not request.dry_run:
         runtime.emit("restore.started", str(plan.path), repository=request.repository, position=str(point.position))
@@ -132,7 +128,7 @@ def _execute(plan: RestorePlan, repository: Repository, runtime: Runtime) -> tup
     )
     warnings = put_in_place(
         path,
-        lambda new: _write(new, point, repository, runtime),
+        lambda new: _write(plan, new, repository, runtime),
         copy=partial(copy_file, runtime),
         force=plan.force,
         begun=runtime.clock(),
@@ -147,25 +143,13 @@ def _execute(plan: RestorePlan, repository: Repository, runtime: Runtime) -> tup
     return warnings
 
 
-def _write(new: Path, point: RestorePoint, repository: Repository, runtime: Runtime) -> None:
-    """Write the restored database to the new file `new`, and prove from the disk that it is what it must be."""
-    reader, stored = runtime.reader, str(repository.object_path(point))
-    info = reader.restore_pageset(stored, str(new), progress=partial(runtime.progress, "restoring pages"))
+def _write(plan: RestorePlan, new: Path, repository: Repository, runtime: Runtime) -> None:
+    """Write the restored database to the new file `new`, durably, every page of it proved."""
+    point = plan.point
+    info = runtime.reader.restore_pageset(
+        repository.object_path(point),
+        new,
+        read_back=plan.read_back,
+        progress=partial(runtime.progress, "restoring pages"),
+    )
     repository.confirm(point, info)
-    try:
-        if new.stat().st_size != point.bytes:
-            raise VerificationFailed(f"{new} has {new.stat().st_size:,} bytes, and {point.bytes:,} were written")
-        descriptor = os.open(new, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            durable.drop_cache(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise durable.failure(error, f"cannot read {new} back") from error
-    for first, sums in reader.file_sums(str(new), point.page_size):
-        runtime.progress("reading back", first, point.pages)
-        if sums != reader.pageset_sums(stored, first, len(sums) // 8):
-            raise VerificationFailed(
-                f"{new} did not read back as it was written, in or after page {first}",
-                hint=f"look at the disk of {new.parent}: dmesg | tail",
-            )

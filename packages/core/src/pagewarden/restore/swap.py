@@ -27,7 +27,7 @@ from pagewarden import durable
 from pagewarden.errors import DatabaseBusy, RestoreRefused
 from pagewarden.holders import COMPANIONS, find_holders
 from pagewarden.restore.hold import Hold, Standing
-from pagewarden.restore.quarantine import Entry, Inode, Kept, Phase, Quarantine
+from pagewarden.restore.quarantine import Entry, Inode, Kept, Phase, Quarantine, State
 
 PREVIOUS = "previous"
 RESTORED = "restored"
@@ -130,6 +130,12 @@ def go_back(quarantine: Quarantine, entry: Entry) -> None:
         quarantine.remove(entry)
 
 
+def state_of(path: Path) -> State:
+    """Return size and time of the last write of a file: SQLite changes the latter with everything that it writes."""
+    found = path.lstat()
+    return found.st_size, found.st_mtime_ns
+
+
 def give_up(error: BaseException, what: str, take_back: Callable[[], None] | None) -> None:
     """After `error`, which stopped `what`: do `take_back`, and raise what the caller shall meet, if not `error`."""
     try:
@@ -149,6 +155,7 @@ def _plan(quarantine: Quarantine, entry: Entry, incoming: Path | None, hold: Hol
         entry,
         phase=phase,
         incoming=None if incoming is None else _inode(incoming),
+        incoming_state=entry.incoming_state if undoing or incoming is None else state_of(incoming),
         incoming_name="" if incoming is None else incoming.name,
         displaced=_inode(quarantine.path),
         displaced_name=quarantine.free_name(entry, RESTORED if undoing else PREVIOUS),

@@ -12,12 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from pagewarden import lineage
 from pagewarden.errors import RestoreRefused
-from pagewarden.restore.hold import Copy, take_hold
+from pagewarden.restore.hold import Copy, filled_companions, take_hold
 from pagewarden.restore.quarantine import Entry, Kept, Phase, Quarantine
 from pagewarden.restore.run import copy_file
-from pagewarden.restore.swap import PREVIOUS, exchange, give_up, recover
+from pagewarden.restore.swap import PREVIOUS, exchange, give_up, recover, state_of
 from pagewarden.values import UndoReport
 
 if TYPE_CHECKING:
@@ -76,6 +78,7 @@ def take_back(path: Path, *, copy: Copy, force: bool) -> tuple[Entry, Path | Non
         previous = None if name is None else folder / name
         if previous is not None and not previous.exists():
             raise RestoreRefused(f"{previous}, the previous file, is gone", hint=f"ls -l {shlex.quote(str(folder))}")
+        written = _written_since(path, entry)  # before the hold, which brings a log into the file
         try:
             hold = take_hold(
                 path,
@@ -92,9 +95,22 @@ def take_back(path: Path, *, copy: Copy, force: bool) -> tuple[Entry, Path | Non
             entry, late = exchange(quarantine, entry, previous, hold, phase=Phase.UNDOING, force=force)
         candidates = (folder / entry.displaced_name, folder / f"{entry.displaced_name}.raw")
         kept = next((file for file in candidates if file.exists()), None)
-        return entry, kept, (*hold.warnings, *late)
+        since = f"{path} was written to since it was restored; it is kept, with what was written, as {kept}"
+        warnings = (since,) if written and kept is not None else ()
+        return entry, kept, (*warnings, *hold.warnings, *late)
+
+
+def _written_since(path: Path, entry: Entry) -> bool:
+    """Whether the restored file is not as the restore left it, by `stat` alone (H1).
+
+    Every commit writes to the file or leaves a log; so may a transaction that was rolled back. What an entry does not
+    tell, because it is of an earlier version, is not claimed.
+    """
+    if entry.incoming_state is msgspec.UNSET or not path.exists():
+        return False
+    return state_of(path) != entry.incoming_state or bool(filled_companions(path))
 
 
 def _nothing(path: Path) -> RestoreRefused:
-    hint = "pagewarden restore --repo URL --to PATH brings another version back"
+    hint = f"pagewarden restore --repo URL --to {shlex.quote(str(path))} brings another version back"
     return RestoreRefused(f"no restore of {path} is there to be taken back", hint=hint)
