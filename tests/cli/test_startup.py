@@ -15,6 +15,22 @@ print(*sorted(sys.modules), file=sys.stderr)
 sys.exit(code)
 """
 
+READER = """
+import os, sys
+from pagewarden.processes.reader_main import Reader, answer
+reader = Reader(None, 2)
+file = os.path.realpath(sys.argv[1])
+for call, arguments in (
+    ("ping", {}),
+    ("attach", {"handle": 1, "database": file}),
+    ("sums", {"handle": 1, "first": 1, "count": 2}),
+    ("pages", {"handle": 1, "pgnos": [1]}),
+):
+    reply = answer(reader, call, arguments)
+    assert "error" not in reply, reply
+print(*sorted(sys.modules), file=sys.stderr)
+"""
+
 HEAVY = {
     "asyncio",
     "difflib",
@@ -38,10 +54,10 @@ HEAVY = {
 }
 
 
-def modules_of(*words: str | Path) -> set[str]:
+def modules_of(*words: str | Path, program: str = PROGRAM) -> set[str]:
     """Return the modules that one invocation imports."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
-    command = [sys.executable, "-c", PROGRAM, *map(str, words)]
+    command = [sys.executable, "-c", program, *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     return set(done.stderr.split())
 
@@ -51,6 +67,13 @@ def test_a_check_of_a_sound_database_imports_little(database: Path) -> None:
     modules = modules_of("check", database)
     assert "pagewarden.check.run" in modules
     assert HEAVY & modules == set()
+
+
+def test_a_page_reader_that_copies_nothing_imports_little(database: Path) -> None:
+    """Loading zstandard alone takes longer than reading a small database."""
+    modules = modules_of(database, program=READER)
+    assert "pagewarden.pages" in modules
+    assert not {name for name in modules if name.startswith(("zstandard", "pagewarden.repository", "sqlite3"))}
 
 
 def test_help_and_versions_import_no_run() -> None:

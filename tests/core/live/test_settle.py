@@ -217,6 +217,11 @@ def test_the_lock_is_held_only_to_attach_and_for_the_last_pass(
     assert taken.lock_seconds > 0
 
 
+def test_what_one_call_reads_is_whole_frames() -> None:
+    """A snapshot takes nothing else, of any page size."""
+    assert settle._AT_ONCE % FRAME_BYTES == settle._ALL_AGAIN % FRAME_BYTES == 0
+
+
 def test_a_scratch_copy_comes_to_rest_like_a_snapshot(
     reader: PageReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

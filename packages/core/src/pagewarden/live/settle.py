@@ -28,12 +28,11 @@ from pagewarden.live.commit import Moved, attached
 from pagewarden.live.pin import Pin
 from pagewarden.processes.client import PageProgress
 from pagewarden.processes.reader import Attachment, PageReader
-from pagewarden.repository.format import FRAME_BYTES
 
-# Bytes of pages; all are whole frames of a snapshot.
-_AT_ONCE = 512 * FRAME_BYTES  # that one call reads without the lock: between two, the deadline is looked at
-_ALL_AGAIN = 64 * FRAME_BYTES  # that one call of the last pass hashes
-_LITTLE = 32 * FRAME_BYTES  # that may be copied again in the last pass
+# Bytes of pages; what one call reads is whole frames of a snapshot (`FRAME_BYTES`).
+_AT_ONCE = 256 << 20  # that one call reads without the lock: between two, the deadline is looked at
+_ALL_AGAIN = 32 << 20  # that one call of the last pass hashes
+_LITTLE = 16 << 20  # that may be copied again in the last pass
 _ROUNDS = 50  # of steps 2 and 3, where the deadline does not come first
 
 

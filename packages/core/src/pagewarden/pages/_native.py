@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from functools import cache
+from functools import cache, cached_property
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -170,9 +170,13 @@ class NativeBackend:
     name = "native"
 
     def __init__(self) -> None:
-        library = zstd_library()
-        self._zstd = None if library is None else _Zstd(library)
         self._local = threading.local()
+
+    @cached_property
+    def _zstd(self) -> _Zstd | None:
+        # Loading zstandard takes a fifth of the time of a small check, which needs none of it.
+        library = zstd_library()
+        return None if library is None else _Zstd(library)
 
     def _buffer(self) -> Any:
         # Kept for each thread: fresh memory costs more at the first touch than the hashing that goes through it.
