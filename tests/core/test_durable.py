@@ -124,15 +124,29 @@ def test_failures_have_names(number: int, error: type[Exception]) -> None:
 
 
 def test_room_is_allocated_before_it_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file has its size and its blocks at once; only its size where the system cannot allocate; none of nothing."""
-    for number, (size, blocks) in enumerate(((1 << 20, True), (0, False), (1 << 20, False))):
+    """The file has its size and its blocks at once; only its size where that cannot be had; none of nothing."""
+
+    def refuse(*_arguments: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    def fail(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for number, (size, blocks) in enumerate(((1 << 20, True), (0, False), (1 << 20, False), (1 << 20, False))):
         if number == 2:
+            monkeypatch.setattr(os, "posix_fallocate", refuse)
+        if number == 3:
             monkeypatch.delattr(os, "posix_fallocate")
         descriptor = durable.create(tmp_path / f"{number}")
         durable.allocate(descriptor, size)
         found = os.fstat(descriptor)
         assert (found.st_size, found.st_blocks * 512 >= (1 << 20)) == (size, blocks)
         os.close(descriptor)
+    monkeypatch.setattr(os, "posix_fallocate", fail, raising=False)
+    descriptor = durable.create(tmp_path / "full")
+    with pytest.raises(OSError, match="No space"):
+        durable.allocate(descriptor, 1)
+    os.close(descriptor)
 
 
 def prepare(folder: Path) -> None:

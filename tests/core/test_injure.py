@@ -140,6 +140,26 @@ def test_another_name_of_the_original_is_refused(database: Path, tmp_path: Path,
         run_injure(request(database), runtime)
 
 
+def test_another_name_of_the_originals_wal_is_refused(tmp_path: Path, runtime: Runtime) -> None:
+    """A copy whose -wal was linked, hard or symbolically, would pass the injury on to the original."""
+    original = build(tmp_path / "original.db", rows=20, mode="wal")
+    copy, wal = tmp_path / "copy.db", tmp_path / "copy.db-wal"
+    with Session(original) as session:
+        session.run("INSERT INTO item(name) VALUES('last')")
+        copy.write_bytes(original.read_bytes())
+        Path(f"{copy}{MARKER}").touch()
+        log = Path(f"{original}-wal").read_bytes()
+        for link in (os.link, os.symlink):
+            link(f"{original}-wal", wal)
+            with pytest.raises(RestoreRefused, match="link"):
+                run_injure(request(copy, "damaged-wal-frame"), runtime)
+            wal.unlink()
+        assert Path(f"{original}-wal").read_bytes() == log
+    wal.write_bytes(log)
+    assert run_injure(request(copy, "damaged-wal-frame"), runtime).path == str(wal)
+    assert wal.read_bytes() != log
+
+
 def test_what_is_there_must_be_a_database_and_the_kind_known(database: Path, tmp_path: Path, runtime: Runtime) -> None:
     """Each mistake has its own error."""
     with pytest.raises(ConfigurationInvalid, match='no injury "arson"') as raised:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -64,3 +66,15 @@ def test_a_state_directory_that_cannot_be_made_is_an_error(tmp_path: Path) -> No
     (tmp_path / "state").touch()
     with pytest.raises(OSError):
         after_restore(tmp_path / "state", "/app.db", at(2))
+
+
+def test_what_a_killed_process_was_writing_goes_after_a_day(tmp_path: Path) -> None:
+    """Its temporary file is removed by the next one that remembers; a fresh one may be somebody's."""
+    after_restore(tmp_path, "/app.db", at(2))
+    (file,) = (tmp_path / "lineage").iterdir()
+    fresh, old = (file.with_name(f".{file.name}.{end}") for end in ("aa", "bb"))
+    fresh.touch()
+    old.touch()
+    os.utime(old, (time.time() - 90_000,) * 2)
+    after_restore(tmp_path, "/app.db", at(3))
+    assert sorted(file.parent.iterdir()) == sorted((fresh, file))

@@ -1,14 +1,18 @@
-"""docs/damage.md has every kind of finding and of injury, and no other."""
+"""docs/damage.md has every kind of finding and of injury, and no other; its bytes are those that injuries write."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import pytest
+
 from pagewarden.testing import INJURIES
+from tests.support.injuring import SHAPES, make
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "damage.md").read_text()
+SEED = 2
 SOURCES = [
     *ROOT.glob("packages/plugins/check-*/src/**/*.py"),
     ROOT / "packages/core/src/pagewarden/check/run.py",
@@ -42,6 +46,23 @@ def test_every_kind_of_finding_is_documented_and_none_is_invented() -> None:
     assert all(row.split(" | ")[0] in ("damage", "violation", "notice") for row in kinds.values())
 
 
-def test_every_injury_is_documented() -> None:
-    """All of them, and no other."""
-    assert set(documented("Damage on purpose")) == set(INJURIES)
+def example(kind: str, folder: Path) -> str:
+    """Return the bytes that an injury changes, as the document shows them."""
+    database, older = make(folder, SHAPES["with-wal" if kind == "damaged-wal-frame" else "small-pages"])
+    report = INJURIES[kind].apply(database, SEED, older=older if INJURIES[kind].needs_older else None)
+    before, after = (
+        f"`{content[:16]}{'…' if len(content) > 16 else ''}`" if content else "nothing"
+        for content in (report.before, report.after)
+    )
+    return f"page {report.pgno}, byte {report.offset}, {report.length} long: {before} → {after}"
+
+
+@pytest.mark.parametrize("kind", INJURIES)
+def test_every_injury_is_documented_with_its_bytes(kind: str, tmp_path: Path) -> None:
+    """What it does, and an example that the injury itself writes."""
+    assert documented("Damage on purpose")[kind].split(" | ")[1:] == [example(kind, tmp_path)]
+
+
+def test_no_injury_is_invented() -> None:
+    """Nor one left out."""
+    assert list(documented("Damage on purpose")) == list(INJURIES)

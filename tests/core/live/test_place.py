@@ -175,14 +175,21 @@ def test_frozen_is_what_nobody_can_write_to(path: str, expected: bool, monkeypat
     read_only = os.statvfs_result((0,) * 8 + (os.ST_RDONLY, 255))
     monkeypatch.setattr(os, "statvfs", lambda _path: read_only)
     monkeypatch.setattr(Path, "read_bytes", lambda _self: READ_ONLY)
+    device = os.makedev(*((0, 22) if "unnamed" in path else (0, 20) if "whole" in path else (8, 1)))
+    monkeypatch.setattr(Path, "stat", lambda _path: os.stat_result((0, 0, device, *(0,) * 7)))
     assert module.frozen(path) is expected
+    # A mount over a parent folder hides the one whose name is the longest: the file is on another device.
+    monkeypatch.setattr(Path, "stat", lambda _path: os.stat_result((0, 0, os.makedev(9, 9), *(0,) * 7)))
+    assert not module.frozen(path)
 
 
 def test_a_log_or_journal_with_content_is_part_of_the_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file alone is not all of it then; an empty log holds nothing. What is gone is not frozen."""
     path = build(tmp_path / "a.db")
     assert not module.frozen(str(path))
-    monkeypatch.setattr(module, "_mount", lambda _path: ("ext4", frozenset({"ro"})))
+    device = path.stat().st_dev
+    mount = module._Mount("ext4", frozenset({"ro"}), f"{os.major(device)}:{os.minor(device)}")
+    monkeypatch.setattr(module, "_mount", lambda _path: mount)
     monkeypatch.setattr(os, "ST_RDONLY", ~0)
     assert module.frozen(str(path))
     assert not module.frozen(str(tmp_path / "b.db"))

@@ -15,7 +15,6 @@ import zstandard
 from pagewarden.errors import OutOfSpace, RepositoryDamaged, TargetFailed, VerificationFailed
 from pagewarden.pages import backend, database_sum
 from pagewarden.repository import blocks
-from pagewarden.repository.format import HEADER_SIZE
 from pagewarden.repository.pageset import PageSetFile, read_info, restore_pageset, verify_pageset
 from tests.core.repository.sets import header, image, stock, write
 
@@ -335,17 +334,6 @@ def test_what_does_not_read_back_is_refused(stored: Path, monkeypatch: pytest.Mo
                     assert caught.value.fields["pgno"] == page
                 else:
                     restore_pageset(stored, out.fileno(), threads=2)
-
-
-def test_a_structure_is_proved_without_its_data(stored: Path) -> None:
-    """Without data and digest nothing but header, index, sums and trailer is read: a flipped page goes unnoticed."""
-    data = bytearray(stored.read_bytes())
-    data[HEADER_SIZE + 20] ^= 1
-    stored.write_bytes(data)
-    verify_pageset(stored, threads=1, read_data=False, drop_cache=False, digest=False)
-    for read_data, digest in ((True, False), (False, True), (True, True)):
-        with pytest.raises(RepositoryDamaged):
-            verify_pageset(stored, threads=1, read_data=read_data, drop_cache=False, digest=digest)
 
 
 def test_a_page_set_of_no_pages_is_whole(tmp_path: Path) -> None:

@@ -275,3 +275,21 @@ def test_a_disk_that_fills_while_frames_are_copied_is_out_of_space(
                 with pytest.raises(OutOfSpace, match=rf"cannot write {'beside ' * later}.*/set"):
                     writer.recopy_changed(pages, later=later)
             assert not (tmp_path / "set").exists()
+
+
+def test_what_an_earlier_pass_put_aside_is_forgotten(tmp_path: Path) -> None:
+    """A pass that begins again at page 1 decides alone, whatever came between; so does a copy."""
+    first, second = image(12), image(12, seed=2)
+    with source(tmp_path, first) as pages:
+        for between in (False, True):
+            target = tmp_path / f"set-{between}"
+            with SnapshotWriter(target, header(12), level=1, threads=2) as writer:
+                writer.copy(pages, 1, 12)
+                with source(tmp_path, second, name="other.db") as other:
+                    assert writer.recopy_changed(other, later=True) == 12
+                if between:
+                    writer.copy(pages, 1, 4)
+                else:
+                    assert writer.recopy_changed(pages, later=True) == 0
+                writer.seal(pages=12)
+            prove(target, first)

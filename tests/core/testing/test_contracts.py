@@ -256,7 +256,7 @@ def test_a_checker_that_exits_or_hangs_is_caught(
     """Damage may make it fail; it must not end the process, and not go on for ever."""
     with pytest.raises(SystemExit):
         CheckerContract().test_it_survives_damage(MyChecker(exits), database, tmp_path)
-    monkeypatch.setattr("pagewarden.testing.contracts.checker.SECONDS", 0.05)
+    monkeypatch.setattr("pagewarden.testing.contracts.samples.SECONDS", 0.05)
     with pytest.raises(pytest.fail.Exception, match="did not end"):
         CheckerContract().test_it_survives_damage(MyChecker(hangs), database, tmp_path)
 

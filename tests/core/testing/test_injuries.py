@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 import shutil
 import sqlite3
 from contextlib import closing
@@ -111,19 +110,6 @@ def test_a_lost_write_brings_an_old_page_back(copy: Path, older: Path, seed: int
     assert integrity(copy) == ["ok"]
 
 
-@pytest.mark.parametrize("kind", sorted(INJURIES))
-def test_the_same_seed_does_the_same(copy: Path, older: Path, kind: str, tmp_path: Path) -> None:
-    """To the same file; among a few other seeds there is another injury."""
-    outcomes = []
-    for seed in (5, 5, 6, 7, 8):
-        target = Path(shutil.copy(copy, tmp_path / "target.db"))
-        INJURIES[kind].apply(target, seed, older=older)
-        outcomes.append(hashlib.sha256(target.read_bytes()).hexdigest())
-    assert outcomes[0] == outcomes[1]
-    assert len(set(outcomes)) > 1
-    assert INJURIES[kind].name == kind
-
-
 @pytest.mark.parametrize("suffix", ["-wal", "-journal"])
 def test_a_copy_with_a_journal_is_refused(copy: Path, suffix: str) -> None:
     """SQLite would lay the journal over the injury; an empty one says nothing."""
@@ -153,7 +139,7 @@ def test_what_cannot_be_injured_is_said(copy: Path, tmp_path: Path) -> None:
         connection.execute("CREATE TABLE t(a)")
     with pytest.raises(RestoreRefused, match="another size"):
         INJURIES["lost-write"].apply(copy, 1, older=tmp_path / "small.db")
-    with pytest.raises(RestoreRefused, match=r"no page of .* differs"):
+    with pytest.raises(RestoreRefused, match="no page but its first that differs"):
         INJURIES["lost-write"].apply(copy, 1, older=Path(shutil.copy(copy, tmp_path / "equal.db")))
     with pytest.raises(RestoreRefused, match="no b-tree page but its first"):
         empty = tmp_path / "empty.db"
@@ -219,7 +205,7 @@ def test_a_page_that_is_zero_already_gives_way_to_the_next(tmp_path: Path) -> No
         report = INJURIES["zeroed-page"].apply(path, seed)
         assert report.pgno == 3
         messages.add(report.message.partition("; ")[2])
-    assert messages == {"", "page 2 was all zeros already"}
+    assert messages == {"", "page 2 was passed over: nothing in use would have changed there"}
     path.write_bytes(data[:1024])
     with pytest.raises(RestoreRefused):
         INJURIES["zeroed-page"].apply(path, 1)

@@ -25,10 +25,15 @@ def any_folder(_ctx: click.Context, _param: click.Parameter, incomplete: str) ->
 
 
 def not_empty(_ctx: click.Context, param: click.Parameter, value: str) -> str:
-    """Refuse a path that is empty text, as an unset variable of a script gives: it would mean the current folder."""
+    """Refuse a path that is empty text, as an unset variable of a script gives: it would mean the current folder.
+
+    And one with a NUL in it.
+    """
     if not value:
         name = param.opts[-1] if isinstance(param, click.Option) else param.human_readable_name
         raise ConfigurationInvalid(f"{name} is empty", hint="name a file, such as app.db")
+    if "\0" in value:
+        raise ConfigurationInvalid(f"{value!r} is no path", hint="name a file, such as app.db")
     return value
 
 

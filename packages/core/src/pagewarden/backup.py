@@ -6,7 +6,7 @@
    evidence, and its manifest says so.
 2. The repository is told what is coming, and what dead backups left there is removed.
 3. The page reader copies one commit into the repository's staging place and makes it durable.
-4. The page reader reads it back from the disk: its structure is whole and every page in it has its sum.
+4. The page reader reads it back from the disk: every page has its sum, the whole its SHA-256.
 5. The object is stored, then its manifest. That is the commit point; whatever fails before it leaves nothing.
 """
 
@@ -171,7 +171,6 @@ def _read_back(intent: Intent, taken: SnapshotTaken, runtime: Runtime) -> None:
             intent.staging,
             read_data=True,
             drop_cache=True,
-            digest=False,  # taken as it was written; that every page comes back from the disk proves more
             progress=partial(runtime.progress, "reading back"),
         )
     except RepositoryDamaged as error:

@@ -131,10 +131,12 @@ class Configuration:
         """Return the settings of a configured name, or of a path; a name wins over a file in the current folder.
 
         A path that is a configured database's path gets that database's settings. Raises ConfigurationInvalid for an
-        empty argument.
+        empty argument, and for one that no file can be called.
         """
         if not argument:
             raise ConfigurationInvalid("the database is empty text", hint="name a file, such as app.db")
+        if "\0" in argument:
+            raise ConfigurationInvalid(f"{argument!r} is no path", hint="name a file, such as app.db")
         if argument in self.databases:
             section, path = self.databases[argument], self._beside(self.databases[argument].path)
         else:

@@ -50,16 +50,19 @@ def load_config(path: Path | None) -> Configuration:
     if path is None:
         return Configuration(databases={}, repositories={})
     try:
+        # Opening one waits for a writer. A link to a pipe that is open already is what `<(…)` of a shell gives.
+        if path.is_fifo() and not path.is_symlink():
+            raise ConfigurationInvalid(f"the configuration {path} is a FIFO, not a file", hint=_look_at(path))
         with path.open("rb") as stream:
             raw = stream.read(MAX_CONFIG_BYTES + 1)
     except FileNotFoundError as error:
         raise ConfigurationInvalid(
             f"there is no configuration at {path}", hint=f"pagewarden config example > {shlex.quote(str(path))}"
         ) from error
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
         folder = isinstance(error, IsADirectoryError)
         raise ConfigurationInvalid(
-            f"the configuration {path} cannot be read: {error.strerror}",
+            f"the configuration {path} cannot be read: {getattr(error, 'strerror', error)}",
             hint=f"name the file in it: {shlex.quote(str(path / 'pagewarden.toml'))}" if folder else _look_at(path),
         ) from error
     if len(raw) > MAX_CONFIG_BYTES:
@@ -179,6 +182,11 @@ def _check_references(file: _File, path: Path) -> None:
             f'did you mean "{close[0]}"?' if close else f'add [repositories.{value}] with its url, or write "./{value}"'
         )
         raise ConfigurationInvalid(f'{path}: {key}: there is no repository "{value}"', hint=hint)
+    for name, section in file.databases.items():
+        if not section.path or "\0" in section.path:
+            raise ConfigurationInvalid(
+                f"{path}: databases.{name}.path: {section.path!r} is no path", hint='name a file, such as "app.db"'
+            )
     if file.output.quiet and file.output.verbose:
         raise ConfigurationInvalid(f"{path}: output: quiet and verbose exclude each other", hint="remove one of them")
 

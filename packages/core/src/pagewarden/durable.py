@@ -59,9 +59,13 @@ def write_at(descriptor: int, data: Buffer, offset: int) -> None:
 def allocate(descriptor: int, size: int) -> None:
     """Make the empty file `size` bytes long, with room on the disk for all of them where the system can say so."""
     if size and hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(descriptor, 0, size)
-    else:
-        os.ftruncate(descriptor, size)
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+            return
+        except OSError as error:  # posix_fallocate(3): what the file system cannot do; glibc does it in another way
+            if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+                raise
+    os.ftruncate(descriptor, size)
 
 
 def sync_directory(path: Path) -> None:

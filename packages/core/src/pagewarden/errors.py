@@ -12,12 +12,16 @@ class PagewardenError(Exception):
 
     slug = "internal-error"
     exit_code = 70
+    usual_hint = "run the command again with --debug, and report what it prints"
 
     def __init__(self, message: str, *, hint: str = "", **fields: object) -> None:
-        """`message` is lower-case and names what and where; `hint` is the next command; `fields` are plain values."""
+        """`message` is lower-case and names what and where; `hint` is the next command; `fields` are plain values.
+
+        Without a `hint` the class's own stands, which names no paths.
+        """
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = hint or self.usual_hint
         self.fields = fields
 
     def __str__(self) -> str:
@@ -29,6 +33,7 @@ class ConfigurationInvalid(PagewardenError):
 
     slug = "configuration-invalid"
     exit_code = 2
+    usual_hint = "pagewarden config example shows every key, pagewarden VERB --help every option"
 
 
 class DatabaseNotFound(PagewardenError):
@@ -36,6 +41,7 @@ class DatabaseNotFound(PagewardenError):
 
     slug = "database-not-found"
     exit_code = 10
+    usual_hint = "name the database file; ls -l shows what is there"
 
 
 class NotADatabase(PagewardenError):
@@ -43,6 +49,7 @@ class NotADatabase(PagewardenError):
 
     slug = "not-a-database"
     exit_code = 11
+    usual_hint = "look at its first bytes: head -c 16 FILE | xxd"
 
 
 class DatabaseUnreadable(PagewardenError):
@@ -50,6 +57,7 @@ class DatabaseUnreadable(PagewardenError):
 
     slug = "database-unreadable"
     exit_code = 12
+    usual_hint = "pagewarden doctor DB looks at its surroundings"
 
 
 class DatabaseBusy(PagewardenError):
@@ -57,6 +65,7 @@ class DatabaseBusy(PagewardenError):
 
     slug = "database-busy"
     exit_code = 13
+    usual_hint = "wait for the other process, or stop it"
 
 
 class DatabaseUnsettled(PagewardenError):
@@ -64,6 +73,7 @@ class DatabaseUnsettled(PagewardenError):
 
     slug = "database-unsettled"
     exit_code = 14
+    usual_hint = "try again"
 
 
 class RepositoryNotFound(PagewardenError):
@@ -71,6 +81,7 @@ class RepositoryNotFound(PagewardenError):
 
     slug = "repository-not-found"
     exit_code = 20
+    usual_hint = "pagewarden backups --repo URL lists what a repository holds"
 
 
 class RepositoryDamaged(PagewardenError):
@@ -78,6 +89,7 @@ class RepositoryDamaged(PagewardenError):
 
     slug = "repository-damaged"
     exit_code = 21
+    usual_hint = "pagewarden verify --repo URL --read-data tells which restore points are whole"
 
 
 class RepositoryBusy(PagewardenError):
@@ -85,6 +97,7 @@ class RepositoryBusy(PagewardenError):
 
     slug = "repository-busy"
     exit_code = 22
+    usual_hint = "try again when the other backup has ended"
 
 
 class TargetFailed(PagewardenError):
@@ -92,6 +105,7 @@ class TargetFailed(PagewardenError):
 
     slug = "target-failed"
     exit_code = 23
+    usual_hint = "look at the permissions and the disk there"
 
 
 class RestoreRefused(PagewardenError):
@@ -99,6 +113,7 @@ class RestoreRefused(PagewardenError):
 
     slug = "restore-refused"
     exit_code = 30
+    usual_hint = "choose another path"
 
 
 class VerificationFailed(PagewardenError):
@@ -106,6 +121,7 @@ class VerificationFailed(PagewardenError):
 
     slug = "verification-failed"
     exit_code = 31
+    usual_hint = "look at the disk and the memory of this machine, then try again"
 
 
 class OutOfSpace(PagewardenError):
@@ -113,6 +129,7 @@ class OutOfSpace(PagewardenError):
 
     slug = "out-of-space"
     exit_code = 32
+    usual_hint = "free space there, then try again"
 
 
 class PluginUnusable(PagewardenError):
@@ -120,6 +137,7 @@ class PluginUnusable(PagewardenError):
 
     slug = "plugin-unusable"
     exit_code = 40
+    usual_hint = "pagewarden plugins lists what is installed, with its faults"
 
 
 class NativeMissing(PagewardenError):
@@ -127,6 +145,7 @@ class NativeMissing(PagewardenError):
 
     slug = "native-missing"
     exit_code = 41
+    usual_hint = "pip install pagewarden-native, or set PAGEWARDEN_NATIVE=prefer"
 
 
 class ReaderCrashed(PagewardenError):
@@ -134,6 +153,7 @@ class ReaderCrashed(PagewardenError):
 
     slug = "reader-crashed"
     exit_code = 50
+    usual_hint = "try again; if it happens again on the same file, report it"
 
 
 class WorkerCrashed(PagewardenError):
@@ -141,6 +161,7 @@ class WorkerCrashed(PagewardenError):
 
     slug = "worker-crashed"
     exit_code = 51
+    usual_hint = "try again: the next call starts another worker"
 
 
 def error_classes() -> dict[str, type[PagewardenError]]:

@@ -1,6 +1,6 @@
 """The `injure` verb: damage on purpose, for drills and tests, and only to a file that its owner marked as a copy.
 
-Changes nothing but the one file that is named and marked.
+Changes nothing but the one file that is named and marked, or the -wal beside it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class InjureRequest:
     path: str
     kind: str  # a name of pagewarden.testing.injuries.INJURIES
     seed: int
-    older: str | None = None  # an older image of the database, which a lost write needs
+    older: str | None = None  # an older image of the database, which a lost write needs and some others use
 
 
 def run_injure(request: InjureRequest, runtime: Runtime) -> InjuryReport:
@@ -47,19 +47,28 @@ def run_injure(request: InjureRequest, runtime: Runtime) -> InjuryReport:
             f'there is no injury "{request.kind}"', hint=f"choose one of {', '.join(sorted(INJURIES))}"
         )
     path = Path(os.path.realpath(request.path))
-    if not path.is_file():
-        raise DatabaseNotFound(f"there is no file {path}")
+    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file() raises for a name that is too long
+        raise DatabaseNotFound(f"there is no file {path}", hint=f"look what is there: ls -ld {shlex.quote(str(path))}*")
     _require_marked(path)
-    if path.stat().st_nlink > 1:
-        raise RestoreRefused(
-            f"{path} has another name (a hard link): what is done to it happens to the file of that name, too",
-            hint="copy the file and injure the copy",
-        )
+    runtime.load_plugins()
+    _require_own(path)
+    if os.path.lexists(wal := f"{path}-wal"):
+        _require_own(Path(wal))
     find_holders(str(path)).refuse("injure", forcible=False)
     older = None if request.older is None else Path(request.older)
     report = injury.apply(path, request.seed, older=older)
     runtime.emit("injure.finished", str(path), kind=report.kind, seed=report.seed, pgno=report.pgno)
     return report
+
+
+def _require_own(path: Path) -> None:
+    """Refuse what another name leads to: the original, where somebody linked instead of copying."""
+    if path.is_symlink() or path.stat().st_nlink > 1:
+        what = "is a symbolic link" if path.is_symlink() else "has another name (a hard link)"
+        raise RestoreRefused(
+            f"{path} {what}: what is done to it happens to the file of that name, too",
+            hint="copy the file and injure the copy",
+        )
 
 
 def _require_marked(path: Path) -> None:

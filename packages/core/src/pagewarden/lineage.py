@@ -7,6 +7,8 @@ backup would carry on a history that the file is not part of; with it, a new tim
 from __future__ import annotations
 
 import hashlib
+import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,6 +16,8 @@ import msgspec
 
 from pagewarden import durable
 from pagewarden.values import Position
+
+_FORGOTTEN = 24 * 60 * 60.0  # seconds after its last change when a temporary file is a killed process's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +56,10 @@ def write_lineage(state: Path, path: str, lineage: Lineage) -> None:
     """Remember `lineage` of the real path `path`, durably. Raises OSError."""
     file = _file(state, path)
     durable.make_directories(file.parent)
+    for half in file.parent.glob(f".{file.name}.*"):
+        with suppress(FileNotFoundError):  # another process was done with it
+            if time.time() - half.lstat().st_mtime > _FORGOTTEN:
+                half.unlink()
     durable.write(file, msgspec.json.encode(lineage))
 
 

@@ -111,6 +111,10 @@ class Runtime:
                 self._extensions = load_plugins(only=choice.only, disabled=choice.disabled, extra=choice.extra)
             return self._extensions
 
+    def load_plugins(self) -> None:
+        """Load the plugins now, so that one that cannot be used ends a run before it has touched anything."""
+        _ = self.extensions
+
     @property
     def reader(self) -> PageReader:
         """The process that reads pages; it stays warm between calls."""

@@ -26,8 +26,7 @@ from pagewarden.processes.reader import Attachment
 from pagewarden.sqlite.header import MAGIC
 
 if TYPE_CHECKING:
-    from tempfile import TemporaryDirectory
-
+    from pagewarden.check.scratch import Scratch
     from pagewarden.runtime import Runtime
 
 T = TypeVar("T")
@@ -104,7 +103,7 @@ class RollbackSource:
         self._path = path
         self._runtime = runtime
         self._deadline = deadline
-        self._folder: TemporaryDirectory[str] | None = None
+        self._folder: Scratch | None = None
         self._copy: Path | None = None
         self._lock = threading.Lock()
 
@@ -129,22 +128,21 @@ class RollbackSource:
     def close(self) -> None:
         """Remove the copy."""
         if self._folder is not None:
-            self._folder.cleanup()
+            self._folder.close()
             self._folder = None
 
     def _scratch(self) -> Path:
         with self._lock:
             if self._copy is None:
-                from tempfile import TemporaryDirectory
-
+                from pagewarden.check.scratch import Scratch
                 from pagewarden.live import scratch_copy
 
-                self._folder = self._folder or TemporaryDirectory(prefix="pagewarden-check-")
+                self._folder = self._folder or Scratch()
                 runtime = self._runtime
                 self._copy = scratch_copy(
                     self._path,
                     runtime.reader,
-                    self._folder.name,
+                    self._folder.path,
                     deadline=self._deadline,
                     progress=lambda done, total: runtime.progress("copying pages", done, total),
                     clock=runtime.monotonic,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from pagewarden.doctor.facts import ok, problem, size, warning
 from pagewarden.doctor.holding import holder_facts
-from pagewarden.errors import DatabaseNotFound, PagewardenError
+from pagewarden.errors import DatabaseBusy, DatabaseNotFound, DatabaseUnreadable, PagewardenError
 from pagewarden.holders import SHM_READ_LOCKS, Holders, find_holders
 from pagewarden.live import NETWORK_FILE_SYSTEMS, failure, file_system, open_readonly
 from pagewarden.restore.quarantine import Quarantine
@@ -36,14 +36,19 @@ class Surroundings:
     """One database and what is around it, at one moment."""
 
     def __init__(self, database: str, runtime: Runtime) -> None:
-        """Raises DatabaseNotFound where nothing stands at the path `database`."""
+        """Raises DatabaseNotFound where nothing stands at the path `database`, DatabaseUnreadable out of reach."""
         self.path = os.path.realpath(database)
         self._asked = database
         self._runtime = runtime
         try:
             self._stat = Path(self.path).stat()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            folder = shlex.quote(str(Path(self.path).parent))
+            raise DatabaseNotFound(f"{database} is not there", hint=f"ls -ld {folder}") from error
         except OSError as error:
-            raise DatabaseNotFound(f"{database} is not there, or cannot be reached: {error.strerror}") from error
+            reason = (error.strerror or str(error)).lower()
+            hint = f"ls -ld {shlex.quote(self.path)}"
+            raise DatabaseUnreadable(f"{database} cannot be reached: {reason}", hint=hint) from error
         self._quoted = shlex.quote(self.path)
 
     def facts(self) -> Iterator[DoctorFact]:
@@ -171,9 +176,9 @@ class Surroundings:
         try:
             with closing(open_readonly(self.path, timeout=0.5)) as connection:
                 connection.execute("PRAGMA schema_version").fetchall()
-        except sqlite3.Error as error:
-            found = failure(error, self.path)
-            if getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY"):
+        except (sqlite3.Error, DatabaseBusy) as error:
+            found = failure(error, self.path) if isinstance(error, sqlite3.Error) else error
+            if isinstance(found, DatabaseBusy):
                 return warning("journal", value, found.message, found.hint)
             return problem("journal", value, found.message, found.hint)
         return ok("journal", value, "no transaction waits to be rolled back")
@@ -186,7 +191,7 @@ class Surroundings:
                     "SELECT DISTINCT i.name FROM sqlite_schema AS i, pragma_index_xinfo(i.name) AS c "
                     "WHERE i.type = 'index' AND c.cid = -2 ORDER BY i.name"
                 ).fetchall()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, DatabaseBusy) as error:
             return warning("expression-indexes", "unknown", f"the schema cannot be read: {error}")
         if names:
             why = "values of floating-point expressions can differ after a move to another processor, system or SQLite"

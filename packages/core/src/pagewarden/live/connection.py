@@ -32,7 +32,11 @@ def open_readonly(path: str, *, timeout: float = BUSY_SECONDS) -> sqlite3.Connec
     """
     connection = connect(path, timeout=timeout)
     connection.execute("PRAGMA cell_size_check=1")
-    _let_json_be_used(connection)
+    try:
+        _let_json_be_used(connection)
+    except sqlite3.Error as error:
+        connection.close()
+        raise failure(error, path) from error
     if sys.version_info >= (3, 12):
         connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
     return connection
@@ -65,6 +69,8 @@ def _let_json_be_used(connection: sqlite3.Connection) -> None:
     try:
         connection.execute("SELECT 1 FROM sqlite_master LIMIT 0").fetchall()
     except (sqlite3.Error, UnicodeDecodeError) as error:  # anything else is met by whoever reads, and told there
+        if getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY"):
+            raise
         if re.search(r"unsafe use of (?:json|->)", str(error)):
             connection.execute("PRAGMA trusted_schema=1")
 

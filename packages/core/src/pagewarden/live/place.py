@@ -7,6 +7,7 @@ import shlex
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pagewarden.errors import DatabaseNotFound, DatabaseUnreadable, DatabaseUnsettled
 
@@ -70,14 +71,14 @@ def examine(path: str | os.PathLike[str]) -> Place:
             f"{os.fspath(path)} is not there", hint=f"ls -ld {shlex.quote(str(Path(real).parent))}"
         ) from error
     except ValueError as error:  # a path with a NUL in it
-        raise DatabaseNotFound(f"{os.fspath(path)!r} cannot be the name of a file") from error
+        raise DatabaseNotFound(f"{os.fspath(path)!r} cannot be the name of a file", hint="name another") from error
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise DatabaseUnreadable(f"{os.fspath(path)} cannot be reached: {reason}", hint=f"ls -ld {quoted}") from error
     if stat.S_ISDIR(found.st_mode):
         raise DatabaseUnreadable(f"{real} is a directory", hint="name the database file in it")
     if not stat.S_ISREG(found.st_mode):
-        raise DatabaseUnreadable(f"{real} is not a regular file")
+        raise DatabaseUnreadable(f"{real} is not a regular file", hint=f"look what it is: ls -l {quoted}")
     if found.st_nlink > 1:
         raise DatabaseUnreadable(
             f"{real} has {found.st_nlink} names (hard links): SQLite would look for its journal beside each of them",
@@ -110,33 +111,43 @@ def frozen(path: str) -> bool:
 
     Nobody can where the whole file system is read-only and only this machine writes to it. A mount that is read-only
     may be one of several of the same file system, as in a container: then others can. A log or journal with content
-    beside the file is part of the database.
+    beside the file is part of the database. A mount that hides the one that is found by its name has another device.
     """
     try:
         read_only = os.statvfs(path).f_flag & os.ST_RDONLY
+        device = Path(path).stat().st_dev
     except OSError:  # gone, or out of reach
         return False
     if not read_only or any(_size(path + suffix) for suffix in ("-wal", "-journal")):
         return False
-    kind, options = _mount(path)
-    return kind in _OF_ONE_MACHINE and "ro" in options
+    mount = _mount(path)
+    there = f"{os.major(device)}:{os.minor(device)}"
+    return mount.kind in _OF_ONE_MACHINE and "ro" in mount.options and mount.device == there
 
 
 def file_system(path: str) -> str:
     """Return the type of the file system that holds the real path `path`, empty where the system does not tell."""
-    return _mount(path)[0]
+    return _mount(path).kind
 
 
-def _mount(path: str) -> tuple[str, frozenset[str]]:
-    """Return the type of the file system that holds a real path, and the options of all of it, not of one mount.
+class _Mount(NamedTuple):
+    """A mounted file system; empty where the system does not tell."""
+
+    kind: str  # its type, such as "ext4"
+    options: frozenset[str]  # of all of it, not of one mount
+    device: str  # major:minor
+
+
+def _mount(path: str) -> _Mount:
+    """Return the file system that holds a real path.
 
     From proc_pid_mountinfo(5): of the mounts that the path lies under, the longest, and of equal ones the last.
     """
     try:
         lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
     except OSError:  # no such system, or hidden
-        return "", frozenset()
-    best, kind, options = -1, b"", b""
+        return _Mount("", frozenset(), "")
+    best, found = -1, _Mount("", frozenset(), "")
     wanted = os.fsencode(path)
     for line in lines:
         fields, _, rest = line.partition(b" - ")
@@ -144,8 +155,9 @@ def _mount(path: str) -> tuple[str, frozenset[str]]:
         mount = fields.split()[4].decode("unicode_escape").encode("latin-1").rstrip(b"/")
         if len(mount) >= best and (wanted == mount or wanted.startswith(mount + b"/")):
             words = rest.split()  # type, device, options; a device may have no name
-            best, kind, options = len(mount), words[0], words[-1]
-    return os.fsdecode(kind), frozenset(os.fsdecode(options).split(","))
+            options = frozenset(os.fsdecode(words[-1]).split(","))
+            best, found = len(mount), _Mount(os.fsdecode(words[0]), options, os.fsdecode(fields.split()[2]))
+    return found
 
 
 def _size(path: str) -> int | None:

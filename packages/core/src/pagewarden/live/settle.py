@@ -33,6 +33,7 @@ from pagewarden.processes.reader import Attachment, PageReader
 _AT_ONCE = 256 << 20  # that one call reads without the lock: between two, the deadline is looked at
 _ALL_AGAIN = 32 << 20  # that one call of the last pass hashes
 _LITTLE = 16 << 20  # that may be copied again in the last pass
+_AGAIN = 0.05  # seconds before a lock is asked for again that was not had within the pin's own timeout
 _ROUNDS = 50  # of steps 2 and 3, where the deadline does not come first
 
 
@@ -49,6 +50,7 @@ class Copying:
         progress: PageProgress | None,
         deadline: float | None,
         clock: Callable[[], float],
+        sleep: Callable[[float], None],
     ) -> None:
         """`begin` begins the copy in the new file `target`. `deadline` is a reading of `clock`."""
         self._reader = reader
@@ -58,6 +60,7 @@ class Copying:
         self._progress = progress
         self._deadline = deadline
         self._clock = clock
+        self._sleep = sleep
         self._began = False
         self.snapshot = 0
         self.attempts = 0  # how often the copy was begun, or gone over again
@@ -231,6 +234,7 @@ class Copying:
             except DatabaseBusy:
                 if self._deadline is None or self._late():
                     raise
+                self._sleep(_AGAIN)
             else:
                 return
 

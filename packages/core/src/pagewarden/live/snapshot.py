@@ -89,9 +89,13 @@ def snapshot_commit(
         return reader.begin_snapshot(staging_path, ours, level)
 
     place = examine(path)
+    if deadline is not None:
+        timeout = min(timeout, max(0.0, deadline - clock()))
     with Pin(place, timeout=timeout, clock=clock, sleep=sleep) as pin:
         reader.ping()  # it may have to start first, and that under a lock would stop writers
-        copying = Copying(reader, pin, begin, staging_path, progress=progress, deadline=deadline, clock=clock)
+        copying = Copying(
+            reader, pin, begin, staging_path, progress=progress, deadline=deadline, clock=clock, sleep=sleep
+        )
         with copying:
             attachment = copying.settle(attempts)
             info = reader.seal(copying.snapshot, attachment.pages, now() if now else None)
@@ -127,9 +131,11 @@ def scratch_copy(
     def begin(attachment: Attachment) -> int:
         return reader.begin_image(target, attachment.page_size)
 
+    if deadline is not None:
+        timeout = min(timeout, max(0.0, deadline - clock()))
     with Pin(place, timeout=timeout, clock=clock, sleep=sleep) as pin:
         reader.ping()  # it may have to start first, and that under a lock would stop writers
-        copying = Copying(reader, pin, begin, target, progress=progress, deadline=deadline, clock=clock)
+        copying = Copying(reader, pin, begin, target, progress=progress, deadline=deadline, clock=clock, sleep=sleep)
         with copying:
             attachment = copying.settle(attempts)
             reader.seal_image(copying.snapshot, attachment.pages)

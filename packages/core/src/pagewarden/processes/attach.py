@@ -303,19 +303,20 @@ def open_regular(path: str) -> int:
 
     Raises DatabaseNotFound or DatabaseUnreadable.
     """
+    irregular = DatabaseUnreadable(f"{path} is not a regular file", hint=f"look what it is: ls -l {shlex.quote(path)}")
     try:
         if not stat.S_ISREG(os.lstat(path).st_mode):  # looked at before, because opening a device can do things
-            raise DatabaseUnreadable(f"{path} is not a regular file")
+            raise irregular
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError as error:
-        raise DatabaseNotFound(f"{path} is not there") from error
+        raise DatabaseNotFound(f"{path} is not there", hint=f"ls -l {shlex.quote(path)}*") from error
     except OSError as error:
         raise DatabaseUnreadable(
             f"{path} cannot be opened: {error.strerror}", hint=f"ls -l {shlex.quote(path)}"
         ) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise DatabaseUnreadable(f"{path} is not a regular file")
+        raise irregular
     return descriptor
 
 

@@ -77,12 +77,15 @@ class RawImage:
         if source.page_size != size:
             raise ValueError(f"pages of {source.page_size} bytes do not fit an image of {size}")
         pages = bytearray(min(step, count) * size)
+        zeros = bytes(len(pages))
         for start in range(first, first + count, step):
             some = min(step, first + count - start)
             backend().read(source, start, some, pages)
             sums = backend().buffer_sums(pages, size, start, some)
             known = os.pread(self._sums.fileno(), some * _SUM, (start - 1) * _SUM) if again else b""
-            for place, run in differing_runs(sums, known):
+            # Zeros stay a hole where nothing was written yet: a sparse database must not fill the disk of its check.
+            hole = not again and pages == zeros
+            for place, run in () if hole else differing_runs(sums, known):
                 self._write(start + place, memoryview(pages)[place * size : (place + run) * size])
             self._write_sums(start, sums)
             if progress is not None:

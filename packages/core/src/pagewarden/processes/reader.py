@@ -187,18 +187,10 @@ class PageReader(ReaderClient):
         *,
         read_data: bool,
         drop_cache: bool = False,
-        digest: bool = True,
         progress: PageProgress | None = None,
     ) -> PageSetInfo:
         """Prove a stored page set. Raises RepositoryDamaged or TargetFailed."""
-        return self._info(
-            "verify_pageset",
-            progress,
-            path=os.fspath(path),
-            read_data=read_data,
-            drop_cache=drop_cache,
-            digest=digest,
-        )
+        return self._info("verify_pageset", progress, path=os.fspath(path), read_data=read_data, drop_cache=drop_cache)
 
     def restore_pageset(
         self,

@@ -152,20 +152,13 @@ class Reader:
         """Remove what a snapshot or a raw copy has written."""
         self._snapshots.pop(snapshot).abandon()
 
-    def verify_pageset(self, path: str, read_data: bool, drop_cache: bool, digest: bool) -> Mapping[str, Any]:
+    def verify_pageset(self, path: str, read_data: bool, drop_cache: bool) -> Mapping[str, Any]:
         """Prove a stored page set."""
         from pagewarden.processes.wire import info_to_wire
         from pagewarden.repository.pageset import verify_pageset
 
         return info_to_wire(
-            verify_pageset(
-                path,
-                threads=self._threads,
-                read_data=read_data,
-                drop_cache=drop_cache,
-                digest=digest,
-                progress=self._tell,
-            )
+            verify_pageset(path, threads=self._threads, read_data=read_data, drop_cache=drop_cache, progress=self._tell)
         )
 
     def restore_pageset(self, path: str, to_path: str, read_back: bool) -> Mapping[str, Any]:

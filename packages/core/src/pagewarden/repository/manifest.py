@@ -128,12 +128,15 @@ def encode_document(what: str, document: object) -> bytes:
     return _envelope(what, inner)
 
 
-def decode_document(what: str, data: bytes, kind: type[Document], where: str) -> Document:
-    """Return the document in `data`. Raises RepositoryDamaged, naming `where`, unless every byte is as it must be."""
+def decode_document(what: str, data: bytes, kind: type[Document], where: str, *, hint: str = "") -> Document:
+    """Return the document in `data`. Raises RepositoryDamaged, naming `where`, unless every byte is as it must be.
+
+    `hint` is for one that was changed.
+    """
     head, tail = f'{{"{what}":'.encode(), len(_envelope(what, b"")) - len(what) - 4
     inner = data[len(head) : -tail]
     if len(data) > LARGEST or _envelope(what, inner) != data:
-        raise RepositoryDamaged(f"{where} is not what was stored there: it does not match its own SHA-256")
+        raise RepositoryDamaged(f"{where} is not what was stored there: it does not match its own SHA-256", hint=hint)
     try:
         version = msgspec.json.decode(inner, type=_Version).format
         if version != FORMAT:
@@ -142,7 +145,7 @@ def decode_document(what: str, data: bytes, kind: type[Document], where: str) ->
             )
         document = msgspec.json.decode(inner, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise RepositoryDamaged(f"{where} cannot be understood: {error}") from error
+        raise RepositoryDamaged(f"{where} cannot be understood: {error}", hint=hint) from error
     if msgspec.json.encode(document) != inner:
         raise RepositoryDamaged(f"{where} says more than format {FORMAT} knows", hint="install a newer pagewarden")
     return document

@@ -210,13 +210,12 @@ class PageSetFile:
         threads: int,
         progress: Progress | None,
         *,
-        digest: bool = True,
         from_disk: bool = False,
     ) -> None:
         """Decode every frame, compare each page with its recorded sum, and write the pages to `to_fd` (-1: nowhere).
 
-        With `digest` the SHA-256 of the file is proved besides, from the same reads. `from_disk` drops what is cached
-        of the frames, so that the disk is read.
+        The SHA-256 of the file is proved besides, from the same reads. `from_disk` drops what is cached of the frames,
+        so that the disk is read.
         """
         total, sha = self.pages, hashlib.sha256()
 
@@ -233,12 +232,11 @@ class PageSetFile:
                 threads=threads,
                 expected=self.sums,
                 progress=told,
-                stored=sha.update if digest else None,
+                stored=sha.update,
                 from_disk=from_disk,
             ):
                 pass  # the sums were compared with the recorded ones, and those with the database sum
-        if digest:  # frames stand one after the other from the header to the index
-            self._prove_digest(sha, self._trailer.index_offset)
+        self._prove_digest(sha, self._trailer.index_offset)  # frames stand one after the other up to the index
 
     def prove_written(self, fd: int, threads: int, progress: Progress | None = None) -> None:
         """Compare every page of the durable file `fd` with its recorded sum, from the disk where the system allows.
@@ -292,10 +290,9 @@ def verify_pageset(
     threads: int,
     read_data: bool,
     drop_cache: bool,
-    digest: bool = True,
     progress: Progress | None = None,
 ) -> PageSetInfo:
-    """Prove the page set at `path`: structure, its SHA-256 (`digest`) and, with `read_data`, each page in it.
+    """Prove the page set at `path`: structure and SHA-256 and, with `read_data`, each page and the database sum.
 
     With `drop_cache` the file's cached pages are dropped first where the system allows, so that it is the disk that is
     read. Raises RepositoryDamaged, or TargetFailed where it cannot be read.
@@ -304,8 +301,8 @@ def verify_pageset(
         _drop_cache(path)
     with PageSetFile(path) as file:
         if read_data:
-            file.prove_data(-1, threads, progress, digest=digest, from_disk=drop_cache)
-        elif digest:
+            file.prove_data(-1, threads, progress, from_disk=drop_cache)
+        else:
             file.prove_digest()
         return file.info
 

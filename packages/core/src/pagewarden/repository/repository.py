@@ -125,8 +125,11 @@ class Repository:
                 f"{url} holds other files and is no repository: it has no {keys.MARKER}",
                 hint="choose an empty directory, or look where that file went",
             )
-        if decode_document("repository", data, Marker, f"{url}/{keys.MARKER}") != Marker():
-            raise RepositoryDamaged(f"{url}/{keys.MARKER} is not a repository's marker")
+        hint = "it is the same everywhere: copy that of another repository over it, then " + repository._command(
+            "verify"
+        )
+        if decode_document("repository", data, Marker, f"{url}/{keys.MARKER}", hint=hint) != Marker():
+            raise RepositoryDamaged(f"{url}/{keys.MARKER} is not a repository's marker", hint=hint)
         return repository
 
     # Looking
@@ -146,6 +149,20 @@ class Repository:
         for each in self.names() if name is None else (name,):
             for key in self.store.keys(keys.manifests_prefix(each)):
                 yield self._entry(key)
+
+    def look(self, name: str) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
+        """Return every manifest of `name`, and the keys of objects that neither they nor a backup under way names.
+
+        Where a manifest is broken, one of those objects may be its own.
+        """
+        # In this order: an object's intent is put before it and goes after its manifest is put, so whatever is under
+        # way is seen as an intent or as a manifest.
+        objects = self.store.keys(keys.objects_prefix(name))
+        pending = {nonce for nonce, _ in tidy.pending_backups(self.store)}
+        entries = tuple(self.entries(name))
+        named = {entry.manifest.key for entry in entries if entry.manifest is not None}
+        parsed = ((key, keys.parse_object_key(key)) for key in objects if key not in named)
+        return entries, tuple(key for key, parts in parsed if parts is None or parts.nonce not in pending)
 
     def restore_points(self, name: str | None = None) -> tuple[tuple[RestorePoint, ...], tuple[str, ...]]:
         """Return the restore points of `name` (None: of every database), newest last, and what is wrong with others.
@@ -174,10 +191,10 @@ class Repository:
         `name` may be left out where the repository holds one database. `timeline` (the beginning of one) narrows the
         choice; where several timelines have the `txid`, the one that was committed last is meant. "Last" is by the
         order of commits, because clocks step back (H23). Raises RepositoryNotFound, naming what there is, and
-        RepositoryDamaged where a manifest that cannot be read may be the one that is meant.
+        RepositoryDamaged where one whose manifest is lost or cannot be read may be the one that is meant.
         """
         name = self.only_name() if name is None else name
-        entries = tuple(self.entries(name))
+        entries, strays = self.look(name)
         points = tuple(entry.manifest.restore_point for entry in entries if entry.manifest is not None)
         if not points:
             if entries:
@@ -204,22 +221,24 @@ class Repository:
                 hint=self._command("backups", "--db", name),
             )
         if txid is None:
-            self._refuse_older(name, entries, found[-1])
+            self._refuse_older(name, entries, strays, found[-1])
         return found[-1]
 
-    def _refuse_older(self, name: str, entries: tuple[Entry, ...], found: RestorePoint) -> None:
-        """Raise RepositoryDamaged if the entry after `found` cannot be read: it may be the one that was asked for."""
-        after = False
-        for entry in entries:
-            if after and entry.manifest is None:
-                raise RepositoryDamaged(
-                    f"{self.url} holds a backup of {name} after txid {found.position.txid} that cannot be read: "
-                    f"{entry.problem}",
-                    hint=f"to go back to the one before it: --txid {found.position.txid}",
-                )
-            if after:
-                return
-            after = entry.manifest is not None and entry.manifest.key == found.key
+    def _refuse_older(
+        self, name: str, entries: tuple[Entry, ...], strays: tuple[str, ...], found: RestorePoint
+    ) -> None:
+        """Raise RepositoryDamaged if the backup after `found` has no manifest to read: it may be the one asked for."""
+        number = [entry.manifest.key if entry.manifest else "" for entry in entries].index(found.key)
+        later = entries[number + 1 :]
+        why = later[0].problem if later else ""
+        if not why and not (later and self._sequence(later[0]) == self._sequence(entries[number]) + 1):
+            lost = next((key for key in strays if _may_follow(key, entries, found)), None)
+            why = f"no manifest names {lost}" if lost else ""
+        if why:
+            raise RepositoryDamaged(
+                f"{self.url} holds a backup of {name} after txid {found.position.txid} that cannot be read: {why}",
+                hint=f"to go back to the one before it: --txid {found.position.txid}",
+            )
 
     def only_name(self) -> str:
         """Return the name of the one database here. Raises RepositoryNotFound where there is none, or several."""
@@ -463,3 +482,16 @@ class Repository:
 def _rank(pending: Pending) -> tuple[datetime, str]:
     """Return what orders backups that are under way, the same for everybody who looks."""
     return (pending.time, pending.key)
+
+
+def _may_follow(key: str, entries: tuple[Entry, ...], found: RestorePoint) -> bool:
+    """Return whether the object `key`, which no manifest names, may be of the backup that was made after `found`."""
+    parts = keys.parse_object_key(key)
+    if parts is None:
+        return False
+    known = [entry.manifest.position for entry in entries if entry.manifest is not None]
+    same = [each.txid for each in known if each.timeline == parts.timeline]
+    if parts.timeline != found.position.timeline:
+        return not same and len(known) == len(entries)  # else it may be of a manifest that is broken
+    first = found.position.txid
+    return parts.txid > first and not any(first < txid <= parts.txid for txid in same)

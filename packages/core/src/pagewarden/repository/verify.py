@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pagewarden.errors import ReaderCrashed, RepositoryDamaged, RepositoryNotFound, TargetFailed
-from pagewarden.repository import keys, tidy
 from pagewarden.values import BackupsReport, Verdict, VerifiedPoint, VerifyReport
 
 if TYPE_CHECKING:
@@ -109,11 +108,7 @@ class _Run:
 
     def database(self, name: str) -> None:
         """Prove everything of one database."""
-        # In this order: an object's intent is put before it and goes after its manifest is put, so whatever is under
-        # way is seen as an intent or as a manifest.
-        objects = self.repository.store.keys(keys.objects_prefix(name))
-        pending = {nonce for nonce, _ in tidy.pending_backups(self.repository.store)}
-        entries = tuple(self.repository.entries(name))
+        entries, strays = self.repository.look(name)
         named: set[str] = set()
         for entry in entries:
             if entry.manifest is None:
@@ -125,10 +120,8 @@ class _Run:
                 self._object(entry.manifest)
         # A broken manifest is told of already, and any object may be its own.
         if all(entry.manifest is not None for entry in entries):
-            for key in objects:
-                parts = keys.parse_object_key(key)
-                if key not in named and (parts is None or parts.nonce not in pending):
-                    self._add(name, key, "missing", _stray(f"{self.repository.url}/{key}"))
+            for key in strays:
+                self._add(name, key, "missing", _stray(f"{self.repository.url}/{key}"))
 
     def _object(self, manifest: Manifest) -> None:
         """Prove one object against its manifest."""

@@ -151,11 +151,11 @@ class SnapshotWriter:
 
         All pages, or a range as `copy` takes it. Pages that were never copied count as different. Where the range
         reaches the end of `source`, what was copied beyond it is dropped. `later` only puts those frames aside, which
-        is soon done: `seal` copies them, and any copy before it forgets them.
+        is soon done: `seal` copies them. Whoever copies before that, or begins again at page 1, forgets them.
         """
         count = source.pages - first + 1 if count is None else count
         self._check_range(source, first, count)
-        if not later:
+        if not later or first == 1:
             self._forget_aside()
         changed = 0
         for start, sums in scan_sums(source, first=first, count=count, threads=self._threads, progress=progress):

@@ -96,6 +96,9 @@ def check_place(path: Path) -> None:
         found = path.lstat()
     except FileNotFoundError:
         return
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise RestoreRefused(f"{path} cannot be restored to: {reason}", hint="choose another name") from error
     if not stat.S_ISREG(found.st_mode):
         kind = "a directory" if stat.S_ISDIR(found.st_mode) else "no regular file"
         raise RestoreRefused(f"{path} is {kind}", hint="name the file that the database is to be")

@@ -18,7 +18,7 @@ from pagewarden.lineage import Lineage
 from pagewarden.restore.hold import Copy, give_ownership, take_hold
 from pagewarden.restore.plan import RestorePlan, check_place, make_plan
 from pagewarden.restore.quarantine import Origin, Phase, Quarantine
-from pagewarden.restore.swap import exchange, give_up, go_back, recover
+from pagewarden.restore.swap import exchange, give_up, go_back, pending_intents, recover
 from pagewarden.times import parse_moment
 from pagewarden.values import RestoreReport
 
@@ -126,21 +126,37 @@ def _execute(plan: RestorePlan, repository: Repository, runtime: Runtime) -> tup
         position=point.position,
         database_sum=point.database_sum,
     )
-    warnings = put_in_place(
-        path,
-        lambda new: _write(plan, new, repository, runtime),
-        copy=partial(copy_file, runtime),
-        force=plan.force,
-        begun=runtime.clock(),
-        origin=origin,
-        lineage_before=lineage.read_lineage(runtime.state, str(path)),
-    )
+    before = lineage.read_lineage(runtime.state, str(path))
+    forgot: list[str] = []
+
+    def write(new: Path) -> None:
+        _write(plan, new, repository, runtime)
+        # Already now: cut after the exchange, the memory is right; cut before it, the next backup begins a timeline
+        # that it need not begin. The other way round it would carry on a history that the file is not part of.
+        try:
+            lineage.after_restore(runtime.state, str(path), point.position)
+        except OSError as error:
+            forgot.append(f"the next backup of {path} goes on as if nothing had been restored, because {error}")
+
     try:
-        lineage.after_restore(runtime.state, str(path), point.position)
-    except OSError as error:
-        forgot = f"the next backup of {path} goes on as if nothing had been restored, because {error}"
-        return (*warnings, forgot)
-    return warnings
+        warnings = put_in_place(
+            path,
+            write,
+            copy=partial(copy_file, runtime),
+            force=plan.force,
+            begun=runtime.clock(),
+            origin=origin,
+            lineage_before=before,
+        )
+    except BaseException as error:
+        # While it is pending, nobody knows yet which file will stand there.
+        if lineage.read_lineage(runtime.state, str(path)) != before and not pending_intents(path):
+            try:
+                lineage.write_lineage(runtime.state, str(path), before)
+            except OSError as second:
+                error.add_note(f"the next backup of {path} begins a new timeline, because {second}")
+        raise
+    return (*warnings, *forgot)
 
 
 def _write(plan: RestorePlan, new: Path, repository: Repository, runtime: Runtime) -> None:

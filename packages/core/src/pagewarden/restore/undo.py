@@ -43,6 +43,7 @@ def run_undo(request: UndoRequest, runtime: Runtime) -> UndoReport:
     Whatever it raises, the path is as it was.
     """
     began = runtime.monotonic()
+    runtime.load_plugins()
     path = Path(os.path.realpath(request.path))
     entry, kept, warnings = take_back(path, copy=partial(copy_file, runtime), force=request.force)
     try:

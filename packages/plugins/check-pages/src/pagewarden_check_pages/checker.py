@@ -67,12 +67,12 @@ def _compare(
     told = _Told(subject)
     if pgnos:
         # Imported here, because a sound database needs nothing that reads trees, and its check is to be quick.
-        from pagewarden_check_pages.differences import draw_atlas, name_difference
+        from pagewarden_check_pages.differences import draw_atlas, name_difference, rightful_places
 
-        atlas = draw_atlas(baseline, pgnos, told)
+        atlas, places = draw_atlas(baseline, pgnos, told), rightful_places(baseline, pgnos)
         for number, pgno in enumerate(pgnos):
             subject.progress(number, len(pgnos))
-            findings.append(name_difference(pgno, image, baseline, baseline.older, atlas, pgnos))
+            findings.append(name_difference(pgno, image, baseline, baseline.older, atlas, places))
     notes = []
     if difference.count > len(pgnos):
         notes.append(f"{difference.count - len(pgnos)} more differing pages were left out")

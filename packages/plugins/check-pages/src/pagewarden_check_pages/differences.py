@@ -7,7 +7,7 @@ intact, never from the database under judgement.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pagewarden.contracts import Baseline, PageImage
@@ -59,10 +59,26 @@ def draw_atlas(baseline: Baseline, pgnos: Collection[int], told: Callable[[], No
         return Atlas()
 
 
+def rightful_places(baseline: Baseline, pgnos: Collection[int]) -> dict[bytes, int]:
+    """Return where the content of the first differing pages belongs: what is looked for on the others."""
+    places: dict[bytes, int] = {}
+    for pgno in sorted(pgnos)[:_SWAPPED]:
+        try:
+            places.setdefault(baseline.page(pgno), pgno)
+        except PagewardenError:  # the baseline itself is damaged there, and its page cannot be found elsewhere
+            continue
+    return places
+
+
 def name_difference(
-    pgno: int, image: PageImage, baseline: Baseline, older: Sequence[PageImage], atlas: Atlas, others: Collection[int]
+    pgno: int,
+    image: PageImage,
+    baseline: Baseline,
+    older: Sequence[PageImage],
+    atlas: Atlas,
+    places: Mapping[bytes, int],
 ) -> Finding:
-    """Return the finding for one page that differs; `others` are all pages that do."""
+    """Return the finding for one page that differs; `places` says where content belongs that may have gone astray."""
     seen = image.page(pgno)
     sums = (baseline.sums(pgno, 1), image.sums(pgno, 1))
     evidence = f"expected page sum {_hex(sums[0])}, seen {_hex(sums[1])}"
@@ -87,10 +103,10 @@ def name_difference(
             when = f"at {position}" if position is not None else f"{number} images ago"
             message = f"{where} went back to what it held {when}: a write was lost{rows.text}"
             return _damage("lost-write", pgno, atlas, message, evidence, rows.only)
-    for other in sorted(others)[:_SWAPPED]:
-        if other != pgno and other <= baseline.pages and baseline.page(other) == seen:
-            message = f"{where} holds what belongs to {atlas.describe(other)}: a write went to the wrong place"
-            return _damage("misplaced-page", pgno, atlas, message, evidence)
+    other = places.get(seen)
+    if other is not None:
+        message = f"{where} holds what belongs to {atlas.describe(other)}: a write went to the wrong place"
+        return _damage("misplaced-page", pgno, atlas, message, evidence)
     changed = [index for index in range(len(seen)) if seen[index] != expected[index]]
     message = f"{len(changed)} bytes of {where} differ, from byte {changed[0]} to byte {changed[-1]}{rows.text}"
     return _damage("changed-page", pgno, atlas, message, evidence, rows.only)

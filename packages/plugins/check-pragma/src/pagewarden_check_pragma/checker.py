@@ -132,6 +132,8 @@ def _begun_small(text: str) -> str:
 def _refused(error: sqlite3.DatabaseError, pragma: str, answer: _Answer) -> CheckOutcome:
     """Tell damage from a database that this SQLite alone cannot judge. Raises what is neither."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if "unsafe use of" in str(error):  # SQLite calls a schema malformed for a function that it does not trust in it
+        return answer.outcome(unknown=f"{pragma} needs a function that is not trusted in a schema: {error}")
     # No SQLite writes a schema format above 4, and this error is the only sign of one.
     if code in _DAMAGED or "unsupported file format" in str(error):
         return answer.outcome("", _malformed(pragma, str(error)))

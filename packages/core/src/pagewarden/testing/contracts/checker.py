@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import pytest
 
 from pagewarden.check.outcome import Collected, ContractBroken
 from pagewarden.contracts import Checker
-from pagewarden.testing.contracts.samples import NAME, SECONDS, damaged_copies, folder_state, make_database, opens
+from pagewarden.testing.contracts.samples import NAME, damaged_copies, folder_state, in_time, make_database, opens
 from pagewarden.testing.subjects import ClosedSubject, FileImage
 from pagewarden.values import Level, Severity
 
@@ -21,21 +20,7 @@ class _DeadlinePassed(BaseException):
 def _run(checker: Checker, subject: ClosedSubject) -> Collected:
     """Let a checker judge, in a thread as a run does, and hold what it returns against its contract."""
     collected = Collected()
-    errors: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            collected.add(checker.check(subject))
-        except BaseException as error:  # noqa: BLE001 - carried over to the test's own thread
-            errors.append(error)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(SECONDS)
-    if thread.is_alive():
-        pytest.fail(f"{checker.name} did not end within {SECONDS:g} s")
-    if errors:
-        raise errors[0]
+    in_time(checker.name, lambda: collected.add(checker.check(subject)))
     return collected
 
 

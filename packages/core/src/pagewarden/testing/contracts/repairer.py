@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pagewarden.contracts import Repairer, RepairStep
-from pagewarden.testing.contracts.samples import NAME, folder_state, make_database, opens
+from pagewarden.testing.contracts.samples import NAME, folder_state, in_time, make_database, opens
 from pagewarden.values import Finding, Severity
 
 
@@ -47,7 +47,7 @@ class RepairerContract:
 
     def test_nothing_found_needs_nothing_done(self, repairer: Repairer) -> None:
         """Without findings there are no steps."""
-        assert list(repairer.plan(())) == []
+        assert list(in_time(repairer.name, lambda: repairer.plan(()))) == []
 
     def test_it_does_not_plan_for_what_it_does_not_know(self, repairer: Repairer) -> None:
         """A finding of an unknown kind, and a notice, give no steps."""
@@ -60,16 +60,19 @@ class RepairerContract:
         findings = self.break_copy(copy)
         before = folder_state(copy.parent)
         with opens() as opened:
-            steps = list(repairer.plan(findings))
+            steps = list(in_time(repairer.name, lambda: repairer.plan(findings)))
         assert list(repairer.plan(findings)) == steps
-        assert all(isinstance(step, RepairStep) and step.text and step.loses for step in steps)
+        for step in steps:
+            assert isinstance(step, RepairStep)
+            assert isinstance(step.text, str) and step.text
+            assert isinstance(step.loses, str) and step.loses
         assert folder_state(copy.parent) == before
         assert [path for path in opened if path.startswith(str(copy.parent))] == []
 
     def test_no_steps_change_nothing(self, repairer: Repairer, copy: Path, quarantine: Path) -> None:
         """Applying an empty plan leaves the copy and the quarantine as they were."""
         before = folder_state(copy.parent)
-        repairer.apply(copy, (), quarantine)
+        in_time(repairer.name, lambda: repairer.apply(copy, (), quarantine))
         assert (folder_state(copy.parent), list(quarantine.iterdir())) == (before, [])
 
     def test_applying_touches_the_copy_and_the_quarantine_alone(
@@ -79,7 +82,8 @@ class RepairerContract:
         neighbour = make_database(copy.parent / "neighbour.db", seed=2, rows=20)
         before = neighbour.read_bytes()
         findings = self.break_copy(copy)
-        repairer.apply(copy, list(repairer.plan(findings)), quarantine)
+        steps = list(repairer.plan(findings))
+        in_time(repairer.name, lambda: repairer.apply(copy, steps, quarantine))
         assert neighbour.read_bytes() == before
         with closing(sqlite3.connect(copy)) as connection:
             assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] >= 0

@@ -8,11 +8,16 @@ import re
 import sqlite3
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TypeVar
+
+import pytest
 
 from pagewarden.testing.injuries import INJURIES
+
+Result = TypeVar("Result")
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 """What the name of a plugin's object looks like."""
@@ -64,6 +69,27 @@ def damaged_copies(database: Path, folder: Path) -> Iterator[Path]:
     for name, content in broken.items():
         (folder / name).write_bytes(content)
         yield folder / name
+
+
+def in_time(who: str, call: Callable[[], Result]) -> Result:
+    """Return what `call` returns, made in a thread as a run makes it; fail the test where it does not end."""
+    returned: list[Result] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            returned.append(call())
+        except BaseException as error:  # noqa: BLE001 - carried over to the test's own thread
+            errors.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(SECONDS)
+    if thread.is_alive():
+        pytest.fail(f"{who} did not end within {SECONDS:g} s")
+    if errors:
+        raise errors[0]
+    return returned[0]
 
 
 _opened: list[str] = []

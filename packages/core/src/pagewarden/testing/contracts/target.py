@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from pagewarden.contracts import ObjectInfo, Target
-from pagewarden.testing.contracts.samples import SECONDS
+from pagewarden.errors import PagewardenError
+from pagewarden.testing.contracts.samples import SECONDS, in_time
 
 
 class TargetContract:
@@ -28,14 +29,15 @@ class TargetContract:
 
     def test_an_empty_target_lists_nothing(self, target: Target) -> None:
         """Nothing was stored, nothing is listed, and what it needs for itself it does not show."""
-        assert list(target.list("")) == []
+        assert in_time(target.url, lambda: list(target.list(""))) == []
 
     @pytest.mark.parametrize("data", [b"", b"x", bytes(range(256)) * 4096], ids=["empty", "byte", "megabyte"])
     def test_what_was_put_is_what_comes_back(self, target: Target, data: bytes) -> None:
         """Whole, by range, and as a local file if it keeps one."""
-        target.put("a/b/object-1.bin", data)
+        in_time(target.url, lambda: target.put("a/b/object-1.bin", data))
         assert target.get("a/b/object-1.bin") == data
         assert target.read("a/b/object-1.bin", 0, len(data) + 10) == data
+        assert isinstance(target.get("a/b/object-1.bin"), bytes)
         path = target.open("a/b/object-1.bin")
         assert path is None or path.read_bytes() == data
         assert [(each.key, each.bytes) for each in target.list("")] == [("a/b/object-1.bin", len(data))]
@@ -56,7 +58,7 @@ class TargetContract:
         spooled.write_bytes(b"third")
         with pytest.raises(FileExistsError):
             target.adopt("key", spooled)
-        assert spooled.read_bytes() == b"third"
+        assert spooled.exists() and spooled.read_bytes() == b"third"
         assert target.get("key") == b"first"
 
     def test_adopt_takes_a_local_file(self, target: Target, tmp_path: Path) -> None:
@@ -88,6 +90,14 @@ class TargetContract:
                 target.get(key)
             with pytest.raises(FileNotFoundError):
                 target.read(key, 0, 1)
+
+    def test_what_cannot_be_stored_leaves_nothing(self, target: Target, tmp_path: Path) -> None:
+        """Adopting a file that is not there raises OSError or PagewardenError; the key stays free."""
+        with pytest.raises((OSError, PagewardenError)):
+            target.adopt("half", tmp_path / "missing")
+        assert list(target.list("")) == []
+        target.put("half", b"whole")
+        assert target.get("half") == b"whole"
 
     def test_delete_is_idempotent(self, target: Target) -> None:
         """What was deleted is gone and can be put again; deleting what is not there is no error."""

@@ -1,0 +1,110 @@
+"""What the tests of bad input share: a folder of their own, a way to type twice, and proof that nothing was touched."""
+
+from __future__ import annotations
+
+import stat
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pagewarden.errors import error_classes
+from pagewarden_cli.command import main
+from tests.cli.conftest import Type, Typed
+from tests.support.databases import build
+
+Tree = dict[str, tuple[int, int, int, bytes]]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home folder of the test's own with the folder for temporary files in it, and the current folder there."""
+    home = tmp_path / "home"
+    (home / "tmp").mkdir(parents=True)
+    for name in ("PAGEWARDEN_CONFIG", "NO_COLOR", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "_PAGEWARDEN_COMPLETE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("TMPDIR", str(home / "tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.chdir(home)
+    return home
+
+
+@pytest.fixture
+def type_in(capsys: pytest.CaptureFixture[str]) -> Type:
+    """Run one command line in this process."""
+
+    def run(*words: str | Path) -> Typed:
+        code = main([str(word) for word in words])
+        captured = capsys.readouterr()
+        return Typed(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def good(home: Path) -> Path:
+    """A sound database in rollback-journal mode."""
+    return build(home / "good.db", rows=20)
+
+
+@pytest.fixture
+def repository(good: Path, type_in: Type, home: Path) -> Path:
+    """A repository with one backup of it."""
+    assert type_in("backup", good, "--repo", "r").code == 0
+    return home / "r"
+
+
+def tree(folder: Path) -> Tree:
+    """Return type, links, time of the last change and content of everything in a folder; times of its folders not."""
+    found: Tree = {}
+    for path in sorted(folder.rglob("*")):
+        status = path.lstat()
+        regular = stat.S_ISREG(status.st_mode)
+        changed = 0 if stat.S_ISDIR(status.st_mode) else status.st_mtime_ns
+        content = path.read_bytes() if regular else b""
+        found[str(path.relative_to(folder))] = (status.st_mode, status.st_nlink if regular else 0, changed, content)
+    return found
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An error as both manners of output gave it."""
+
+    code: int
+    slug: str
+    message: str
+    hint: str
+
+
+Refuse = Callable[..., Refused]
+
+
+@pytest.fixture
+def refuse(type_in: Type, home: Path) -> Refuse:
+    """Type a command line that must be refused, for people and for programs; nothing may be touched or left."""
+
+    def run(*words: str | Path, anew: Callable[[], Any] = lambda: None) -> Refused:
+        anew()
+        before = tree(home)
+        shown = type_in(*words)
+        assert tree(home) == before
+        anew()
+        before = tree(home)
+        typed = type_in(*words, "--json")
+        assert tree(home) == before
+        error = typed.document["error"]
+        assert set(error) == {"slug", "message", "hint", "exit_code"}
+        assert (shown.code, typed.code) == (error["exit_code"],) * 2
+        leaf = error_classes()[error["slug"]]
+        assert typed.code == leaf.exit_code
+        assert error["message"] and error["hint"]
+        first, second = shown.err.splitlines()
+        assert (shown.out, typed.err) == ("", "")
+        assert first.startswith("pagewarden: ") and second.startswith("hint: ")
+        return Refused(typed.code, error["slug"], error["message"], error["hint"])
+
+    return run

@@ -1,0 +1,92 @@
+"""Kill -9 of backup, restore and undo at random moments (H30)."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pagewarden.lineage import read_lineage
+from pagewarden.runtime import Runtime
+from tests.fault.killing import Stage
+
+KILLS = 67 if os.environ.get("PAGEWARDEN_FULL") else 6
+"""How often each verb is killed."""
+
+SEED = 1
+NOTHING_TO_TAKE_BACK = 30  # exit code of RestoreRefused
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Iterator[Runtime]:
+    """What the test itself proves repositories with."""
+    with Runtime(state=tmp_path / "own-state") as made:
+        yield made
+
+
+def stage(tmp_path: Path, action: str) -> Stage:
+    """Return a stage for one verb."""
+    made = Stage(folder=tmp_path, chance=random.Random(f"{SEED} {action}"))
+    made.make(action)
+    return made
+
+
+def test_a_killed_backup_is_there_whole_or_not_at_all(tmp_path: Path, runtime: Runtime) -> None:
+    """The source is untouched, everything in the repository verifies, and the next backup succeeds and tidies."""
+    here, seen = stage(tmp_path, "backup"), Counter[str]()
+    for _ in range(KILLS):
+        played = here.play("backup")
+        assert here.shown() == "three", played
+        points = len(here.verify(runtime).points)
+        assert points in ((3,) if played.code == 0 else (2, 3)), played
+        seen[f"{played.victim}, {'new' if points == 3 else 'old'}, {len(here.leftovers())} left"] += 1
+        here.age_halves()
+        here.succeed("backup")
+        after = here.verify(runtime)
+        assert (len(after.points), after.leftovers) == (points + 1, ()), played
+        assert here.leftovers() == [], played
+    print(f"\n{dict(seen)}")
+
+
+def test_a_killed_restore_leaves_the_old_database_or_the_new_one(tmp_path: Path, runtime: Runtime) -> None:
+    """The path is never without a database, nor with a mixture; the next restore succeeds and tidies."""
+    here, seen = stage(tmp_path, "restore"), Counter[str]()
+    for _ in range(KILLS):
+        played = here.play("restore")
+        shown = here.shown()
+        assert shown in (("one",) if played.code == 0 else ("three", "one")), played
+        if played.victim == "reader" and played.code:
+            assert (shown, here.leftovers(), here.mended()) == ("three", [], True), played
+        if shown == "one":  # else the next backup would carry on a history that the file is not part of
+            memory = read_lineage(here.place / "state/pagewarden", str(here.path)).restored
+            assert memory is not None and memory.txid == 1, played
+        seen[f"{played.victim}, {shown}, {len(here.leftovers())} left"] += 1
+        here.succeed("restore")
+        assert here.shown() == "one", played
+        assert here.leftovers() == [], played
+        assert here.mended(), played
+        assert set(here.entries()) == {"done"}, (played, here.entries())
+        assert len(here.verify(runtime).points) == 2
+    print(f"\n{dict(seen)}")
+
+
+def test_a_killed_undo_leaves_the_restored_database_or_the_previous_one(tmp_path: Path, runtime: Runtime) -> None:
+    """The next undo ends what was begun: it succeeds, or says that nothing is left to take back."""
+    here, seen = stage(tmp_path, "undo"), Counter[str]()
+    for _ in range(KILLS):
+        played = here.play("undo")
+        shown = here.shown()
+        assert shown in (("three",) if played.code == 0 else ("one", "three")), played
+        seen[f"{played.victim}, {shown}, {len(here.leftovers())} left"] += 1
+        code, out, err = here.run("undo")
+        assert code == (0 if shown == "one" else NOTHING_TO_TAKE_BACK), (played, out, err)
+        assert here.shown() == "three", played
+        assert here.leftovers() == [], played
+        assert here.mended(), played
+        assert here.entries() == ["undone"], (played, here.entries())
+        assert len(here.verify(runtime).points) == 2
+    print(f"\n{dict(seen)}")
