@@ -29,12 +29,12 @@ from pagewarden.pages.source import (
 if TYPE_CHECKING:
     from pagewarden.pages.behind import Behind, forget
     from pagewarden.pages.copier import Batch, FrameCopy, OutSlot, StoredFrame, copy_in, copy_out, out_slots
-    from pagewarden.pages.scan import Progress, database_sum, scan_sums
+    from pagewarden.pages.scan import Progress, database_sum, differing_runs, scan_sums
 
 _HOMES = {
     "behind": ("Behind", "forget"),
     "copier": ("Batch", "FrameCopy", "OutSlot", "StoredFrame", "copy_in", "copy_out", "out_slots"),
-    "scan": ("Progress", "database_sum", "scan_sums"),
+    "scan": ("Progress", "database_sum", "differing_runs", "scan_sums"),
 }
 
 __all__ = [
@@ -62,6 +62,7 @@ __all__ = [
     "copy_in",
     "copy_out",
     "database_sum",
+    "differing_runs",
     "forget",
     "frame_bound",
     "is_page_size",

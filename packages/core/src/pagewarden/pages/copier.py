@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
+from pagewarden import durable
 from pagewarden.pages._order import in_order
 from pagewarden.pages.backend import Backend, Compressor, Decompressor, backend
 from pagewarden.pages.behind import Behind, read_from_disk
-from pagewarden.pages.scan import Progress
+from pagewarden.pages.scan import Progress, differing_runs
 from pagewarden.pages.source import BadFrame, PageSource, ShortRead, SumMismatch, frame_bound
 
 BATCH = 2 << 20
@@ -236,14 +237,14 @@ def _decode(
         if group.expected is not None and sums != group.expected[i]:
             raise _mismatch(index, frame, sums, group.expected[i])
         if fd_out >= 0:
-            _pwrite(fd_out, slot.pages[:size], (frame.first - 1) * page_size)
+            durable.write_at(fd_out, slot.pages[:size], (frame.first - 1) * page_size)
         results.append((frame.first, sums))
     return results, stored
 
 
 def _mismatch(index: int, frame: StoredFrame, sums: bytes, expected: bytes) -> SumMismatch:
-    wrong = (i for i in range(frame.count) if sums[i * 8 : i * 8 + 8] != expected[i * 8 : i * 8 + 8])
-    pgno = frame.first + next(wrong, 0)
+    place, _ = next(differing_runs(sums, expected), (0, 0))
+    pgno = frame.first + place
     return SumMismatch(f"frame {index}: the sum of page {pgno} is not the recorded one", pgno=pgno, frame=index)
 
 
@@ -253,9 +254,3 @@ def _pread_into(file: int, to: memoryview, offset: int) -> int:
     while done < len(to) and (some := os.preadv(file, [to[done:]], offset + done)):
         done += some
     return done
-
-
-def _pwrite(file: int, data: memoryview, offset: int) -> None:
-    while data:
-        done = os.pwrite(file, data, offset)
-        data, offset = data[done:], offset + done

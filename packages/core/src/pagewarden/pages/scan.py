@@ -68,3 +68,18 @@ def database_sum(chunks: Iterable[bytes], *, using: Backend | None = None) -> in
     for chunk in chunks:
         total ^= chosen.fold(chunk)
     return total
+
+
+def differing_runs(sums: bytes, known: bytes) -> Iterator[tuple[int, int]]:
+    """Yield (place, count) for each run of sums that differ from the `known` ones, or that those lack."""
+    if sums == known:
+        return
+    count = len(sums) // 8
+    place = 0
+    while place < count:
+        end = place
+        while end < count and sums[end * 8 : (end + 1) * 8] != known[end * 8 : (end + 1) * 8]:
+            end += 1
+        if end > place:
+            yield place, end - place
+        place = end + 1

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from pagewarden import durable
 from pagewarden.pages import PageSource, backend
-from pagewarden.pages.scan import Progress
+from pagewarden.pages.scan import Progress, differing_runs
 
 _CHUNK = 4 << 20  # bytes of pages that are in memory at once
 _SUM = 8  # bytes of a page sum
@@ -109,19 +108,3 @@ class RawImage:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-
-
-def differing_runs(sums: bytes, known: bytes) -> Iterator[tuple[int, int]]:
-    """Yield (place, count) for each run of sums that differ from the `known` ones, or that those lack."""
-    count = len(sums) // _SUM
-    if not known:
-        yield 0, count
-        return
-    place = 0
-    while place < count and sums != known:
-        end = place
-        while end < count and sums[end * _SUM : (end + 1) * _SUM] != known[end * _SUM : (end + 1) * _SUM]:
-            end += 1
-        if end > place:
-            yield place, end - place
-        place = end + 1

@@ -25,6 +25,7 @@ from pagewarden.pages import (
     StoredFrame,
     backend,
     copy_in,
+    differing_runs,
     forget,
     scan_sums,
 )
@@ -254,9 +255,8 @@ class PageSetFile:
             try:
                 for first, sums in scan_sums(pages, threads=threads, progress=progress, from_disk=True):
                     wanted = self.sums(first, len(sums) // 8)
-                    if sums != wanted:
-                        places = range(0, len(sums), 8)
-                        raise wrong(first + next(at for at in places if sums[at : at + 8] != wanted[at : at + 8]) // 8)
+                    for place, _ in differing_runs(sums, wanted):
+                        raise wrong(first + place)
             except ShortRead as error:
                 raise wrong(error.pgno) from error
 

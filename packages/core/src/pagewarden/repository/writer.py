@@ -16,7 +16,17 @@ from types import TracebackType
 from typing import IO, Self
 
 from pagewarden import durable
-from pagewarden.pages import Batch, Behind, PageSource, StoredFrame, backend, copy_out, out_slots, scan_sums
+from pagewarden.pages import (
+    Batch,
+    Behind,
+    PageSource,
+    StoredFrame,
+    backend,
+    copy_out,
+    differing_runs,
+    out_slots,
+    scan_sums,
+)
 from pagewarden.pages import Progress as PageProgress
 from pagewarden.repository import blocks
 from pagewarden.repository.blocks import Trailer, hash64
@@ -356,11 +366,7 @@ class SnapshotWriter:
 
 def _differing(sums: bytes, known: bytes) -> list[int]:
     """Return the places, from 0, at which two runs of sums differ; those that `known` lacks do."""
-    if sums == known:
-        return []
-    places = range(0, len(sums), blocks.SUMS_ENTRY)
-    size = blocks.SUMS_ENTRY
-    return [place // size for place in places if sums[place : place + size] != known[place : place + size]]
+    return [place for first, count in differing_runs(sums, known) for place in range(first, first + count)]
 
 
 def _runs(numbers: list[int]) -> Iterator[tuple[int, int]]:
