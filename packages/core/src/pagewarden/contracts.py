@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from pagewarden.structure import StructureStep, Tree, WalSurvey
 from pagewarden.values import Finding, Level, Position, Severity, Verdict
 
 if TYPE_CHECKING:  # an embedding application, which may use another SQLite library, must not get this one (H2)
@@ -47,6 +48,26 @@ class FileFacts:
     wal_fault: str = ""  # how the -wal fails to prove the commit that SQLite serves from it (H14)
 
 
+class LiveImage(PageImage, Protocol):
+    """The pages under judgement, with scans that the page reader does itself: the bytes of most pages never travel."""
+
+    def reread(self, pgno: int) -> bytes:
+        """Return the bytes of one page again, from the disk where the system allows."""
+
+    def reserved_sums(self, first: int, count: int) -> bytes:
+        """Return a byte for each page, 1 where the checksum in its 8 reserved bytes holds (cksumvfs), else 0 (H10)."""
+
+    def structure(self, trees: Sequence[Tree], *, resume: str = "") -> Iterator[StructureStep]:
+        """Walk `trees`, the freelist and the pointer map; yield what was seen, a fraction of a second apart.
+
+        Every page must be used exactly once, so `trees` are all of the schema. `resume` is the `reached` of a walk that
+        was cut short: this one begins there, and goes round to the beginning.
+        """
+
+    def wal(self) -> WalSurvey | None:
+        """Return what stands in the -wal, from its first frame to the end of the file; None where there is none."""
+
+
 class Baseline(PageImage, Protocol):
     """An older image of the database that a checker may compare with."""
 
@@ -78,7 +99,7 @@ class Subject(Protocol):
         """How much the run may cost."""
 
     @property
-    def image(self) -> PageImage:
+    def image(self) -> LiveImage:
         """The pages of the commit under judgement."""
 
     @property
@@ -89,8 +110,22 @@ class Subject(Protocol):
     def baseline(self) -> Baseline | None:
         """What to compare with, if anything. Raises PagewardenError where there should be one that cannot be used."""
 
-    def connect(self) -> sqlite3.Connection:
-        """Return a new read-only connection for the calling thread; core closes it, and interrupts it in time."""
+    @property
+    def assertions(self) -> Sequence[str]:
+        """The owner's statements, each of which must hold: one row whose first column is true."""
+
+    @property
+    def resume(self) -> str:
+        """What this checker told `reached` last, in a run whose time was over before it ended; "" to begin anew."""
+
+    def reached(self, place: str) -> None:
+        """Note how far the checker is: the next run resumes there if this one's time is over."""
+
+    def connect(self, *, copy: bool = False) -> sqlite3.Connection:
+        """Return a new read-only connection for the calling thread; core closes it, and interrupts it in time.
+
+        With `copy` it is one to a private copy of the database, which it may write to.
+        """
 
     def progress(self, done: int, total: int) -> None:
         """Tell how far the checker is. Raises the run's own signal once the deadline has passed."""
@@ -107,7 +142,11 @@ class CheckOutcome:
 
 @runtime_checkable
 class Checker(Protocol):
-    """Judges one aspect of a database."""
+    """Judges one aspect of a database.
+
+    A checker of an installed or importable plugin runs in a process of its own, which may die without harm, unless it
+    has an attribute `in_process` that is true: then it shares the run's process, in a thread, and starts sooner.
+    """
 
     name: str  # unique, the stem of the distribution: "check-pragma"
     level: Level  # the lowest level at which it runs
