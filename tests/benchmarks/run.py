@@ -28,7 +28,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import waits
+from tests.benchmarks import checks, waits
 from tests.benchmarks.memory import TreePeak
 
 CLI = (sys.executable, "-P", "-m", "pagewarden_cli")
@@ -188,8 +188,48 @@ def peak(words: tuple[str | Path, ...]) -> str:
     return f"{tree.bytes / 1e6:.0f} MB"
 
 
-def measure(bench: Bench) -> list[Pairing]:
-    """Run all pairings and notes."""
+def measure_checks(bench: Bench, large: Path | None) -> list[Pairing]:
+    """Run the pairings and notes of the integrity engine; `large` is a database four times as large."""
+    baseline = checks.take_baseline(bench.database, bench.repository)
+    pairings = [
+        bench.pair(
+            Pairing(name="check-structure, from process start", peer="the shell's quick_check", bar=0.5),
+            checks.structure(bench.database),
+            lambda: checks.quick_check(bench.database),
+        ),
+        bench.pair(
+            Pairing(name="check-structure, WAL mode", peer="the shell's quick_check", bar=0.5),
+            checks.structure(bench.in_wal_mode),
+            lambda: checks.quick_check(bench.in_wal_mode),
+        ),
+        bench.pair(
+            Pairing(name="check --level quick --baseline", peer="xxhsum -H64", bar=1.3),
+            checks.quick(bench.database, baseline),
+            lambda: timed("xxhsum", "-H64", bench.database),
+        ),
+    ]
+    bench.notes.append(("peak memory of a check", f"{checks.peak(bench.in_wal_mode):.0f} MB"))
+    standard = [checks.whole(bench.in_wal_mode) for _ in range(3)]
+    bench.notes.append(("check at level standard, WAL mode", f"{spread(standard)} s"))
+    if large is not None:
+        warm(large)
+        ours = checks.structure(large)
+        seconds = [ours() for _ in range(3)]
+        growth = statistics.median(seconds) / statistics.median(pairings[0].ours)
+        size = large.stat().st_size / bench.database.stat().st_size
+        bench.notes.append((f"check-structure of {size:.1f} times the size", f"{growth:.2f} times the time"))
+        bench.notes.append(("peak memory of it", f"{checks.peak(large, '--only', 'check-structure'):.0f} MB"))
+    if checks.spare_core():
+        copy = bench.folder / "written.db"
+        shutil.copyfile(bench.in_wal_mode, copy)
+        seen = checks.throughput(copy, seconds=10.0, rounds=bench.rounds)
+        text = f"{seen.loss:.1%} ({spread(list(seen.without))} commits/s alone, {spread(list(seen.beside))} beside"
+        bench.notes.append(("commits that a writer loses beside checks", f"{text} {seen.checks} checks)"))
+    return pairings
+
+
+def measure_copies(bench: Bench) -> list[Pairing]:
+    """Run the pairings and notes of backup and restore, and of a check's start."""
     pairings = [
         bench.pair(
             Pairing(name="page sums of the whole database", peer="xxhsum -H64", bar=1.0),
@@ -254,7 +294,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size-mib", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--folder", type=Path, help="keeps the database between runs")
+    parser.add_argument("--folder", type=Path, help="keeps the databases between runs")
+    parser.add_argument("--part", choices=["checks", "copies"], help="measure only these")
+    parser.add_argument("--large", action="store_true", help="measure checks of four times the size, too")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="pagewarden-benchmarks-") as scratch:
         folder = (chosen.folder or Path(scratch)).resolve()
@@ -267,7 +309,11 @@ def main() -> None:
             with closing(sqlite3.connect(in_wal_mode)) as connection:
                 connection.execute("PRAGMA journal_mode=WAL")
         bench = Bench(database, in_wal_mode, Path(scratch), chosen.rounds)
-        pairings = measure(bench)
+        large = folder / f"bench-{chosen.size_mib * 4}.db" if chosen.large else None
+        if large is not None:
+            make_database(large, chosen.size_mib * 4)
+        pairings = [] if chosen.part == "copies" else measure_checks(bench, large)
+        pairings += [] if chosen.part == "checks" else measure_copies(bench)
     table = Table(title=f"{chosen.size_mib} MiB, warm, 2 threads, {chosen.rounds} rounds: median [lowest highest]")
     for column in ("what", "seconds", "peer", "seconds", "ratio", "bar"):
         table.add_column(column)
