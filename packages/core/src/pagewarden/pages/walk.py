@@ -22,6 +22,19 @@ class WalkPlan:
     trees: tuple[Tree, ...]
 
 
+def plan_walk(first: bytes, *, page_size: int, pages: int, trees: Sequence[Tree]) -> WalkPlan:
+    """Return the plan that page 1, `first`, asks for; values that no database has are replaced by the usual ones."""
+    usable = page_size - first[20]
+    return WalkPlan(
+        page_size=page_size,
+        usable=usable if usable >= 480 else page_size,
+        pages=pages,
+        encoding=first[59] & 3 or 1,  # SQLite, too, looks at two bits only
+        pointer_map=first[52:56] != bytes(4),
+        trees=tuple(trees),
+    )
+
+
 class Parts(Protocol):
     """Parts of trees that one thread still has to look at: a stack, the next one on top."""
 
