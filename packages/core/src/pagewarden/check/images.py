@@ -9,14 +9,16 @@ the freelist may change all the same (H34), and no checker may take their bytes 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
 from pagewarden.contracts import FileFacts
 from pagewarden.live import read_commit
+from pagewarden.pages.walk import plan_walk
 from pagewarden.processes.reader import Attachment, PageReader
+from pagewarden.structure import StructureStep, Tree
 
 T = TypeVar("T")
 
@@ -24,6 +26,7 @@ _AIM = 0.02  # seconds that a slice is planned to take, so that it stays below 5
 _FIRST_SLICE = 4 << 20  # bytes of pages, before anything was measured
 _SMALLEST_SLICE = 256 << 10
 _LARGEST_SLICE = 64 << 20
+_STEP = 0.2  # seconds of a step of a walk where nobody waits for it
 
 
 class ImageMoved(BaseException):
@@ -72,6 +75,14 @@ class HandleImage:
         self._guard()
         within(pgno, 1, self.pages)
         return self._reader.pages(self._handle, [pgno])[0]
+
+    def structure(self, trees: Sequence[Tree], *, resume: str = "") -> Iterator[StructureStep]:
+        """Walk all b-trees; see `LiveImage`."""
+        return _walk(self, self._reader, trees, resume, self._walk_on)
+
+    def _walk_on(self, walk: int) -> StructureStep:
+        self._guard()
+        return self._reader.walk_step(walk, self._handle, _STEP)
 
 
 def attached_image(reader: PageReader, attachment: Attachment, guard: Callable[[], None]) -> HandleImage:
@@ -122,6 +133,14 @@ class SlicedImage:
         within(pgno, 1, self.pages)
         return self._slice(lambda handle: self._reader.pages(handle, [pgno]))[0]
 
+    def structure(self, trees: Sequence[Tree], *, resume: str = "") -> Iterator[StructureStep]:
+        """Walk all b-trees, each step in a slice of its own; see `LiveImage`."""
+        return _walk(self, self._reader, trees, resume, self._walk_on)
+
+    def _walk_on(self, walk: int) -> StructureStep:
+        self._guard()
+        return self._slice(lambda handle: self._reader.walk_step(walk, handle, _AIM))
+
     def guarded(self, guard: Callable[[], None]) -> SlicedImage:
         """Return this image, `guard` being called before each access: it raises once the checker must stop."""
         self._guard = guard
@@ -159,6 +178,28 @@ class SlicedImage:
             self._bytes = min(self._bytes * 2, _LARGEST_SLICE)
         elif seconds > _AIM:
             self._bytes = max(self._bytes // 2, _SMALLEST_SLICE)
+
+
+def _walk(
+    image: HandleImage | SlicedImage,
+    reader: PageReader,
+    trees: Sequence[Tree],
+    resume: str,
+    walk_on: Callable[[int], StructureStep],
+) -> Iterator[StructureStep]:
+    """Begin a walk in the reader, and yield its steps until the last one; what `walk_on` raises ends it."""
+    if not image.pages:
+        return
+    plan = plan_walk(image.page(1), page_size=image.page_size, pages=image.pages, trees=trees)
+    walk = reader.begin_walk(plan, resume)
+    try:
+        done = False
+        while not done:
+            step = walk_on(walk)
+            done = step.done
+            yield step
+    finally:
+        reader.end_walk(walk)
 
 
 def _commit(attachment: Attachment) -> tuple[str, bytes, int]:

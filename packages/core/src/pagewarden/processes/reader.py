@@ -18,7 +18,9 @@ from pagewarden.sqlite.header import DatabaseHeader
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from pagewarden.pages.walk import WalkPlan
     from pagewarden.repository.format import PageSetHeader, PageSetInfo
+    from pagewarden.structure import StructureStep
 
 _SUMS_AT_ONCE = 128 << 20  # bytes of pages for each call in a walk over all sums
 _PAGES_AT_ONCE = 8 << 20  # bytes of pages in one message
@@ -100,6 +102,31 @@ class PageReader(ReaderClient):
     def pages(self, handle: int, pgnos: Sequence[int]) -> list[bytes]:
         """Return the bytes of pages."""
         return self._pages("pages", pgnos, handle=handle)
+
+    def begin_walk(self, plan: WalkPlan, resume: str = "") -> int:
+        """Begin a walk over all b-trees of one commit; return its number, for `walk_step` and `end_walk`.
+
+        `resume` is the `reached` of a walk that was cut short. Raises ValueError for a plan that is too large to send.
+        """
+        from pagewarden.processes.scans import plan_to_wire
+
+        walk = self._number()
+        self._call("begin_walk", _nothing, walk=walk, plan=plan_to_wire(plan), resume=resume)
+        self._handles.add(walk)
+        return walk
+
+    def walk_step(self, walk: int, handle: int, seconds: float) -> StructureStep:
+        """Walk on for about `seconds` over the pages of `handle`, which must show the same commit in every step."""
+        from pagewarden.processes.scans import step_from_wire
+
+        self._known(walk)
+        return self._call("walk_step", step_from_wire, walk=walk, handle=handle, seconds=seconds)
+
+    def end_walk(self, walk: int) -> None:
+        """Forget a walk. One that is gone with its reader is no error."""
+        if walk in self._handles:
+            self._handles.discard(walk)
+            self._call("end_walk", _nothing, walk=walk)
 
     def detach(self, handle: int) -> None:
         """Do step 6 of the live read, and close all descriptors whatever it says.

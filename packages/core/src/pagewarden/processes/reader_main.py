@@ -21,6 +21,7 @@ from pagewarden.processes.attach import Attached, glance, open_regular
 from pagewarden.processes.channel import Channel, ProtocolError, Value
 
 if TYPE_CHECKING:
+    from pagewarden.pages.structure import StructureWalk
     from pagewarden.processes.image import RawImage
     from pagewarden.repository.pageset import PageSetFile
     from pagewarden.repository.writer import SnapshotWriter
@@ -57,6 +58,7 @@ class Reader:
         self._threads = threads
         self._open: dict[int, Attached | _File] = {}
         self._snapshots: dict[int, SnapshotWriter | RawImage] = {}
+        self._walks: dict[int, StructureWalk] = {}
         self._page_sets: dict[tuple[str, int, int], PageSetFile] = {}
         self._told = 0.0
 
@@ -92,6 +94,23 @@ class Reader:
             backend().read(source, pgno, 1, page)
             pages.append(bytes(page))
         return pages
+
+    def begin_walk(self, walk: int, plan: Mapping[str, Any], resume: str) -> None:
+        """Begin a walk over all b-trees."""
+        from pagewarden.pages.structure import StructureWalk
+        from pagewarden.processes.scans import plan_from_wire
+
+        self._walks[walk] = StructureWalk(plan_from_wire(plan), threads=self._threads, resume=resume)
+
+    def walk_step(self, walk: int, handle: int, seconds: float) -> Mapping[str, Value]:
+        """Walk on for a while, over the pages of a handle that shows the same commit as those before."""
+        from pagewarden.processes.scans import step_to_wire
+
+        return step_to_wire(self._walks[walk].step(self._source(handle), seconds))
+
+    def end_walk(self, walk: int) -> None:
+        """Forget a walk."""
+        del self._walks[walk]
 
     def detach(self, handle: int, check: bool) -> None:
         """Close the descriptors of a handle, after step 6 of the live read if `check`."""
