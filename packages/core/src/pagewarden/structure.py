@@ -67,7 +67,7 @@ class FlawKind(IntEnum):
     DEPTH = 11  # a leaf at another depth than the tree's first, or a tree deeper than SQLite can go
     OVERFLOW_LENGTH = 12  # an overflow chain longer or shorter than its payload: expected and seen, in pages
     TWICE = 13  # a page that is used already: other = who uses it here
-    UNUSED = 14  # a page that nothing uses
+    UNUSED = 14  # pages that nothing uses: seen = how many from pgno on
     FREELIST_COUNT = 15  # the header's count of free pages: expected, seen
     FREELIST_TRUNK = 16  # a trunk page with more leaves than fit: seen = its count
     POINTER_MAP = 17  # a ptrmap entry: expected and seen = type << 32 | parent
@@ -76,6 +76,7 @@ class FlawKind(IntEnum):
     NOT_NULL = 20  # a NULL in a NOT NULL column
     STRICT_TYPE = 21  # a value of another type in a column of a STRICT table: seen = the serial type
     EMPTY_PAGE = 22  # a page without cells that is not the root of an empty tree
+    UNREADABLE = 23  # a page that the disk refuses to give: seen = the errno
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +102,8 @@ class StructureStep:
     pages: int  # pages looked at since the walk began
     reached: str  # where a walk that is cut short here can be resumed
     done: bool = False  # whether this is the last step
-    left_out: int = 0  # flaws beyond the bound on their number
-    unordered: int = 0  # keys whose order was not judged, because they are longer than what is put together
+    left_out: int = 0  # flaws beyond the bound on their number, since the walk began
+    unordered: int = 0  # keys whose order was not judged, because they are longer than what is put together; likewise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
