@@ -14,7 +14,6 @@ WAL database that nobody had open (H33).
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -52,6 +51,7 @@ class CheckRequest:
     repository: str | None = None  # URL; its newest snapshot is the baseline
     baseline: str | None = None  # path of a snapshot that the owner declares current
     name: str | None = None  # of the database in the repository; None: its file name
+    assertions: tuple[str, ...] = ()  # the owner's statements, each of which must hold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +123,9 @@ class _Run:
     def judge(self, checkers: Sequence[Checker]) -> CheckReport:
         """Let all checkers judge, and make one report of it."""
         try:
-            source = open_source(self._path, self._runtime, self._deadline, lambda: self._baselines.page_size)
+            source = open_source(
+                self._path, self._runtime, self._deadline, lambda: self._baselines.page_size, lambda *_, **__: None
+            )
         except (DatabaseBusy, DatabaseUnsettled, DatabaseUnreadable) as error:
             if isinstance(error, DatabaseUnreadable) and not lacks_companion(error):
                 raise
@@ -138,6 +140,9 @@ class _Run:
             return self._report(source, judged)
         finally:
             source.close()
+
+    def _baseline_page_size(self) -> int | None:
+        return self._baselines.page_size
 
     def _one(self, checker: Checker, source: Source) -> _Judged:
         """Let one checker judge."""
@@ -172,18 +177,17 @@ class _Run:
     ) -> _Attempt:
         """Call a checker once, in a thread of its own."""
 
-        def connect() -> sqlite3.Connection:
-            return source.connect()
-
         def baseline() -> Baseline | None:
             return self._baselines.at(attachment)
 
         subject = CheckSubject(
             path=self._path,
             level=self._request.level,
-            connect=connect,
+            door=lambda copy: source.door(copy=copy),
             baseline=baseline,
             progress=lambda done, total: self._runtime.progress(checker.name, done, total),
+            reached=lambda _: None,
+            assertions=self._request.assertions,
             image=make,
             facts=facts,
         )
@@ -291,6 +295,10 @@ class _Run:
                 raise DeadlinePassed
 
         return guard
+
+
+def _untold(name: str, seconds: float, **fields: object) -> None:
+    """Tell nobody."""
 
 
 def _say(error: PagewardenError) -> str:

@@ -1,10 +1,10 @@
 """How a database is offered to checkers: connections for SQLite's view, an image for its pages.
 
-| the database | connections | image |
-|---|---|---|
-| WAL mode | to the live file | one pinned commit; the checker begins again where it moved |
-| rollback journal | to a private copy, made for the first | the live file in slices, else the copy |
-| cannot be opened | to the live file, where SQLite says why | the bare file, in pages of the baseline's size |
+| the database | connections | connections that may write | image |
+|---|---|---|---|
+| WAL mode | to the live file | to a private copy | one pinned commit; the checker begins again where it moved |
+| rollback journal | to a private copy, made for the first | to another one | the live file in slices, else the copy |
+| cannot be opened | to the live file: SQLite says why | the same | the bare file, in pages of the baseline's size |
 
 A check through SQLite holds a SHARED lock for as long as it runs, which stops every commit in rollback-journal mode;
 the copy is what keeps that lock short, whatever a checker does.
@@ -13,28 +13,41 @@ the copy is what keeps that lock short, whatever a checker does.
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from pagewarden.check.copies import Copies, Tell
 from pagewarden.check.images import HandleImage, SlicedImage, attached_image, facts_of
-from pagewarden.contracts import FileFacts, PageImage
+from pagewarden.contracts import FileFacts, LiveImage
 from pagewarden.errors import DatabaseUnreadable, NotADatabase, PagewardenError
 from pagewarden.live import open_readonly, read_commit
+from pagewarden.live.connection import open_copy
 from pagewarden.processes.reader import Attachment
 from pagewarden.sqlite.header import MAGIC
 
 if TYPE_CHECKING:
-    from pagewarden.check.scratch import Scratch
     from pagewarden.runtime import Runtime
 
 T = TypeVar("T")
 
 Guard = Callable[[], None]
-MakeImage = Callable[[Guard], PageImage]
+MakeImage = Callable[[Guard], LiveImage]
 ImageCall = Callable[[MakeImage, FileFacts, Attachment | None], T]
 """Works on one attached commit; may be called several times, the last call counts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Door:
+    """Where a connection is opened, by whichever process."""
+
+    path: str
+    writable: bool = False  # a private copy
+
+    def connect(self) -> sqlite3.Connection:
+        """Return a new connection. Raises as `live.failure` says."""
+        return open_copy(self.path) if self.writable else open_readonly(self.path)
 
 
 class Source(Protocol):
@@ -48,8 +61,8 @@ class Source(Protocol):
     def pages(self) -> int:
         """Size of the database, in pages; 0 where it is not known."""
 
-    def connect(self) -> sqlite3.Connection:
-        """Return a new read-only connection."""
+    def door(self, *, copy: bool) -> Door:
+        """Return where SQLite reads the database; with `copy`, a private copy that may be written to."""
 
     def with_image(self, call: ImageCall[T]) -> T:
         """Return what `call` returned with a commit attached that did not move under it. Raises PagewardenError."""
@@ -61,17 +74,18 @@ class Source(Protocol):
 class WalSource:
     """A database in WAL mode: nobody waits for a reader, so everything works on the live files."""
 
-    def __init__(self, path: str, runtime: Runtime, attachment: Attachment, deadline: float | None) -> None:
+    def __init__(self, path: str, runtime: Runtime, attachment: Attachment, deadline: float | None, tell: Tell) -> None:
         """`deadline` is a reading of the runtime's monotonic clock."""
         self.page_size = attachment.page_size
         self.pages = attachment.pages
         self._path = path
         self._runtime = runtime
         self._deadline = deadline
+        self._copies = Copies(path, runtime, deadline, tell)
 
-    def connect(self) -> sqlite3.Connection:
-        """Return a new connection to the live database."""
-        return open_readonly(self._path)
+    def door(self, *, copy: bool) -> Door:
+        """The live database, or a copy."""
+        return Door(path=str(self._copies.writable()), writable=True) if copy else Door(path=self._path)
 
     def with_image(self, call: ImageCall[T]) -> T:
         """Pin a commit for as long as `call` takes."""
@@ -90,26 +104,25 @@ class WalSource:
         )
 
     def close(self) -> None:
-        """Nothing was made."""
+        """Remove the copy, if there is one."""
+        self._copies.close()
 
 
 class RollbackSource:
     """A database with a rollback journal: every reader stops commits, so none reads for long."""
 
-    def __init__(self, path: str, runtime: Runtime, attachment: Attachment, deadline: float | None) -> None:
+    def __init__(self, path: str, runtime: Runtime, attachment: Attachment, deadline: float | None, tell: Tell) -> None:
         """`deadline` is a reading of the runtime's monotonic clock."""
         self.page_size = attachment.page_size
         self.pages = attachment.pages
         self._path = path
         self._runtime = runtime
-        self._deadline = deadline
-        self._folder: Scratch | None = None
-        self._copy: Path | None = None
-        self._lock = threading.Lock()
+        self._copies = Copies(path, runtime, deadline, tell)
 
-    def connect(self) -> sqlite3.Connection:
-        """Return a new connection to the copy."""
-        return open_readonly(str(self._scratch()))
+    def door(self, *, copy: bool) -> Door:
+        """A copy, or the one that may be written to: one of the other, so that both are of one commit."""
+        readable = self._copies.readable()
+        return Door(path=str(self._copies.writable()), writable=True) if copy else Door(path=str(readable))
 
     def with_image(self, call: ImageCall[T]) -> T:
         """Let `call` read in slices; where a commit comes in between, let it read the copy."""
@@ -119,36 +132,15 @@ class RollbackSource:
         result = call(image.guarded, facts_of(first), first)
         if image.settled():
             return result
-        copy = reader.attach(str(self._scratch()))
+        copy = reader.attach(str(self._copies.readable()))
         try:
             return call(lambda guard: attached_image(reader, copy, guard), facts_of(copy), copy)
         finally:
             reader.release(copy.handle)
 
     def close(self) -> None:
-        """Remove the copy."""
-        if self._folder is not None:
-            self._folder.close()
-            self._folder = None
-
-    def _scratch(self) -> Path:
-        with self._lock:
-            if self._copy is None:
-                from pagewarden.check.scratch import Scratch
-                from pagewarden.live import scratch_copy
-
-                self._folder = self._folder or Scratch()
-                runtime = self._runtime
-                self._copy = scratch_copy(
-                    self._path,
-                    runtime.reader,
-                    self._folder.path,
-                    deadline=self._deadline,
-                    progress=lambda done, total: runtime.progress("copying pages", done, total),
-                    clock=runtime.monotonic,
-                    sleep=runtime.sleep,
-                )
-            return self._copy
+        """Remove the copies."""
+        self._copies.close()
 
 
 class BrokenSource:
@@ -162,9 +154,9 @@ class BrokenSource:
         self._path = path
         self._runtime = runtime
 
-    def connect(self) -> sqlite3.Connection:
-        """Return a connection on which SQLite will say what is wrong."""
-        return open_readonly(self._path)
+    def door(self, *, copy: bool) -> Door:  # noqa: ARG002 - nobody can write through SQLite, which cannot open it
+        """The file itself, where SQLite will say what is wrong."""
+        return Door(path=self._path)
 
     def with_image(self, call: ImageCall[T]) -> T:
         """Read the bare file. Nobody can write to it through SQLite, which cannot open it either."""
@@ -174,7 +166,7 @@ class BrokenSource:
         handle, pages = reader.open_file(self._path, self.page_size)
         facts = FileFacts(file_size=Path(self._path).stat().st_size, journal_mode="rollback")
 
-        def image(guard: Guard) -> PageImage:
+        def image(guard: Guard) -> LiveImage:
             return HandleImage(reader, handle, page_size=self.page_size, pages=pages, guard=guard)
 
         try:
@@ -187,12 +179,13 @@ class BrokenSource:
 
 
 def open_source(
-    path: str, runtime: Runtime, deadline: float | None, baseline_page_size: Callable[[], int | None]
+    path: str, runtime: Runtime, deadline: float | None, baseline_page_size: Callable[[], int | None], tell: Tell
 ) -> Source:
     """Look at the database at the real path `path` once, and return how it can be offered.
 
-    `baseline_page_size` is asked only where SQLite refuses the file. Raises NotADatabase for a file that nothing calls
-    a database, DatabaseBusy, DatabaseUnsettled, DatabaseUnreadable, ReaderCrashed.
+    `tell` is told of pins and copies, in the thread that needs them. `baseline_page_size` is asked only where SQLite
+    refuses the file. Raises NotADatabase for a file that nothing calls a database, DatabaseBusy, DatabaseUnsettled,
+    DatabaseUnreadable, ReaderCrashed.
     """
     clock, sleep = runtime.monotonic, runtime.sleep
     try:
@@ -209,7 +202,7 @@ def open_source(
             raise
         return BrokenSource(path, runtime, refusal, _ask(baseline_page_size))
     kind = WalSource if attachment.mode == "wal" else RollbackSource
-    return kind(path, runtime, attachment, deadline)
+    return kind(path, runtime, attachment, deadline, tell)
 
 
 def _ask(baseline_page_size: Callable[[], int | None]) -> int | None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from pagewarden.contracts import Baseline, FileFacts, PageImage
+from pagewarden.contracts import Baseline, FileFacts, LiveImage
 from pagewarden.values import Level
+
+if TYPE_CHECKING:
+    from pagewarden.check.source import Door
 
 
 class ImageWanted(BaseException):
@@ -30,17 +34,23 @@ class CheckSubject:
         *,
         path: str,
         level: Level,
-        connect: Callable[[], sqlite3.Connection],
+        door: Callable[[bool], Door],
         baseline: Callable[[], Baseline | None],
         progress: Callable[[int, int], None],
-        image: Callable[[Callable[[], None]], PageImage] | None = None,
+        reached: Callable[[str], None],
+        assertions: Sequence[str] = (),
+        resume: str = "",
+        image: Callable[[Callable[[], None]], LiveImage] | None = None,
         facts: FileFacts | None = None,
     ) -> None:
         """`image(guard)` makes the image; without it the first look at pages raises ImageWanted."""
         self.path = path
         self.level = level
+        self.assertions = tuple(assertions)
+        self.resume = resume
         self.image_wanted = False
-        self._connect = connect
+        self._door = door
+        self._reached = reached
         self._baseline = baseline
         self._progress = progress
         self._facts = facts
@@ -50,7 +60,7 @@ class CheckSubject:
         self._connections: list[sqlite3.Connection] = []
 
     @property
-    def image(self) -> PageImage:
+    def image(self) -> LiveImage:
         """The pages of the commit."""
         self.guard()
         if self._image is None:
@@ -73,15 +83,24 @@ class CheckSubject:
         self.guard()
         return self._baseline()
 
-    def connect(self) -> sqlite3.Connection:
-        """Return a new read-only connection."""
+    def door(self, *, copy: bool = False) -> Door:
+        """Return where a connection would be opened."""
         self.guard()
-        connection = self._connect()
+        return self._door(copy)
+
+    def connect(self, *, copy: bool = False) -> sqlite3.Connection:
+        """Return a new connection: a read-only one, or with `copy` one to a private copy."""
+        connection = self.door(copy=copy).connect()
         with self._lock:
             self._connections.append(connection)
         if self._stopped.is_set():  # the deadline passed meanwhile, and its interrupt came too early for this one
             connection.interrupt()
         return connection
+
+    def reached(self, place: str) -> None:
+        """Note how far the checker is."""
+        self.guard()
+        self._reached(place)
 
     def progress(self, done: int, total: int) -> None:
         """Tell the run how far the checker is."""

@@ -17,8 +17,10 @@ from pagewarden.live.place import frozen
 BUSY_SECONDS = 5.0
 """How long a connection waits for a lock before it gives up."""
 
+_QUERY_ONLY = "PRAGMA query_only=1"
+# No writes, even to what mode=ro leaves open, such as temporary tables of a hostile schema.
+
 _SETTINGS = (
-    "PRAGMA query_only=1",  # no writes, even to what mode=ro leaves open, such as temporary tables of a hostile schema
     "PRAGMA trusted_schema=0",  # views and triggers of a hostile file call no function with side effects (H29)
     "PRAGMA mmap_size=0",  # a mapping of a file that shrinks is a SIGBUS (H36)
 )
@@ -30,7 +32,36 @@ def open_readonly(path: str, *, timeout: float = BUSY_SECONDS) -> sqlite3.Connec
     No transaction is begun, and autocommit is SQLite's own. The connection may be used, and interrupted, by any thread.
     Raises as `failure` says.
     """
-    connection = connect(path, timeout=timeout)
+    return _guarded(connect(path, timeout=timeout), path)
+
+
+def open_copy(path: str, *, timeout: float = BUSY_SECONDS) -> sqlite3.Connection:
+    """Open a private copy at the real path `path` for reading and writing; otherwise as `open_readonly` does."""
+    return _guarded(_connect(path, "mode=rw", timeout), path)
+
+
+def connect(path: str, *, timeout: float) -> sqlite3.Connection:
+    """Open the database for reading only, without the settings that a damaged schema does not survive."""
+    # Without `immutable`, SQLite could not read a database in WAL mode there: no -shm can be made.
+    connection = _connect(path, "mode=ro&immutable=1" if frozen(path) else "mode=ro", timeout)
+    connection.execute(_QUERY_ONLY)
+    return connection
+
+
+def _connect(path: str, parameters: str, timeout: float) -> sqlite3.Connection:
+    # The bytes of the name are quoted: it may hold '?', '#' and '%', and need not be UTF-8.
+    uri = f"file://{quote(os.fsencode(path))}?{parameters}"
+    try:
+        connection = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False)
+    except sqlite3.Error as error:
+        raise failure(error, path) from error
+    for setting in _SETTINGS:
+        connection.execute(setting)
+    return connection
+
+
+def _guarded(connection: sqlite3.Connection, path: str) -> sqlite3.Connection:
+    """Return a connection with what SQLite has against hostile files, as far as the schema survives it."""
     connection.execute("PRAGMA cell_size_check=1")
     try:
         _let_json_be_used(connection)
@@ -39,22 +70,6 @@ def open_readonly(path: str, *, timeout: float = BUSY_SECONDS) -> sqlite3.Connec
         raise failure(error, path) from error
     if sys.version_info >= (3, 12):
         connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
-    return connection
-
-
-def connect(path: str, *, timeout: float) -> sqlite3.Connection:
-    """Open the database for reading only, without the settings that a damaged schema does not survive."""
-    # The bytes of the name are quoted: it may hold '?', '#' and '%', and need not be UTF-8.
-    uri = f"file://{quote(os.fsencode(path))}?mode=ro"
-    if frozen(path):
-        # Without this, SQLite could not read a database in WAL mode there: no -shm can be made.
-        uri += "&immutable=1"
-    try:
-        connection = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False)
-    except sqlite3.Error as error:
-        raise failure(error, path) from error
-    for setting in _SETTINGS:
-        connection.execute(setting)
     return connection
 
 
