@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -38,6 +38,21 @@ def test_findings_make_the_verdict(returned: object, verdict: Verdict, findings:
     """Damage is damaged whatever the checker says; a violation changes nothing."""
     collected = collect(returned)
     assert (collected.judged, len(collected.findings)) == (verdict, findings)
+
+
+def yields(last: object) -> Generator[Finding, None, object]:
+    """Yield a violation, and return `last`."""
+    yield VIOLATION
+    return last
+
+
+def test_a_generator_may_end_with_an_outcome() -> None:
+    """What it yielded stays beside what the outcome says."""
+    collected = collect(yields(CheckOutcome(findings=(damage(),), verdict=Verdict.UNKNOWN, why="no time")))
+    assert [finding.kind for finding in collected.findings] == ["foreign-key", "zeroed-page"]
+    assert (collected.judged, collected.why) == (Verdict.DAMAGED, "no time")
+    with pytest.raises(ContractBroken, match="the generator of Checker.check returned str"):
+        collect(yields("ok"))
 
 
 def broken(**fields: Any) -> list[Finding]:

@@ -152,7 +152,10 @@ class Checker(Protocol):
     level: Level  # the lowest level at which it runs
 
     def check(self, subject: Subject) -> CheckOutcome | Iterable[Finding]:
-        """Return findings; raise to say `unknown`. May be stopped at any time; must leave nothing behind."""
+        """Return findings; raise to say `unknown`. May be stopped at any time; must leave nothing behind.
+
+        What a generator has yielded stays when it is stopped. It may return a CheckOutcome for what is left to say.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

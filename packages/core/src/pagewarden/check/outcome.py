@@ -51,11 +51,21 @@ class Collected:
         self.why = "; ".join(filter(None, (why, self.why)))
 
     def _add_findings(self, findings: Iterable[object]) -> None:
-        for finding in findings:
+        each = iter(findings)
+        while True:
+            try:
+                finding = next(each)
+            except StopIteration as end:
+                last: object = end.value
+                break
             if len(self.findings) >= MAX_FINDINGS:
                 self.why = f"it reported more than {MAX_FINDINGS} findings, which are left out"
                 return
             self.findings.append(_whole(finding))
+        if isinstance(last, CheckOutcome):
+            self._add_outcome(last)
+        elif last is not None:
+            raise ContractBroken(f"the generator of Checker.check returned {type(last).__name__}, not a CheckOutcome")
 
     @property
     def judged(self) -> Verdict:
