@@ -51,7 +51,7 @@ def test_a_generator_may_end_with_an_outcome() -> None:
     collected = collect(yields(CheckOutcome(findings=(damage(),), verdict=Verdict.UNKNOWN, why="no time")))
     assert [finding.kind for finding in collected.findings] == ["foreign-key", "zeroed-page"]
     assert (collected.judged, collected.why) == (Verdict.DAMAGED, "no time")
-    with pytest.raises(ContractBroken, match="the generator of Checker.check returned str"):
+    with pytest.raises(ContractBroken, match=r"the generator of Checker\.check returned str"):
         collect(yields("ok"))
 
 
