@@ -128,6 +128,11 @@ pw_status pw_wal_follow(int wal, uint32_t limit, pw_wal *state, uint8_t *buffer,
 ** large as `entries`. The number of entries that remain goes to `*used`. */
 void pw_wal_map(uint8_t *entries, uint8_t *scratch, uint32_t count, uint32_t *used);
 
+/* Write a byte for each page to `holds`: 1 where the checksum that cksumvfs keeps in the last 8 bytes of the page holds,
+** else 0. `buffer` holds at least one page, `holds` at least `count` bytes. */
+pw_status pw_reserved_sums(const pw_source *source, uint32_t first, uint32_t count, uint8_t *buffer,
+                           size_t buffer_size, uint8_t *holds, size_t holds_size, pw_fault *fault);
+
 /* cffi: end */
 
 #endif

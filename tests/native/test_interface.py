@@ -41,7 +41,9 @@ def test_every_end_has_its_value() -> None:
 def test_sources_keep_their_rules() -> None:
     """No Python.h, no SQLite, no zstd, no printing, no allocation, no mapping, no globals; files under 400 lines."""
     units = sorted(SOURCES.glob("*.[ch]"))
-    assert {"xxh64.c", "source.c", "sums.c", "compress.c", "decompress.c", "wal.c"} <= {unit.name for unit in units}
+    assert {"xxh64.c", "source.c", "sums.c", "reserved.c", "compress.c", "decompress.c", "wal.c"} <= {
+        unit.name for unit in units
+    }
     for unit in units:
         text = unit.read_text("ascii")
         assert text.count("\n") < 400, unit.name

@@ -76,6 +76,18 @@ class HandleImage:
         within(pgno, 1, self.pages)
         return self._reader.pages(self._handle, [pgno])[0]
 
+    def reread(self, pgno: int) -> bytes:
+        """Return the bytes of one page again; see `LiveImage`."""
+        self._guard()
+        within(pgno, 1, self.pages)
+        return self._reader.reread(self._handle, pgno)
+
+    def reserved_sums(self, first: int, count: int) -> bytes:
+        """Return which pages' own checksums hold; see `LiveImage`."""
+        self._guard()
+        within(first, count, self.pages)
+        return self._reader.reserved_sums(self._handle, first, count)
+
     def structure(self, trees: Sequence[Tree], *, resume: str = "") -> Iterator[StructureStep]:
         """Walk all b-trees; see `LiveImage`."""
         return _walk(self, self._reader, trees, resume, self._walk_on)
@@ -117,21 +129,23 @@ class SlicedImage:
 
     def sums(self, first: int, count: int) -> bytes:
         """Return page sums."""
-        within(first, count, self.pages)
-        parts = []
-        place, end = first, first + count
-        while place < end:
-            self._guard()
-            some = min(end - place, max(1, self._bytes // self.page_size))
-            parts.append(self._slice(partial(self._sums, place, some)))
-            place += some
-        return b"".join(parts)
+        return self._in_slices(self._reader.sums, first, count)
+
+    def reserved_sums(self, first: int, count: int) -> bytes:
+        """Return which pages' own checksums hold; see `LiveImage`."""
+        return self._in_slices(self._reader.reserved_sums, first, count)
 
     def page(self, pgno: int) -> bytes:
         """Return the bytes of one page."""
         self._guard()
         within(pgno, 1, self.pages)
         return self._slice(lambda handle: self._reader.pages(handle, [pgno]))[0]
+
+    def reread(self, pgno: int) -> bytes:
+        """Return the bytes of one page again; see `LiveImage`. The lock is held while the disk is read."""
+        self._guard()
+        within(pgno, 1, self.pages)
+        return self._slice(lambda handle: self._reader.reread(handle, pgno))
 
     def structure(self, trees: Sequence[Tree], *, resume: str = "") -> Iterator[StructureStep]:
         """Walk all b-trees, each step in a slice of its own; see `LiveImage`."""
@@ -152,8 +166,17 @@ class SlicedImage:
             self._slice(lambda handle: handle)
         return not self.moved
 
-    def _sums(self, first: int, count: int, handle: int) -> bytes:
-        return self._reader.sums(handle, first, count)
+    def _in_slices(self, scan: Callable[[int, int, int], bytes], first: int, count: int) -> bytes:
+        """Return `scan(handle, first, count)` of as many pages, put together from slices."""
+        within(first, count, self.pages)
+        parts = []
+        place, end = first, first + count
+        while place < end:
+            self._guard()
+            some = min(end - place, max(1, self._bytes // self.page_size))
+            parts.append(self._slice(partial(_scan, scan, place, some)))
+            place += some
+        return b"".join(parts)
 
     def _slice(self, read: Callable[[int], T]) -> T:
         """Return `read(handle)` under one SHARED lock, and learn how much the next slice may take."""
@@ -166,7 +189,8 @@ class SlicedImage:
             self._measure(self._clock() - began)
             return value
 
-        value = read_commit(self._path, self._reader, work, clock=self._clock, sleep=self._sleep)
+        with self._reader.exclusively():  # what another checker asks for must not come between lock and look
+            value = read_commit(self._path, self._reader, work, clock=self._clock, sleep=self._sleep)
         if value is None:
             self.moved = True
             raise ImageMoved(f"{self._path} was written to while it was read")
@@ -200,6 +224,10 @@ def _walk(
             yield step
     finally:
         reader.end_walk(walk)
+
+
+def _scan(scan: Callable[[int, int, int], bytes], first: int, count: int, handle: int) -> bytes:
+    return scan(handle, first, count)
 
 
 def _commit(attachment: Attachment) -> tuple[str, bytes, int]:

@@ -27,14 +27,16 @@ from pagewarden.pages.source import (
 )
 
 if TYPE_CHECKING:
+    from pagewarden.pages.again import read_again
     from pagewarden.pages.behind import Behind, forget
     from pagewarden.pages.copier import Batch, FrameCopy, OutSlot, StoredFrame, copy_in, copy_out, out_slots
-    from pagewarden.pages.scan import Progress, database_sum, differing_runs, scan_sums
+    from pagewarden.pages.scan import Progress, database_sum, differing_runs, scan_reserved, scan_sums
 
 _HOMES = {
+    "again": ("read_again",),
     "behind": ("Behind", "forget"),
     "copier": ("Batch", "FrameCopy", "OutSlot", "StoredFrame", "copy_in", "copy_out", "out_slots"),
-    "scan": ("Progress", "database_sum", "differing_runs", "scan_sums"),
+    "scan": ("Progress", "database_sum", "differing_runs", "scan_reserved", "scan_sums"),
 }
 
 __all__ = [
@@ -68,6 +70,8 @@ __all__ = [
     "is_page_size",
     "lock_page",
     "out_slots",
+    "read_again",
+    "scan_reserved",
     "scan_sums",
 ]
 

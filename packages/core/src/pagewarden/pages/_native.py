@@ -216,6 +216,14 @@ class NativeBackend:
             _raise(fault)
         return bytes(ffi.buffer(sums))
 
+    def reserved_sums(self, source: PageSource, first: int, count: int) -> bytes:
+        """Return whether the checksums in the last 8 bytes of pages hold."""
+        source.check_range(first, count)
+        fault, image, holds = ffi.new("pw_fault *"), _Image(source), ffi.new("uint8_t[]", count)
+        if lib.pw_reserved_sums(image.c, first, count, self._buffer(), _READ, holds, count, fault):
+            _raise(fault)
+        return bytes(ffi.buffer(holds))
+
     def fold(self, sums: Buffer) -> int:
         """Return the XOR of all sums."""
         if len(sums) % 8:

@@ -6,7 +6,6 @@ import os
 import struct
 import sys
 from array import array
-from bisect import bisect_left
 
 from pagewarden.pages._checks import check_buffer, check_level, check_out, check_wal
 from pagewarden.pages._zstd import PublicCompressor, PublicDecompressor
@@ -113,7 +112,7 @@ class TwinBackend:
         size = source.page_size
         if pgno == lock_page(size):
             return bytes(size)
-        frame = _find(source.frames, pgno)
+        frame = source.frame_of(pgno)
         if frame is None:
             file, offset = source.database, (pgno - 1) * size
             there = max(0, min(size, source.file_size - offset))
@@ -136,6 +135,12 @@ class TwinBackend:
             self.read(source, pgno, 1, page)
             sums += self.buffer_sums(page, source.page_size, pgno, 1)
         return bytes(sums)
+
+    def reserved_sums(self, source: PageSource, first: int, count: int) -> bytes:
+        """Return whether the checksums in the last 8 bytes of pages hold."""
+        source.check_range(first, count)
+        pages = (self._page(source, pgno) for pgno in range(first, first + count))
+        return bytes(_chain(page[:-8], "little", (0, 0)) == struct.unpack("<2I", page[-8:]) for page in pages)
 
     def fold(self, sums: Buffer) -> int:
         """Return the XOR of all sums."""
@@ -196,16 +201,8 @@ class TwinBackend:
         )
 
 
-def _find(frames: bytes, pgno: int) -> int | None:
-    """Return the frame that a map names for a page."""
-    entries = len(frames) // 8
-    index = bisect_left(range(entries), pgno, key=lambda i: int(struct.unpack_from("<I", frames, i * 8)[0]))
-    found, frame = struct.unpack_from("<2I", frames, index * 8) if index < entries else (0, 0)
-    return int(frame) if found == pgno else None
-
-
 def _chain(data: Buffer, order: str, running: tuple[int, int]) -> tuple[int, int]:
-    """Continue SQLite's checksum over `data`, whose size is a multiple of 8."""
+    """Continue SQLite's checksum, that of a WAL and of cksumvfs, over `data`, whose size is a multiple of 8."""
     words = array("I", bytes(data))
     if order != sys.byteorder:
         words.byteswap()

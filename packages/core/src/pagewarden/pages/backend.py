@@ -56,6 +56,9 @@ class Backend(Protocol):
     def sums(self, source: PageSource, first: int, count: int) -> bytes:
         """Return the sums of pages `first` … `first + count - 1`."""
 
+    def reserved_sums(self, source: PageSource, first: int, count: int) -> bytes:
+        """Return a byte for each page: 1 where the checksum of cksumvfs in its last 8 bytes holds, else 0 (H10)."""
+
     def fold(self, sums: Buffer) -> int:
         """Return the XOR of all sums: the database sum, if they are those of all pages."""
 

@@ -61,6 +61,19 @@ def scan_sums(
                 progress(start - first + len(sums) // 8, count)
 
 
+def scan_reserved(source: PageSource, *, first: int, count: int, threads: int = 2) -> bytes:
+    """Return a byte for each page, in threads; see `Backend.reserved_sums`."""
+    source.check_range(first, count)
+    chosen, past = backend(), first + count
+    step = max(1, CHUNK // source.page_size)
+
+    def work(start: int, _slot: None) -> bytes:
+        return chosen.reserved_sums(source, start, min(step, past - start))
+
+    jobs = range(first, past, step)
+    return b"".join(in_order(jobs, work, slots=[None] * (threads * 2), threads=threads))
+
+
 def database_sum(chunks: Iterable[bytes], *, using: Backend | None = None) -> int:
     """Return the XOR of all sums in `chunks`: the database sum, if they are those of all pages."""
     chosen = using or backend()

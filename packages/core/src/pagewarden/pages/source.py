@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+from bisect import bisect_left
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -82,6 +84,13 @@ class PageSource:
         """Refuse pages that are not in the commit: ValueError."""
         if first < 1 or count < 0 or first + count - 1 > self.pages:
             raise ValueError(f"pages {first} to {first + count - 1} are not all within a database of {self.pages}")
+
+    def frame_of(self, pgno: int) -> int | None:
+        """Return the frame of the WAL that holds a page, None where the database file does."""
+        entries = len(self.frames) // 8
+        index = bisect_left(range(entries), pgno, key=lambda i: int(struct.unpack_from("<I", self.frames, i * 8)[0]))
+        found, frame = struct.unpack_from("<2I", self.frames, index * 8) if index < entries else (0, 0)
+        return int(frame) if found == pgno else None
 
 
 class WalEnd(StrEnum):

@@ -103,6 +103,24 @@ class PageReader(ReaderClient):
         """Return the bytes of pages."""
         return self._pages("pages", pgnos, handle=handle)
 
+    def reread(self, handle: int, pgno: int) -> bytes:
+        """Return the bytes of one page, read from the disk where the system allows; see `read_again`."""
+        return self._call("reread", _bytes, handle=handle, pgno=pgno)
+
+    def reserved_sums(self, handle: int, first: int, count: int) -> bytes:
+        """Return a byte for each page, 1 where the checksum of cksumvfs in its last 8 bytes holds, else 0."""
+        steps = range(first, first + count, _SUMS_IN_MESSAGE)
+        return b"".join(
+            self._call(
+                "reserved_sums",
+                _bytes,
+                handle=handle,
+                first=start,
+                count=min(_SUMS_IN_MESSAGE, first + count - start),
+            )
+            for start in steps
+        )
+
     def begin_walk(self, plan: WalkPlan, resume: str = "") -> int:
         """Begin a walk over all b-trees of one commit; return its number, for `walk_step` and `end_walk`.
 
@@ -127,6 +145,13 @@ class PageReader(ReaderClient):
         if walk in self._handles:
             self._handles.discard(walk)
             self._call("end_walk", _nothing, walk=walk)
+
+    def confirm(self, handle: int) -> None:
+        """Do step 6 of the live read, and keep the handle open.
+
+        Raises DatabaseUnsettled if what was read since `attach` may not be one commit: then discard all of it.
+        """
+        self._call("confirm", _nothing, handle=handle)
 
     def detach(self, handle: int) -> None:
         """Do step 6 of the live read, and close all descriptors whatever it says.

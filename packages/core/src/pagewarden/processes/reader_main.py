@@ -95,6 +95,18 @@ class Reader:
             pages.append(bytes(page))
         return pages
 
+    def reread(self, handle: int, pgno: int) -> bytes:
+        """Return a page again, from the disk where the system allows."""
+        from pagewarden.pages import read_again
+
+        return read_again(self._source(handle), pgno)
+
+    def reserved_sums(self, handle: int, first: int, count: int) -> bytes:
+        """Return whether the checksums in the last 8 bytes of pages hold."""
+        from pagewarden.pages import scan_reserved
+
+        return scan_reserved(self._source(handle), first=first, count=count, threads=self._threads)
+
     def begin_walk(self, walk: int, plan: Mapping[str, Any], resume: str) -> None:
         """Begin a walk over all b-trees."""
         from pagewarden.pages.structure import StructureWalk
@@ -111,6 +123,12 @@ class Reader:
     def end_walk(self, walk: int) -> None:
         """Forget a walk."""
         del self._walks[walk]
+
+    def confirm(self, handle: int) -> None:
+        """Do step 6 of the live read."""
+        opened = self._open[handle]
+        if isinstance(opened, Attached):
+            opened.check()
 
     def detach(self, handle: int, check: bool) -> None:
         """Close the descriptors of a handle, after step 6 of the live read if `check`."""

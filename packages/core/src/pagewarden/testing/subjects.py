@@ -68,6 +68,13 @@ class FileImage:
         """Return the bytes of one page: what is in memory does not change."""
         return self.page(pgno)
 
+    def reserved_sums(self, first: int, count: int) -> bytes:
+        """Return which pages' own checksums hold, as `LiveImage.reserved_sums` does."""
+        with tempfile.TemporaryFile() as file:
+            file.write(self._data)
+            file.flush()
+            return backend().reserved_sums(self._source(file.fileno()), first, count)
+
     def structure(self, trees: Sequence[Tree], *, resume: str = "") -> Iterator[StructureStep]:
         """Walk `trees`, as `LiveImage.structure` does, in steps of no time: each looks at as little as it can."""
         from pagewarden.pages.structure import StructureWalk
@@ -79,14 +86,15 @@ class FileImage:
         with tempfile.TemporaryFile() as file:
             file.write(self._data)
             file.flush()
-            source = PageSource(
-                database=file.fileno(), page_size=self.page_size, pages=self.pages, file_size=self.file_size
-            )
+            source = self._source(file.fileno())
             done = False
             while not done:
                 step = walk.step(source, 0.0)
                 done = step.done
                 yield step
+
+    def _source(self, file: int) -> PageSource:
+        return PageSource(database=file, page_size=self.page_size, pages=self.pages, file_size=self.file_size)
 
     def write(self, path: Path) -> None:
         """Write the file as it was read to the new file `path`."""
