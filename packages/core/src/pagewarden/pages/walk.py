@@ -37,7 +37,8 @@ this order; PAGE_NUMBER and TWICE end it, and n is not looked at:
    `usable`, or is followed by one that begins before its end + 4: FREE_BLOCK, seen = its offset, and the chain ends
    (that block does not count).
 10. Bytes used twice: cells in order, then free blocks: each that shares a byte with those before: CELL_OVERLAP, cell
-   (None: a free block), seen = the first shared byte. (If 6 was broken: cells only.)
+   (None: a free block), seen = the first shared byte; not more than MAX_FLAWS are looked for. (If 6 was broken: cells
+   only.)
 11. If nothing of 6, 9 and 10 was wrong and every cell held: bytes of the content area in no cell and no free block
    must be as many as the header says: else FRAGMENTS, expected = the header's, seen.
 Then the children.
@@ -51,7 +52,8 @@ Then the children.
    parents' upper bound: ROWID_ORDER, cell, rowid, expected = the bound. Interior cells, too.
 4. Its overflow chain. A pointer of 0 before the end, or another one at the end, is OVERFLOW_LENGTH: pgno = the b-tree
    page, cell, expected = pages, seen = pages until the 0, or expected + 1. Any flaw of a pointer ends the chain.
-5. Its record (not of interior cells of tables). The header's length is not 1 … payload or 1 … 98307, or its own varint
+5. Its record (not of interior cells of tables; neither this nor 6 once the cells of the page up to this one take more
+   than `usable` bytes together). The header's length is not 1 … payload or 1 … 98307, or its own varint
    runs past the payload, or is longer than the length: RECORD_HEADER, cell, expected = payload, seen = the length
    (None where its varint runs past); end. A serial type runs past the header: the same; end. A header that is not all
    on the page is put together; if the chain ends before that, or the header has more than 65536 bytes, the record is
