@@ -19,7 +19,10 @@ ROOT = Path(__file__).parent
 PLUGINS = sorted(f"./packages/plugins/{folder.name}" for folder in (ROOT / "packages/plugins").iterdir())
 DISTRIBUTIONS = ["./native", "./packages/core", *PLUGINS, "./packages/cli"]
 SOURCES = ["noxfile.py", "packages", "native", "tests", "examples"]
-TEST_TOOLS = ["pytest>=9", "pytest-cov>=7", "coverage>=7.10", "hypothesis>=6.130", "setuptools>=77", "apsw"]
+TEST_TOOLS = [
+    "pytest>=9", "pytest-cov>=7", "pytest-xdist>=3.8", "coverage>=7.10", "hypothesis>=6.130", "setuptools>=77", "apsw",
+]  # fmt: skip
+IN_PARALLEL = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadgroup"]  # decision 8
 
 
 def install_all(session: nox.Session, *more: str) -> None:
@@ -40,7 +43,7 @@ def tests(session: nox.Session) -> None:
     install_all(session, *TEST_TOOLS)
     session.run("coverage", "erase")
     session.run(
-        "coverage", "run", "-m", "pytest", *session.posargs,
+        "coverage", "run", "-m", "pytest", *IN_PARALLEL, *session.posargs,
         env={"PAGEWARDEN_NATIVE": "require", "PYTHONHASHSEED": "0"},
     )  # fmt: skip
     session.run("coverage", "combine", "--quiet")

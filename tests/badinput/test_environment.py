@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from pagewarden.processes.reader import PageReader
+from pagewarden.restore import hold
 from tests.badinput.conftest import Refuse, tree
 from tests.cli.conftest import Type, Typed
 from tests.core.live.test_connection import POWERLESS
@@ -124,9 +125,10 @@ def exclusive(path: Path) -> Iterator[int]:
 
 @pytest.mark.parametrize("mode", ["delete", "wal"])
 def test_an_exclusive_lock_is_respected_and_its_holder_named(
-    mode: str, refuse: Refuse, type_in: Type, repository: Path, home: Path
+    mode: str, refuse: Refuse, type_in: Type, repository: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`check` cannot judge, every other verb refuses; nobody waits for ever."""
+    monkeypatch.setattr(hold, "LOCK_SECONDS", 0.5)
     path = build(home / "app.db", mode=mode, rows=20)
     Path(f"{path}.pagewarden-copy").touch()
     with exclusive(path) as pid:

@@ -23,6 +23,7 @@ from pagewarden.restore.quarantine import Quarantine
 from pagewarden.runtime import Runtime
 from pagewarden.values import Verdict, VerifyReport
 from tests.fault import cutting
+from tests.support.program import unmeasured
 from tests.support.session import Session
 
 ROOT = Path(__file__).parents[2]
@@ -107,7 +108,7 @@ class Stage:
 
     def start(self, action: str) -> subprocess.Popen[str]:
         """Start a verb."""
-        environment = os.environ | {"XDG_STATE_HOME": str(self.place / "state"), "TMPDIR": str(self.place / "tmp")}
+        environment = unmeasured() | {"XDG_STATE_HOME": str(self.place / "state"), "TMPDIR": str(self.place / "tmp")}
         return subprocess.Popen(
             [sys.executable, "-m", "pagewarden_cli", *self.words(action), "--json"],
             stdout=subprocess.PIPE,

@@ -14,6 +14,8 @@ from pagewarden.lineage import read_lineage
 from pagewarden.runtime import Runtime
 from tests.fault.killing import Stage
 
+pytestmark = pytest.mark.xdist_group("busy")  # never beside other tests that keep both cores busy
+
 KILLS = 67 if os.environ.get("PAGEWARDEN_FULL") else 6
 """How often each verb is killed."""
 

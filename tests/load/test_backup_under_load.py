@@ -15,6 +15,8 @@ from pagewarden.values import BackupReport
 from tests.support import load
 from tests.support.locks import WriteLockSampler
 
+pytestmark = pytest.mark.xdist_group("busy")  # never beside other tests that keep both cores busy
+
 BACKUPS = 50
 ROLES = {"wal": ["writer"] * 4 + ["checkpointer"], "delete": ["writer"] * 4}
 

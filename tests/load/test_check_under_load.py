@@ -15,6 +15,8 @@ from pagewarden.runtime import Runtime
 from pagewarden.values import Level, Verdict
 from tests.support import load
 
+pytestmark = pytest.mark.xdist_group("busy")  # never beside other tests that keep both cores busy
+
 RUNS = 100 if os.environ.get("PAGEWARDEN_FULL") else 12
 """Checks in each journal mode."""
 

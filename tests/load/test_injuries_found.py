@@ -23,6 +23,8 @@ from pagewarden.testing import INJURIES
 from pagewarden.values import Level, Verdict
 from tests.support.injuring import SHAPES, copy, injure, make
 
+pytestmark = pytest.mark.xdist_group("busy")  # never beside other tests that keep both cores busy
+
 TRIED = 5000 if os.environ.get("PAGEWARDEN_FULL") else 300
 
 

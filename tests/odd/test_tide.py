@@ -16,6 +16,8 @@ from pagewarden.values import Level, Verdict
 from tests.odd import tide
 from tests.odd.journey import judge
 
+pytestmark = pytest.mark.xdist_group("busy")  # never beside other tests that keep both cores busy
+
 ROUNDS = 60 if os.environ.get("PAGEWARDEN_FULL") else 8
 """How often it is judged and backed up."""
 

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from tests.support.program import unmeasured
+
 PATIENCE = 60.0  # seconds that it waits for a lock before it gives up
 _ROWS = 600  # at high tide
 
@@ -44,7 +46,10 @@ def rows_of(database: Path) -> int:
 def running(database: Path) -> Iterator[None]:
     """Let the tide come and go until the context is left; it may not fail."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.odd.tide", database], stdin=subprocess.PIPE, cwd=Path(__file__).parents[2]
+        [sys.executable, "-m", "tests.odd.tide", database],
+        stdin=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+        env=unmeasured(),
     )
     try:
         yield

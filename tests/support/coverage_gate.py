@@ -37,8 +37,15 @@ def main(bar: float) -> int:
     text = io.StringIO()
     data.report(file=text, show_missing=True, skip_covered=True)
     print(text.getvalue())
+    measured = measure()
     failed = 0
-    for package, (covered, possible) in sorted(measure().items()):
+    wanted = data.get_option("run:source_pkgs")
+    assert isinstance(wanted, list)
+    for package in wanted:
+        if package not in measured:
+            failed += 1
+            print(f"{package:32} was never imported")
+    for package, (covered, possible) in sorted(measured.items()):
         percent = 100.0 * covered / possible if possible else 100.0
         failed += percent < bar
         print(f"{package:32} {percent:6.2f} % of {possible} lines and branches")

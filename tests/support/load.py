@@ -19,6 +19,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.program import unmeasured
+
 TABLES = ("first", "second", "third")
 CHECKPOINTS = ("PASSIVE", "FULL", "RESTART", "TRUNCATE")
 PATIENCE = 60.0  # seconds that a writer waits for a lock before it gives up
@@ -78,6 +80,7 @@ def running(database: Path, roles: Sequence[str], folder: Path) -> Iterator[Load
             [sys.executable, "-m", "tests.support.load", role, database, str(seed), report],
             stdin=subprocess.PIPE,
             cwd=Path(__file__).parents[2],
+            env=unmeasured(),
         )
         for seed, (role, report) in enumerate(zip(roles, reports, strict=True))
     )

@@ -20,8 +20,13 @@ def run(program: str, *arguments: object, before: str = "", measured: bool = Tru
     source = textwrap.dedent(program)
     sources = [before, source] if before else [source]
     command = [sys.executable, "-c", *sources, *map(str, arguments)]
-    environment = {name: value for name, value in os.environ.items() if measured or not name.startswith("COVERAGE_")}
+    environment = dict(os.environ) if measured else unmeasured()
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, env=environment)
+
+
+def unmeasured() -> dict[str, str]:
+    """Return the environment of a process that a coverage run does not see, and that starts in a tenth of the time."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
 
 
 def succeed(program: str, *arguments: object, measured: bool = True) -> str:

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tests.support.program import unmeasured
+
 
 class SessionError(Exception):
     """What SQLite raised in the other process; the text is the name of its extended error code."""
@@ -28,6 +30,7 @@ class Session:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=Path(__file__).parents[2],
+            env=unmeasured(),
         )
         assert self._answer() == "ready"
 

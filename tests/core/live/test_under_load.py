@@ -19,6 +19,8 @@ from tests.support import load
 from tests.support.databases import backup, masked
 from tests.support.locks import WriteLockSampler
 
+pytestmark = pytest.mark.xdist_group("busy")  # never beside other tests that keep both cores busy
+
 HEADER = PageSetHeader(page_size=4096, pages=0, pages_per_frame=64, timeline="0a" * 16, txid=7, time=datetime.now(UTC))
 ROLES = ["writer", "writer", "checkpointer", "visitor"]
 SNAPSHOTS = 15
