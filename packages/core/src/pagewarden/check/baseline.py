@@ -6,6 +6,7 @@ Stored files may be hostile, so they are read by the page reader, like the datab
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -122,6 +123,7 @@ class Baselines:
         self._runtime = runtime
         self._path = path
         self._url = repository
+        self._lock = threading.RLock()  # several checkers may ask at once
         self.name = name or Path(path).name
         self._file = None if file is None else _declared(runtime.reader, file)
 
@@ -134,7 +136,8 @@ class Baselines:
     @property
     def page_size(self) -> int | None:
         """Bytes of a page, as the baseline knows them; None without one. Raises as `at` does."""
-        image = self._image()
+        with self._lock:
+            image = self._image()
         return None if image is None else image.page_size
 
     def at(self, attachment: Attachment | None) -> StoredBaseline | None:
@@ -142,11 +145,12 @@ class Baselines:
 
         Raises PagewardenError where one was named and cannot be used.
         """
-        if self._file is not None:
-            return StoredBaseline(image=self._file, current=True, older=self._history())
-        if self._url is None:
-            return None
-        stored = self._stored
+        with self._lock:
+            if self._file is not None:
+                return StoredBaseline(image=self._file, current=True, older=self._history())
+            if self._url is None:
+                return None
+            stored = self._stored
         current = attachment is not None and stored.continues and no_commit_since(stored.facts, self._path, attachment)
         return StoredBaseline(image=stored.image, current=current, older=stored.older)
 

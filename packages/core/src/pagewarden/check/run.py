@@ -1,12 +1,10 @@
-"""One check: the checkers, one after the other, each in a thread of its own under the run's deadline.
+"""One check: what is opened, which checkers run side by side, and what their answers make together.
 
 1. The database is looked at by `stat`, then its first commit is attached and let go: what it is decides how checkers
    see it (source.py). What cannot be judged now or here, because it is locked, waits for its journal or lies where
    SQLite can make no -shm, is `unknown`: that is said once, and no checker is called.
-2. Each checker is called. If it asks for pages, it is called again with a commit attached, and again where that moved.
-3. What it returned is held against its contract. What it raised, and a deadline, make its verdict `unknown`; findings
-   that it had reported until then stay.
-4. Findings get names and hints; the run's verdict is the worst one; notifiers are told unless it is sound.
+2. All checkers begin at once (together.py), each by itself (checkers.py): what one raises leaves the others alone.
+3. Findings get names and hints; the run's verdict is the worst one; notifiers are told unless it is sound.
 
 Nothing here writes to the database, its -wal or its -journal. SQLite itself leaves an empty -wal and a -shm beside a
 WAL database that nobody had open (H33).
@@ -15,20 +13,20 @@ WAL database that nobody had open (H33).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pagewarden.check.baseline import Baselines
-from pagewarden.check.outcome import Collected, ContractBroken
-from pagewarden.check.source import BrokenSource, MakeImage, Source, open_source
-from pagewarden.check.subject import CheckSubject, DeadlinePassed
-from pagewarden.contracts import Baseline, Checker, FileFacts, Notice
-from pagewarden.deadline import Ended, call_with_deadline
-from pagewarden.errors import DatabaseBusy, DatabaseUnreadable, DatabaseUnsettled, PagewardenError, PluginUnusable
+from pagewarden.check.checkers import CheckerRun, Judged, Task, judged, say
+from pagewarden.check.outcome import Collected
+from pagewarden.check.source import BrokenSource, Source, open_source
+from pagewarden.check.subject import DeadlinePassed
+from pagewarden.check.together import Inbox, Told, judge_together
+from pagewarden.contracts import Checker, Notice
+from pagewarden.errors import DatabaseBusy, DatabaseUnreadable, DatabaseUnsettled, PluginUnusable
 from pagewarden.live import Place, examine
 from pagewarden.live.connection import lacks_companion
-from pagewarden.processes.reader import Attachment
-from pagewarden.values import CheckerResult, CheckReport, Finding, Level, Severity, Verdict
+from pagewarden.values import CheckReport, Finding, Level, Severity, Verdict
 
 if TYPE_CHECKING:
     from pagewarden.runtime import Runtime
@@ -52,23 +50,6 @@ class CheckRequest:
     baseline: str | None = None  # path of a snapshot that the owner declares current
     name: str | None = None  # of the database in the repository; None: its file name
     assertions: tuple[str, ...] = ()  # the owner's statements, each of which must hold
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Attempt:
-    """One call of one checker."""
-
-    ended: Ended[None]
-    collected: Collected
-    image_wanted: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Judged:
-    """What became of one checker."""
-
-    result: CheckerResult
-    findings: tuple[Finding, ...]
 
 
 def run_check(request: CheckRequest, runtime: Runtime) -> CheckReport:
@@ -116,6 +97,7 @@ class _Run:
         self._path = place.path
         self._started = started
         self._deadline = None if request.max_time is None else started + request.max_time
+        self._inbox = Inbox()
         self._baselines = Baselines(
             runtime, path=place.path, file=request.baseline, repository=request.repository, name=request.name
         )
@@ -123,138 +105,72 @@ class _Run:
     def judge(self, checkers: Sequence[Checker]) -> CheckReport:
         """Let all checkers judge, and make one report of it."""
         try:
-            source = open_source(
-                self._path, self._runtime, self._deadline, lambda: self._baselines.page_size, lambda *_, **__: None
-            )
+            source = self._open()
         except (DatabaseBusy, DatabaseUnsettled, DatabaseUnreadable) as error:
             if isinstance(error, DatabaseUnreadable) and not lacks_companion(error):
                 raise
-            reason = self._judged(OPENING, Collected(), _say(error), 0.0)
-            return self._report(None, [reason, *(self._unjudged(checker, NOT_RUN) for checker in checkers)])
+            reason = self._said(judged(OPENING, Collected(), say(error), 0.0))
+            unjudged = [self._said(judged(checker.name, Collected(), NOT_RUN, 0.0)) for checker in checkers]
+            return self._report(None, [reason, *unjudged])
         try:
-            judged = [self._refused(source)] if isinstance(source, BrokenSource) else []
-            judged += [self._one(checker, source) for checker in checkers]
+            opened = [self._refused(source)] if isinstance(source, BrokenSource) else []
+            opened += self._together(checkers, source)
             if self._place.frozen and not self._place.unchanged():
                 thawed = f"the file system of {self._path} can be written to since it was opened (hint: try again)"
-                judged.append(self._judged(OPENING, Collected(), thawed, 0.0))
-            return self._report(source, judged)
+                opened.append(self._said(judged(OPENING, Collected(), thawed, 0.0)))
+            return self._report(source, opened)
         finally:
             source.close()
 
-    def _baseline_page_size(self) -> int | None:
-        return self._baselines.page_size
-
-    def _one(self, checker: Checker, source: Source) -> _Judged:
-        """Let one checker judge."""
+    def _open(self) -> Source:
         began = self._runtime.monotonic()
-        if self._remaining() == 0:
-            return self._unjudged(checker, f"no time was left of {self._request.max_time:g} s")
-        attempts: list[_Attempt] = []
+        source = open_source(
+            self._path, self._runtime, self._deadline, lambda: self._baselines.page_size, self._inbox.tell
+        )
+        self._runtime.emit("check.opened", self._path, self._runtime.monotonic() - began, pages=source.pages)
+        return source
 
-        def call(make: MakeImage | None, facts: FileFacts | None, attachment: Attachment | None) -> None:
-            attempts.append(self._attempt(checker, source, make, facts, attachment))
-
-        refusal = ""
-        call(None, None, None)
-        if attempts[-1].image_wanted:
-            try:
-                source.with_image(call)
-            except PagewardenError as error:  # no commit could be attached, or none that held still
-                refusal = _say(error)
-        attempt = attempts[-1]
-        if refusal and not attempt.ended.late:
-            return self._judged(checker.name, Collected(), refusal, self._runtime.monotonic() - began)
-        collected, why = attempt.collected, self._failure(checker, attempt.ended)
-        return self._judged(checker.name, collected, why, self._runtime.monotonic() - began)
-
-    def _attempt(
-        self,
-        checker: Checker,
-        source: Source,
-        make: MakeImage | None,
-        facts: FileFacts | None,
-        attachment: Attachment | None,
-    ) -> _Attempt:
-        """Call a checker once, in a thread of its own."""
-
-        def baseline() -> Baseline | None:
-            return self._baselines.at(attachment)
-
-        subject = CheckSubject(
+    def _together(self, checkers: Sequence[Checker], source: Source) -> list[Judged]:
+        task = Task(
             path=self._path,
             level=self._request.level,
-            door=lambda copy: source.door(copy=copy),
-            baseline=baseline,
-            progress=lambda done, total: self._runtime.progress(checker.name, done, total),
-            reached=lambda _: None,
             assertions=self._request.assertions,
-            image=make,
-            facts=facts,
+            source=source,
+            baseline=self._baselines.at,
+            resume=lambda _: "",
+            max_time=self._request.max_time,
+            deadline=self._deadline,
+            runtime=self._runtime,
         )
-        collected = Collected()
-
-        def work() -> None:
-            try:
-                collected.add(checker.check(subject))
-            finally:
-                subject.close()
-
-        ended = call_with_deadline(
-            work,
-            name=checker.name,
-            seconds=self._remaining(),
-            interrupt=subject.interrupt,
-            monotonic=self._runtime.monotonic,
+        return judge_together(
+            [CheckerRun(checker, task) for checker in checkers],
+            self._inbox,
+            on_event=self._pass_on,
+            on_judged=self._said,
+            meanwhile=lambda: None,
         )
-        if ended.abandoned:
-            self._runtime.reader.kill()  # a call of its that hangs there would hold up everybody else's
-            self._runtime.reader.close()
-        return _Attempt(ended=ended, collected=collected, image_wanted=subject.image_wanted and make is None)
 
-    def _remaining(self) -> float | None:
-        """Return the seconds until the deadline, None without one."""
-        return None if self._deadline is None else max(0.0, self._deadline - self._runtime.monotonic())
+    def _pass_on(self, told: Told) -> None:
+        self._runtime.emit(told.name, self._path, told.seconds, **told.fields)
 
-    def _failure(self, checker: Checker, ended: Ended[None]) -> str:
-        """Say why a call does not count as a judgement; "" if it does."""
-        if ended.abandoned:
-            return f"{checker.name} did not end when the {self._request.max_time:g} s were over, and was abandoned"
-        if ended.late:
-            return f"{checker.name} was stopped when the {self._request.max_time:g} s were over"
-        error = ended.error
-        if error is None:
-            return ""
-        if isinstance(error, ContractBroken):
-            return f"{checker.name} broke its contract: {error}"
-        if isinstance(error, PagewardenError):
-            return _say(error)
-        text = " ".join(str(error).split())
-        return f"{checker.name} failed: {type(error).__name__}" + (f": {text}" if text else "")
-
-    def _judged(self, name: str, collected: Collected, why: str, seconds: float) -> _Judged:
-        """Put together what a checker said and how its call ended, and tell observers."""
-        verdict = Verdict.worst([collected.judged, Verdict.UNKNOWN]) if why else collected.judged
-        findings = tuple(replace(finding, checker=name) for finding in collected.findings)
-        result = CheckerResult(
-            name=name,
-            verdict=verdict,
-            seconds=seconds,
-            findings=len(findings),
-            why="; ".join(filter(None, (why, collected.why))),
-        )
-        for finding in findings:
+    def _said(self, said: Judged) -> Judged:
+        """Tell observers what became of a checker."""
+        for finding in said.findings:
             self._runtime.emit(
                 "check.finding", self._path, kind=finding.kind, severity=str(finding.severity), message=finding.message
             )
+        result = said.result
         self._runtime.emit(
-            "checker.finished", self._path, seconds, checker=name, verdict=str(verdict), findings=len(findings)
+            "checker.finished",
+            self._path,
+            result.seconds,
+            checker=result.name,
+            verdict=str(result.verdict),
+            findings=result.findings,
         )
-        return _Judged(result=result, findings=findings)
+        return said
 
-    def _unjudged(self, checker: Checker, why: str) -> _Judged:
-        return self._judged(checker.name, Collected(), why, 0.0)
-
-    def _refused(self, source: BrokenSource) -> _Judged:
+    def _refused(self, source: BrokenSource) -> Judged:
         """Report that SQLite cannot open a file that was a database."""
         finding = Finding(
             kind="unopenable",
@@ -263,22 +179,22 @@ class _Run:
             message=f"sqlite cannot open it, though it was a database: {source.refusal.message}",
             evidence=source.refusal.message,
         )
-        return self._judged(OPENING, Collected(findings=[finding]), "", 0.0)
+        return self._said(judged(OPENING, Collected(findings=[finding]), "", 0.0))
 
-    def _report(self, source: Source | None, judged: Sequence[_Judged]) -> CheckReport:
-        findings = tuple(finding for each in judged for finding in each.findings)
+    def _report(self, source: Source | None, parts: Sequence[Judged]) -> CheckReport:
+        findings = tuple(finding for each in parts for finding in each.findings)
         if findings:
             findings = self._explained(findings, source)
         pages, page_size = (0, 0) if source is None else (source.pages, source.page_size)
         return CheckReport(
             database=self._path,
-            verdict=Verdict.worst(each.result.verdict for each in judged),
+            verdict=Verdict.worst(each.result.verdict for each in parts),
             position=self._baselines.position,
             pages=pages,
             page_size=page_size,
             bytes=pages * page_size,
             seconds=self._runtime.monotonic() - self._started,
-            checkers=tuple(each.result for each in judged),
+            checkers=tuple(each.result for each in parts),
             findings=findings,
         )
 
@@ -291,19 +207,10 @@ class _Run:
 
     def _in_time(self) -> Callable[[], None]:
         def guard() -> None:
-            if self._remaining() == 0:
+            if self._deadline is not None and self._runtime.monotonic() >= self._deadline:
                 raise DeadlinePassed
 
         return guard
-
-
-def _untold(name: str, seconds: float, **fields: object) -> None:
-    """Tell nobody."""
-
-
-def _say(error: PagewardenError) -> str:
-    """Return an error with its hint: a result has only one sentence for both."""
-    return f"{error.message} (hint: {error.hint})" if error.hint else error.message
 
 
 def _notice(report: CheckReport, runtime: Runtime) -> Notice:

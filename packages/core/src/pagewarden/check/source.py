@@ -13,7 +13,9 @@ the copy is what keeps that lock short, whatever a checker does.
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -21,9 +23,10 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from pagewarden.check.copies import Copies, Tell
 from pagewarden.check.images import HandleImage, SlicedImage, attached_image, facts_of
 from pagewarden.contracts import FileFacts, LiveImage
-from pagewarden.errors import DatabaseUnreadable, NotADatabase, PagewardenError
+from pagewarden.errors import DatabaseUnreadable, NotADatabase, PagewardenError, ReaderCrashed
 from pagewarden.live import open_readonly, read_commit
 from pagewarden.live.connection import open_copy
+from pagewarden.live.shared import SharedCommit
 from pagewarden.processes.reader import Attachment
 from pagewarden.sqlite.header import MAGIC
 
@@ -80,31 +83,32 @@ class WalSource:
         self.pages = attachment.pages
         self._path = path
         self._runtime = runtime
-        self._deadline = deadline
         self._copies = Copies(path, runtime, deadline, tell)
+        self._commit = SharedCommit(
+            path,
+            lambda: runtime.reader,
+            deadline=deadline,
+            pinned=lambda seconds: tell("check.pinned", seconds),
+            clock=runtime.monotonic,
+            sleep=runtime.sleep,
+        )
 
     def door(self, *, copy: bool) -> Door:
         """The live database, or a copy."""
         return Door(path=str(self._copies.writable()), writable=True) if copy else Door(path=self._path)
 
     def with_image(self, call: ImageCall[T]) -> T:
-        """Pin a commit for as long as `call` takes."""
+        """Share one pinned commit with all who ask for pages meanwhile."""
         reader = self._runtime.reader
 
-        def work(attachment: Attachment, _: object) -> T:
+        def work(attachment: Attachment) -> T:
             return call(lambda guard: attached_image(reader, attachment, guard), facts_of(attachment), attachment)
 
-        return read_commit(
-            self._path,
-            reader,
-            work,
-            deadline=self._deadline,
-            clock=self._runtime.monotonic,
-            sleep=self._runtime.sleep,
-        )
+        return self._commit.read(work)
 
     def close(self) -> None:
-        """Remove the copy, if there is one."""
+        """Let go of the commit, and remove the copy, if there is one."""
+        self._commit.close()
         self._copies.close()
 
 
@@ -118,6 +122,9 @@ class RollbackSource:
         self._path = path
         self._runtime = runtime
         self._copies = Copies(path, runtime, deadline, tell)
+        self._lock = threading.Lock()
+        self._first: Attachment | None = None  # of the commit that all read
+        self._moved = False  # whether there is a newer one
 
     def door(self, *, copy: bool) -> Door:
         """A copy, or the one that may be written to: one of the other, so that both are of one commit."""
@@ -125,18 +132,23 @@ class RollbackSource:
         return Door(path=str(self._copies.writable()), writable=True) if copy else Door(path=str(readable))
 
     def with_image(self, call: ImageCall[T]) -> T:
-        """Let `call` read in slices; where a commit comes in between, let it read the copy."""
+        """Let `call` read in slices; where a commit comes in between, let it, and all who ask later, read the copy."""
         reader, clock, sleep = self._runtime.reader, self._runtime.monotonic, self._runtime.sleep
-        first = read_commit(self._path, reader, lambda attachment, _: attachment, clock=clock, sleep=sleep)
-        image = SlicedImage(self._path, reader, first, clock=clock, sleep=sleep)
-        result = call(image.guarded, facts_of(first), first)
-        if image.settled():
-            return result
+        if not self._moved:
+            with self._lock:
+                if self._first is None:
+                    self._first = read_commit(self._path, reader, lambda found, _: found, clock=clock, sleep=sleep)
+            image = SlicedImage(self._path, reader, self._first, clock=clock, sleep=sleep)
+            result = call(image.guarded, facts_of(self._first), self._first)
+            if image.settled():
+                return result
+            self._moved = True
         copy = reader.attach(str(self._copies.readable()))
         try:
             return call(lambda guard: attached_image(reader, copy, guard), facts_of(copy), copy)
         finally:
-            reader.release(copy.handle)
+            with suppress(ReaderCrashed):  # then its descriptors are closed, too
+                reader.release(copy.handle)
 
     def close(self) -> None:
         """Remove the copies."""

@@ -38,8 +38,8 @@ class CheckSubject:
         baseline: Callable[[], Baseline | None],
         progress: Callable[[int, int], None],
         reached: Callable[[str], None],
+        resume: Callable[[], str],
         assertions: Sequence[str] = (),
-        resume: str = "",
         image: Callable[[Callable[[], None]], LiveImage] | None = None,
         facts: FileFacts | None = None,
     ) -> None:
@@ -47,10 +47,10 @@ class CheckSubject:
         self.path = path
         self.level = level
         self.assertions = tuple(assertions)
-        self.resume = resume
         self.image_wanted = False
         self._door = door
         self._reached = reached
+        self._resume = resume
         self._baseline = baseline
         self._progress = progress
         self._facts = facts
@@ -82,6 +82,12 @@ class CheckSubject:
         """What to compare with."""
         self.guard()
         return self._baseline()
+
+    @property
+    def resume(self) -> str:
+        """Where the last run's time was over."""
+        self.guard()
+        return self._resume()
 
     def door(self, *, copy: bool = False) -> Door:
         """Return where a connection would be opened."""

@@ -69,8 +69,13 @@ def read_commit(
                         f"{place.path} could not be read at one commit in {attempt} attempts: {moved}",
                         hint="try again when less is written to it",
                     ) from moved
-            sleep(min(_PAUSE * 2 ** (attempt - 1), _LONGEST_PAUSE))
+            sleep(pause_after(attempt))
             attempt += 1
+
+
+def pause_after(attempt: int) -> float:
+    """Return the seconds to wait before the attempt that follows attempt number `attempt`."""
+    return min(_PAUSE * 2.0 ** (attempt - 1), _LONGEST_PAUSE)
 
 
 class Moved(Exception):
@@ -100,13 +105,8 @@ def attached(reader: PageReader, pin: Pin) -> Iterator[Attachment]:
 
     Raises Moved where the files moved; errors of the reads in between are of no account then.
     """
+    attachment = attach_pinned(reader, pin)
     try:
-        attachment = reader.attach(pin.place.path)
-    except DatabaseUnsettled as error:
-        raise Moved(error.message) from error
-    try:
-        if attachment.mode == "wal" and pin.place.on_network:
-            raise refused_on_network(pin.place)
         yield attachment
     except DatabaseUnsettled as error:
         raise Moved(error.message) from error
@@ -118,6 +118,19 @@ def attached(reader: PageReader, pin: Pin) -> Iterator[Attachment]:
     finally:
         with suppress(ReaderCrashed):  # then its descriptors are closed, too
             reader.release(attachment.handle)
+
+
+def attach_pinned(reader: PageReader, pin: Pin) -> Attachment:
+    """Attach the database of a pin that has begun; whoever calls closes it. Raises Moved, or as `examine` does."""
+    try:
+        attachment = reader.attach(pin.place.path)
+    except DatabaseUnsettled as error:
+        raise Moved(error.message) from error
+    if attachment.mode == "wal" and pin.place.on_network:
+        with suppress(ReaderCrashed):
+            reader.release(attachment.handle)
+        raise refused_on_network(pin.place)
+    return attachment
 
 
 def _check(reader: PageReader, pin: Pin, attachment: Attachment) -> None:

@@ -197,28 +197,30 @@ class Copying:
     @contextmanager
     def _locked(self, begun: Attachment | None = None) -> Iterator[Attachment]:
         """Hold the lock and attach."""
-        self._take_lock()
-        began = self._clock()
-        try:
-            with attached(self._reader, self._pin) as attachment:
-                _compare(begun, attachment)
-                yield attachment
-        finally:
-            self._pin.release()
-            held = self._clock() - began
+        with self._reader.exclusively():
+            self._take_lock()
+            began = self._clock()
+            try:
+                with attached(self._reader, self._pin) as attachment:
+                    _compare(begun, attachment)
+                    yield attachment
+            finally:
+                self._pin.release()
+                held = self._clock() - began
         if attachment.mode == "file":
             self.lock_seconds = max(self.lock_seconds, held)
 
     @contextmanager
     def _unlocked(self, begun: Attachment) -> Iterator[Attachment]:
         """Attach under the lock, and let go of it: for reading what only the last pass can prove."""
-        self._take_lock()
-        try:
-            attachment = self._reader.attach(self._path)
-        except DatabaseUnsettled as error:
-            raise Moved(error.message) from error
-        finally:
-            self._pin.release()
+        with self._reader.exclusively():
+            self._take_lock()
+            try:
+                attachment = self._reader.attach(self._path)
+            except DatabaseUnsettled as error:
+                raise Moved(error.message) from error
+            finally:
+                self._pin.release()
         try:
             _compare(begun, attachment)
             yield attachment

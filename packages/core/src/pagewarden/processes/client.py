@@ -62,6 +62,13 @@ class ReaderClient:
         for child in self._children[:]:
             child.kill()
 
+    def exclusively(self) -> AbstractContextManager[bool]:
+        """Let only the calling thread call, as long as this context lasts.
+
+        Whoever reads under a lock of the database's must not wait meanwhile for what other threads asked for.
+        """
+        return self._calling()
+
     def __enter__(self) -> Self:
         return self
 
@@ -87,7 +94,9 @@ class ReaderClient:
 
     def _known(self, handle: int) -> None:
         if handle not in self._handles:
-            raise ReaderCrashed("the page reader was started again since; what was attached is gone", hint="try again")
+            raise ReaderCrashed(
+                "the page reader was started again since; what was attached is gone", hint="try again", lost=True
+            )
 
     def _calling(self) -> AbstractContextManager[bool]:
         if self._pid != os.getpid():

@@ -1,0 +1,111 @@
+"""The checkers of a run side by side: each in a thread of its own, all that they tell in the run's.
+
+They share the page reader, whose calls are short, and most of their time is spent in SQLite and in the reader, outside
+Python's lock. What observers are told, they are told by the thread that began the run, one event at a time.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pagewarden.deadline import GRACE_SECONDS
+
+if TYPE_CHECKING:
+    from pagewarden.check.checkers import CheckerRun, Judged
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """An event, as a thread of a checker's tells it."""
+
+    name: str
+    seconds: float
+    fields: dict[str, object]
+
+
+class Inbox:
+    """What other threads tell the run, in order; one thread takes it out."""
+
+    def __init__(self) -> None:
+        self._items: deque[Told | tuple[int, Judged | BaseException]] = deque()
+        self._changed = threading.Condition()
+
+    def tell(self, name: str, seconds: float, **fields: object) -> None:
+        """Put in an event."""
+        self.put(Told(name=name, seconds=seconds, fields=fields))
+
+    def put(self, item: Told | tuple[int, Judged | BaseException]) -> None:
+        """Put in an item."""
+        with self._changed:
+            self._items.append(item)
+            self._changed.notify()
+
+    def get(self) -> Told | tuple[int, Judged | BaseException]:
+        """Take the oldest item out; wait for one."""
+        with self._changed:
+            while not self._items:
+                self._changed.wait()
+            return self._items.popleft()
+
+    def rest(self) -> list[Told]:
+        """Take out the events that are in."""
+        with self._changed:
+            items = [item for item in self._items if isinstance(item, Told)]
+            self._items.clear()
+        return items
+
+
+def judge_together(
+    runs: Sequence[CheckerRun],
+    inbox: Inbox,
+    *,
+    on_event: Callable[[Told], None],
+    on_judged: Callable[[Judged], object],
+    meanwhile: Callable[[], None],
+) -> list[Judged]:
+    """Let all checkers judge at once; return what became of each, in the order of `runs`.
+
+    `on_judged` is called when a checker has ended, in the order in which they do; `meanwhile` once, when all have
+    begun. If anything is raised here or in a run's own code, Ctrl-C included, all are interrupted, given a moment to
+    end, and it is raised.
+    """
+    results: dict[int, Judged] = {}
+    threads = [
+        threading.Thread(target=_drive, args=(number, run, inbox), name=f"run {run.name}", daemon=True)
+        for number, run in enumerate(runs)
+    ]
+    try:
+        for thread in threads:
+            thread.start()
+        meanwhile()
+        while len(results) < len(runs):
+            item = inbox.get()
+            if isinstance(item, Told):
+                on_event(item)
+                continue
+            number, result = item
+            if isinstance(result, BaseException):
+                raise result
+            results[number] = result
+            on_judged(result)
+    except BaseException:
+        for run in runs:
+            run.interrupt()
+        until = time.monotonic() + GRACE_SECONDS
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join(max(0.0, until - time.monotonic()))
+        raise
+    return [results[number] for number in range(len(runs))]
+
+
+def _drive(number: int, run: CheckerRun, inbox: Inbox) -> None:
+    try:
+        inbox.put((number, run.judge()))
+    except BaseException as error:  # noqa: BLE001 - an error of our own: the run's thread raises it
+        inbox.put((number, error))
