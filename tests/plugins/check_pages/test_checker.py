@@ -24,8 +24,10 @@ from pagewarden.values import Finding, Level, Position, Severity, Verdict
 from pagewarden_check_pages import checker as module
 from pagewarden_check_pages import pagewarden_checkers
 from pagewarden_check_pages.checker import PagesChecker
+from tests.plugins.check_pages.judging import outcome_of
 
 SIZE = 4096
+NOISE = b"\xff\xfe\xfd\xfc"  # over a name: more bits than flip in one word
 
 
 class TestContract(CheckerContract):
@@ -54,7 +56,7 @@ def judge(path: Path, baseline: Baseline | None = None, **facts: Any) -> CheckOu
     """Let the checker judge a closed database; `facts` are what its files say."""
     with ClosedSubject(path, baseline=baseline) as subject:
         subject.facts = replace(subject.facts, **facts)
-        return PagesChecker().check(subject)
+        return outcome_of(subject)
 
 
 def one(outcome: CheckOutcome) -> Finding:
@@ -187,7 +189,7 @@ def test_misplaced_pages_are_told_from_changed_ones(database: Path, copy: Path) 
 def test_any_other_difference_is_a_changed_page(database: Path, copy: Path) -> None:
     """How many bytes, where, and which row if it is one."""
     offset = find(copy, b"name 120")
-    patch(copy, offset, b"NAME")
+    patch(copy, offset, NOISE)
     finding = one(judge(copy, FileImage(database)))
     begin = offset % SIZE
     assert (finding.kind, finding.rowid) == ("changed-page", 120)
@@ -252,7 +254,7 @@ def test_free_pages_do_not_hide_damage_behind_the_bound(
     for leaf in leaves:
         patch(injured, (leaf - 1) * SIZE, b"\xff" * SIZE)
     offset = find(injured, b"name 299")
-    patch(injured, offset, b"NAME")
+    patch(injured, offset, NOISE)
     assert len(leaves) > 2
     assert one(judge(injured, FileImage(path))).pgno == offset // SIZE + 1
 
@@ -342,7 +344,7 @@ class Unreadable(FileImage):
 def test_a_baseline_that_is_damaged_itself_still_says_which_pages_differ(database: Path, copy: Path) -> None:
     """The sums are whole: the page is named by its number, and what happened to it is not known."""
     offset = find(copy, b"name 120")
-    patch(copy, offset, b"NAME")
+    patch(copy, offset, NOISE)
     baseline = Broken(database)
     baseline.origin = database
     baseline.broken = (offset // SIZE + 1,)
@@ -368,7 +370,7 @@ def test_a_flipped_bit_without_an_owner_is_a_flipped_bit(database: Path, copy: P
 
 def test_an_older_image_that_cannot_be_read_is_no_evidence(database: Path, copy: Path, tmp_path: Path) -> None:
     """Nor is one of another page size, or one that was shorter."""
-    patch(copy, find(copy, b"name 120"), b"NAME")
+    patch(copy, find(copy, b"name 120"), NOISE)
     with closing(sqlite3.connect(tmp_path / "small.db")) as connection:
         connection.execute("PRAGMA user_version=1")
     others = [Unreadable(database), FileImage(tmp_path / "small.db")]
@@ -388,7 +390,7 @@ def test_a_baseline_that_cannot_be_used_is_unknown(database: Path) -> None:
             assert value is None
 
     for subject in (Missing(database), ClosedSubject(database, baseline=Unreadable(database))):
-        outcome = PagesChecker().check(subject)
+        outcome = outcome_of(subject)
         assert outcome.verdict is Verdict.UNKNOWN
         assert outcome.why.startswith("no baseline: ")
 

@@ -10,7 +10,7 @@ import pytest
 from pagewarden.errors import RepositoryDamaged
 from pagewarden.testing.contracts import make_database
 from pagewarden.testing.subjects import ClosedSubject, FileImage
-from pagewarden_check_pages.checker import PagesChecker
+from tests.plugins.check_pages.judging import outcome_of
 
 SIZE = 4096
 
@@ -51,7 +51,7 @@ def copy(database: Path, tmp_path: Path) -> Path:
 def judge(path: Path, baseline: Stored) -> dict[int | None, str]:
     """Return what the checker calls each page."""
     with ClosedSubject(path, baseline=baseline) as subject:
-        return {finding.pgno: finding.kind for finding in PagesChecker().check(subject).findings}
+        return {finding.pgno: finding.kind for finding in outcome_of(subject).findings}
 
 
 def place(path: Path, pgno: int, data: bytes) -> None:

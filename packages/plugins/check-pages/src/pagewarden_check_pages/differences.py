@@ -1,196 +1,255 @@
 """Pages that differ from a baseline which is the database's present commit: each is damage, and gets a name.
 
-What a page should hold is known, so what happened to it can be told: all zeros, one bit, what it held earlier, what
-belongs to another page. Whose page it is and which row and column a byte belongs to is read from the baseline, which is
-intact, never from the database under judgement.
+What a page should hold is known, so what happened to it can be told: all zeros, a few bits, what it held earlier, what
+belongs to another page, a tear, a shift. Whose page it is and which row and column a byte belongs to is read from the
+baseline, which is intact, never from the database under judgement.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 from pagewarden.contracts import Baseline, PageImage
 from pagewarden.errors import PagewardenError
-from pagewarden.sqlite.btree import BTreePage, PageKind, parse_page
-from pagewarden.sqlite.columns import stored_columns
-from pagewarden.sqlite.owner import Owner, find_owners
-from pagewarden.sqlite.place import Place, find_place
-from pagewarden.sqlite.record import Malformed
-from pagewarden.sqlite.schema import Layout, SchemaEntry, read_schema
+from pagewarden.sqlite.place import find_place
 from pagewarden.values import Finding, Severity
+from pagewarden_check_pages import patterns
+from pagewarden_check_pages.atlas import Atlas, Told, differing_rows, say_place
+from pagewarden_check_pages.elsewhere import Elsewhere, outwards
 from pagewarden_check_pages.sanity import only_counters
 
-_SWAPPED = 64  # differing pages among which a misplaced one is looked for
-_ROWS_SHOWN = 5
+_KEPT = 32 << 20  # bytes of the baseline's pages that are kept: its trees are walked again for every few pages
+_SHOWN = 16  # bytes of a difference in the evidence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Atlas:
-    """What the baseline knows of the pages that differ."""
+class Reading:
+    """One page that differs, read twice."""
 
-    layout: Layout | None = None  # None where the baseline's own pages could not be read
-    schema: tuple[SchemaEntry, ...] = ()
-    owners: dict[int, Owner] = field(default_factory=dict)
+    pgno: int
+    expected: bytes  # page sums, 8 bytes each
+    first: bytes
+    again: bytes
+    seen: bytes  # the second reading
 
-    def object_of(self, pgno: int) -> str | None:
-        """Return the table or index that a page belongs to, if that is known."""
-        owner = self.owners.get(pgno)
-        return owner.object if owner else None
-
-    def describe(self, pgno: int) -> str:
-        """Return a page's number and what it is used for."""
-        owner = self.owners.get(pgno)
-        return f"page {pgno} ({owner})" if owner else f"page {pgno}"
+    @property
+    def sums(self) -> str:
+        """The sums, as evidence."""
+        text = f"expected page sum {hex_sum(self.expected)}, seen {hex_sum(self.first)}"
+        return text if self.again == self.first else f"{text}, read again {hex_sum(self.again)}"
 
 
-def draw_atlas(baseline: Baseline, pgnos: Collection[int], told: Callable[[], None]) -> Atlas:
-    """Find out whose the pages `pgnos` are. `told` is called for every page that is read."""
+class Namer:
+    """Gives names to the differences of one check."""
 
-    def read(pgno: int) -> bytes:
-        told()
-        return baseline.page(pgno)
+    def __init__(self, baseline: Baseline, told: Told) -> None:
+        """`told` is called for every page that is read."""
+        self.atlas = Atlas()
+        self._baseline = baseline
+        self._told = told
+        self._size = baseline.page_size
+        self._places: dict[bytes, int] = {}
+        self._page = lru_cache(maxsize=max(16, _KEPT // self._size))(baseline.page)
+        self._usual: Elsewhere | None = None
 
-    try:
-        layout = Layout.of(read(1), page_size=baseline.page_size, pages=baseline.pages)
-        schema = read_schema(read, layout)
-        return Atlas(layout=layout, schema=schema, owners=find_owners(read, pgnos, layout, schema=schema))
-    except PagewardenError:  # the baseline itself is damaged there: its sums still tell which pages differ
-        return Atlas()
+    def look_up(self, pgnos: Sequence[int]) -> None:
+        """Find out whose pages these are, before any of them gets a name."""
+        self.atlas = self.atlas.enlarged(self.read, pgnos, self._baseline)
+        for pgno in pgnos[:_SWAPPED]:
+            try:
+                self._places.setdefault(self.read(pgno), pgno)
+            except PagewardenError:  # the baseline itself is damaged there, and its page cannot be found elsewhere
+                continue
 
+    def read(self, pgno: int) -> bytes:
+        """Return a page of the baseline. Raises PagewardenError."""
+        self._told()
+        return self._page(pgno)
 
-def rightful_places(baseline: Baseline, pgnos: Collection[int]) -> dict[bytes, int]:
-    """Return where the content of the first differing pages belongs: what is looked for on the others."""
-    places: dict[bytes, int] = {}
-    for pgno in sorted(pgnos)[:_SWAPPED]:
+    def zeros(self, first: int, last: int, readings: Sequence[Reading]) -> Finding:
+        """Return the finding for pages that are all zeros, one or a run of them; `readings` are the first of them."""
+        where, evidence = self.atlas.describe(first), readings[0].sums + self._hex_of(readings[0])
+        if first == last:
+            return self._damage("zeroed-page", first, f"{where} is all zeros", evidence)
+        names = {self.atlas.object_of(reading.pgno): None for reading in readings}
+        known = [name for name in names if name is not None]
+        of = f" of {', '.join(known[:5])}{' and others' if len(known) > 5 else ''}" if known else ""
+        count = last - first + 1
+        return Finding(
+            kind="zeroed-run",
+            severity=Severity.DAMAGE,
+            pgno=first,
+            object=known[0] if len(names) == len(known) == 1 else None,
+            message=f"pages {first} to {last}{of} are all zeros, {count * self._size} bytes: a lost extent",
+            evidence=f"page {first}: {evidence}",
+        )
+
+    def name(self, reading: Reading) -> Finding:
+        """Return the finding for one page that differs and is not all zeros."""
+        pgno, seen, where = reading.pgno, reading.seen, self.atlas.describe(reading.pgno)
         try:
-            places.setdefault(baseline.page(pgno), pgno)
-        except PagewardenError:  # the baseline itself is damaged there, and its page cannot be found elsewhere
-            continue
-    return places
+            expected = self.read(pgno)
+        except PagewardenError as error:
+            message = f"{where} differs, and the baseline's own cannot be read: {error}"
+            return self._damage("changed-page", pgno, message, reading.sums)
+        if pgno == 1 and only_counters(expected, seen):
+            message = (
+                "page 1 differs in the header's counters alone: another program copied the database, or wrote nothing"
+            )
+            return Finding(
+                kind="other-counters", severity=Severity.NOTICE, pgno=1, message=message, evidence=reading.sums
+            )
+        evidence = reading.sums + _bytes_of(expected, seen)
+        return (
+            self._lost_write(reading, expected, evidence)
+            or self._flipped(reading, expected)
+            or self._misplaced(reading, expected, evidence)
+            or self._in_sectors(reading, expected, evidence)
+            or self._shifted(reading, expected, evidence)
+            or self._changed(reading, expected, evidence)
+        )
 
+    def _lost_write(self, reading: Reading, expected: bytes, evidence: str) -> Finding | None:
+        for number, image in enumerate(self._baseline.older, 1):
+            if _held(image, reading.pgno, self._size) == reading.again:
+                where, then = self.atlas.describe(reading.pgno), _when(image, number)
+                text, row = differing_rows(reading.pgno, expected, reading.seen, self.atlas)
+                message = f"{where} went back to what it held {then}: a write was lost{text}"
+                return self._damage("lost-write", reading.pgno, message, evidence, row)
+        return None
 
-def name_difference(
-    pgno: int,
-    image: PageImage,
-    baseline: Baseline,
-    older: Sequence[PageImage],
-    atlas: Atlas,
-    places: Mapping[bytes, int],
-) -> Finding:
-    """Return the finding for one page that differs; `places` says where content belongs that may have gone astray."""
-    seen = image.page(pgno)
-    sums = (baseline.sums(pgno, 1), image.sums(pgno, 1))
-    evidence = f"expected page sum {_hex(sums[0])}, seen {_hex(sums[1])}"
-    where = atlas.describe(pgno)
-    try:
-        expected = baseline.page(pgno)
-    except PagewardenError as error:
-        message = f"{where} differs, and the baseline's own cannot be read: {error}"
-        return _damage("changed-page", pgno, atlas, message, evidence)
-    if not any(seen):
-        return _damage("zeroed-page", pgno, atlas, f"{where} is all zeros", evidence)
-    if pgno == 1 and only_counters(expected, seen):
-        message = "page 1 differs in the header's counters alone: another program copied the database, or wrote nothing"
-        return Finding(kind="other-counters", severity=Severity.NOTICE, pgno=1, message=message, evidence=evidence)
-    difference = int.from_bytes(expected, "big") ^ int.from_bytes(seen, "big")
-    if difference.bit_count() == 1:
-        return _flipped(pgno, len(seen), difference, seen, baseline, atlas, evidence)
-    rows = _rows(pgno, expected, seen, atlas)
-    for number, image_then in enumerate(older, 1):
-        if _held(image_then, pgno, image.page_size, sums[1]):
-            position = getattr(image_then, "position", None)
-            when = f"at {position}" if position is not None else f"{number} images ago"
-            message = f"{where} went back to what it held {when}: a write was lost{rows.text}"
-            return _damage("lost-write", pgno, atlas, message, evidence, rows.only)
-    other = places.get(seen)
-    if other is not None:
-        message = f"{where} holds what belongs to {atlas.describe(other)}: a write went to the wrong place"
-        return _damage("misplaced-page", pgno, atlas, message, evidence)
-    changed = [index for index in range(len(seen)) if seen[index] != expected[index]]
-    message = f"{len(changed)} bytes of {where} differ, from byte {changed[0]} to byte {changed[-1]}{rows.text}"
-    return _damage("changed-page", pgno, atlas, message, evidence, rows.only)
+    def _flipped(self, reading: Reading, expected: bytes) -> Finding | None:
+        bits = patterns.flipped_bits(expected, reading.seen)
+        if not bits:
+            return None
+        pgno, where = reading.pgno, self.atlas.describe(reading.pgno)
+        kind = "flipped-bit" if len(bits) == 1 else "flipped-bits"
+        named = ", ".join(f"bit {bit} of byte {offset}" for offset, bit in bits)
+        message = f"{named} of {where} flipped"
+        evidence = reading.sums
+        for offset in dict.fromkeys(offset for offset, _ in bits):
+            evidence += f"; byte {offset} was 0x{expected[offset]:02x}, is 0x{reading.seen[offset]:02x}"
+        owner = self.atlas.owners.get(pgno)
+        if owner is None or self.atlas.layout is None:
+            return self._damage(kind, pgno, message, evidence)
+        place = find_place(self.read, owner, bits[0][0], self.atlas.layout)
+        return self._damage(kind, pgno, f"{message}: {say_place(place, owner, self.atlas)}", evidence, place.rowid)
 
+    def _misplaced(self, reading: Reading, expected: bytes, evidence: str) -> Finding | None:
+        other, then = self._places.get(reading.seen), ""
+        if other is None and self._all_differs(expected, reading.seen):
+            home = self._elsewhere().page(reading.seen, reading.pgno)
+            if home is not None:
+                other = home.pgno
+                then = f" {_when(self._baseline.older[home.image - 1], home.image)}" if home.image else ""
+        if other is None:
+            return None
+        belongs = "what belonged" if then else "what belongs"
+        message = f"{self.atlas.describe(reading.pgno)} holds {belongs} to {self.atlas.describe(other)}{then}"
+        return self._damage("misplaced-page", reading.pgno, f"{message}: a write went to the wrong place", evidence)
 
-def _damage(kind: str, pgno: int, atlas: Atlas, message: str, evidence: str, rowid: int | None = None) -> Finding:
-    owner = atlas.owners.get(pgno)
-    return Finding(
-        kind=kind,
-        severity=Severity.DAMAGE,
-        pgno=pgno,
-        object=atlas.object_of(pgno),
-        rowid=rowid if rowid is not None or owner is None else owner.rowid,
-        message=message,
-        evidence=evidence,
-    )
+    def _in_sectors(self, reading: Reading, expected: bytes, evidence: str) -> Finding | None:
+        pgno, seen, where = reading.pgno, reading.seen, self.atlas.describe(reading.pgno)
+        sectors = patterns.differing_sectors(expected, seen)
+        spans = patterns.spans(sectors, self._size)
+        if patterns.zeroed(seen, sectors):
+            return self._damage("zeroed-sector", pgno, f"{spans} of {where} are zeros", evidence)
+        text, row = differing_rows(pgno, expected, seen, self.atlas)
+        for number, image in enumerate(self._baseline.older, 1):
+            if _held(image, pgno, self._size) in (b"", reading.expected):
+                continue
+            try:
+                at = patterns.tear(expected, seen, image.page(pgno), sectors)
+            except PagewardenError:  # an older image that cannot be read is no evidence
+                continue
+            if at is not None:
+                then = _when(image, number)
+                message = f"{where} is torn at byte {at}: one part is new, the other what it held {then}{text}"
+                return self._damage("torn-page", pgno, message, evidence, row)
+        home = self._elsewhere().sectors(seen, sectors, pgno, outwards(pgno, self._baseline.pages))
+        if home is None:
+            return None
+        message = f"{spans} of {where} hold what belongs there on {self.atlas.describe(home.pgno)}"
+        return self._damage("misplaced-sector", pgno, message, evidence)
 
+    def _shifted(self, reading: Reading, expected: bytes, evidence: str) -> Finding | None:
+        around = []
+        for pgno in (reading.pgno - 1, reading.pgno + 1):
+            try:
+                around.append(self.read(pgno) if 1 <= pgno <= self._baseline.pages else b"")
+            except PagewardenError:  # the baseline itself is damaged there
+                around.append(b"")
+        by = patterns.shift(around[0], expected, around[1], reading.seen)
+        if by is None:
+            return None
+        count, where = abs(by), self.atlas.describe(reading.pgno)
+        how = f"{count} byte{'s' if count > 1 else ''} {'further back' if by > 0 else 'further forward'}"
+        why = "bytes were put in" if by > 0 else "bytes were taken out"
+        message = f"the content of {where} stands {how} than it should: {why} there or before"
+        return self._damage("shifted-bytes", reading.pgno, message, evidence)
 
-def _held(image: PageImage, pgno: int, page_size: int, page_sum: bytes) -> bool:
-    """Whether an older image held the page whose sum is `page_sum`. One that cannot be read is no evidence."""
-    try:
-        return image.page_size == page_size and pgno <= image.pages and image.sums(pgno, 1) == page_sum
-    except PagewardenError:
-        return False
+    def _changed(self, reading: Reading, expected: bytes, evidence: str) -> Finding:
+        changed = [index for index in range(self._size) if reading.seen[index] != expected[index]]
+        text, row = differing_rows(reading.pgno, expected, reading.seen, self.atlas)
+        where = self.atlas.describe(reading.pgno)
+        message = f"{len(changed)} bytes of {where} differ, from byte {changed[0]} to byte {changed[-1]}{text}"
+        return self._damage("changed-page", reading.pgno, message, evidence, row)
 
+    def _elsewhere(self) -> Elsewhere:
+        if self._usual is None:
+            self._usual = Elsewhere([self._baseline, *self._baseline.older], self._size, self._told)
+        return self._usual
 
-def _flipped(
-    pgno: int, size: int, difference: int, seen: bytes, baseline: Baseline, atlas: Atlas, evidence: str
-) -> Finding:
-    bit = difference.bit_length() - 1
-    offset, bit = size - 1 - bit // 8, bit % 8
-    value = seen[offset]
-    message = f"bit {bit} of byte {offset} of {atlas.describe(pgno)} flipped"
-    evidence += f"; byte {offset} was 0x{value ^ (1 << bit):02x}, is 0x{value:02x}"
-    owner = atlas.owners.get(pgno)
-    if owner is None or atlas.layout is None:
-        return _damage("flipped-bit", pgno, atlas, message, evidence)
-    place = find_place(baseline.page, owner, offset, atlas.layout)
-    return _damage("flipped-bit", pgno, atlas, f"{message}: {_say(place, owner, atlas)}", evidence, place.rowid)
+    def _all_differs(self, expected: bytes, seen: bytes) -> bool:
+        """Whether no sector is as it should be that says anything: what holds part of its own page is not misplaced."""
+        differing = set(patterns.differing_sectors(expected, seen))
+        sectors = (place for place in range(0, self._size, patterns.SECTOR) if place not in differing)
+        return not any(len(set(expected[place : place + patterns.SECTOR])) > 1 for place in sectors)
 
-
-def _say(place: Place, owner: Owner, atlas: Atlas) -> str:
-    row = f"rowid {place.rowid}, " if place.rowid is not None else ""
-    if place.column is None:
-        return f"{row}{place.part}"
-    names = stored_columns(atlas.schema, owner.object) if owner.object else ()
-    name = names[place.column] if place.column < len(names) else f"number {place.column + 1}"
-    return f"{row}column {name}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Rows:
-    """Which rows two versions of a table leaf do not have in common."""
-
-    text: str = ""
-    only: int | None = None  # the row, where it is just one
-
-
-def _rows(pgno: int, expected: bytes, seen: bytes, atlas: Atlas) -> _Rows:
-    """Compare two versions of a page row by row; nothing where they are not both whole leaves of a table."""
-    versions = []
-    for data in (expected, seen):
+    def _hex_of(self, reading: Reading) -> str:
         try:
-            page = parse_page(data, pgno=pgno, usable=atlas.layout.usable) if atlas.layout else None
-        except Malformed:
-            return _Rows()
-        if page is None or page.kind is not PageKind.TABLE_LEAF or page.bad:
-            return _Rows()
-        versions.append(_contents(page, data))
-    differing = sorted(
-        row for row in versions[0].keys() | versions[1].keys() if versions[0].get(row) != versions[1].get(row)
-    )
-    if not differing:
-        return _Rows()
-    shown = ", ".join(map(str, differing[:_ROWS_SHOWN]))
-    more = f" and {len(differing) - _ROWS_SHOWN} more" if len(differing) > _ROWS_SHOWN else ""
-    word = "rowid" if len(differing) == 1 else "rowids"
-    return _Rows(text=f"; {word} {shown}{more}", only=differing[0] if len(differing) == 1 else None)
+            return _bytes_of(self.read(reading.pgno), reading.seen)
+        except PagewardenError:
+            return ""
+
+    def _damage(self, kind: str, pgno: int, message: str, evidence: str, rowid: int | None = None) -> Finding:
+        owner = self.atlas.owners.get(pgno)
+        return Finding(
+            kind=kind,
+            severity=Severity.DAMAGE,
+            pgno=pgno,
+            object=self.atlas.object_of(pgno),
+            rowid=rowid if rowid is not None or owner is None else owner.rowid,
+            message=message,
+            evidence=evidence,
+        )
 
 
-def _contents(page: BTreePage, data: bytes) -> dict[int, bytes]:
-    return {cell.rowid: data[cell.offset : cell.end] for cell in page.cells if cell.rowid is not None}
+_SWAPPED = 64  # differing pages among which a misplaced one is looked for first
 
 
-def _hex(page_sum: bytes) -> str:
+def _held(image: PageImage, pgno: int, page_size: int) -> bytes:
+    """Return the sum that a page had in an older image; nothing where it was not there or cannot be read."""
+    try:
+        return image.sums(pgno, 1) if image.page_size == page_size and pgno <= image.pages else b""
+    except PagewardenError:  # an image that cannot be read is no evidence
+        return b""
+
+
+def _when(image: PageImage, number: int) -> str:
+    position = getattr(image, "position", None)
+    return f"at {position}" if position is not None else f"{number} images ago"
+
+
+def _bytes_of(expected: bytes, seen: bytes) -> str:
+    """Return the first bytes that differ, as evidence."""
+    begin = patterns.common_prefix(expected, seen)
+    shown = (page[begin : begin + _SHOWN].hex() for page in (expected, seen))
+    return "; from byte {} expected {}, seen {}".format(begin, *shown)
+
+
+def hex_sum(page_sum: bytes) -> str:
     """Return a page sum as people compare it: the number, in hexadecimal."""
     return f"{int.from_bytes(page_sum, 'little'):016x}"

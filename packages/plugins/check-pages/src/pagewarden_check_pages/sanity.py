@@ -44,11 +44,10 @@ def judge_size(image: PageImage, facts: FileFacts) -> Iterator[Finding]:
         )
 
 
-def judge_header(image: PageImage) -> Iterator[Finding]:
-    """Find what no SQLite writes into the first 100 bytes (file format, section 1.3)."""
+def judge_header(image: PageImage, page: bytes) -> Iterator[Finding]:
+    """Find what no SQLite writes into the first 100 bytes of page 1 (file format, section 1.3)."""
     if not image.pages:
         return
-    page = image.page(1)
     try:
         header = DatabaseHeader.parse(page[:HEADER_SIZE])
     except HeaderInvalid as error:
