@@ -20,7 +20,7 @@ ReadPage = Callable[[int], bytes]
 SCHEMA_NAME = "sqlite_schema"
 
 MAX_PAYLOAD = 1 << 20
-"""How much of a payload is put together: a CREATE statement that is longer counts as unreadable."""
+"""How much of a payload is put together: a CREATE statement that does not lie in it counts as unreadable."""
 
 MAX_SCHEMA_PAGES = 10_000
 """How many pages of the schema's b-tree are read: about a million tables."""
@@ -65,8 +65,9 @@ class SchemaEntry:
     kind: str  # "table", "index", "view" or "trigger"
     name: str
     table: str  # the table that an index or trigger belongs to
-    root: int  # root page; 0 for views, triggers and virtual tables
+    root: int  # root page; 0 for views, triggers and virtual tables, and where it is no page of the database
     sql: str  # "" for automatic indexes, and where it could not be read
+    stated: int = 0  # the root page as it is written there
 
 
 def read_payload(read: ReadPage, page: bytes, cell: Cell, layout: Layout, limit: int = MAX_PAYLOAD) -> bytes:
@@ -76,8 +77,13 @@ def read_payload(read: ReadPage, page: bytes, cell: Cell, layout: Layout, limit:
     """
     if cell.payload_size > limit:
         raise Malformed(f"a payload of {cell.payload_size} bytes")
-    parts = [bytes(page[cell.payload : cell.payload + cell.local])]
-    missing = cell.payload_size - cell.local
+    return _beginning(read, page, cell, layout, cell.payload_size)
+
+
+def _beginning(read: ReadPage, page: bytes, cell: Cell, layout: Layout, size: int) -> bytes:
+    """Return the first `size` bytes of a payload."""
+    parts = [bytes(page[cell.payload : cell.payload + min(cell.local, size)])]
+    missing = size - len(parts[0])
     following = cell.overflow or 0
     while missing > 0:
         # A circle ends, too: each page takes something off what is missing.
@@ -93,7 +99,12 @@ def read_payload(read: ReadPage, page: bytes, cell: Cell, layout: Layout, limit:
 
 def read_schema(read: ReadPage, layout: Layout) -> tuple[SchemaEntry, ...]:
     """Return the entries of sqlite_schema that can be read, itself first, in the order of their rowids."""
-    entries = [SchemaEntry(kind="table", name=SCHEMA_NAME, table=SCHEMA_NAME, root=1, sql="")]
+    return read_whole_schema(read, layout)[0]
+
+
+def read_whole_schema(read: ReadPage, layout: Layout) -> tuple[tuple[SchemaEntry, ...], bool]:
+    """Return what `read_schema` does, and whether the search ended by itself, and not at its bound."""
+    entries = [SchemaEntry(kind="table", name=SCHEMA_NAME, table=SCHEMA_NAME, root=1, sql="", stated=1)]
     stack, seen = [(1, 0)], {1}
     while stack and len(seen) <= MAX_SCHEMA_PAGES:
         pgno, depth = stack.pop()
@@ -104,7 +115,7 @@ def read_schema(read: ReadPage, layout: Layout) -> tuple[SchemaEntry, ...]:
             if 1 < child <= layout.pages and child not in seen and depth < _MAX_DEPTH:
                 seen.add(child)
                 stack.append((child, depth + 1))
-    return tuple(entries)
+    return tuple(entries), not stack
 
 
 def _entries(read: ReadPage, data: bytes, pgno: int, layout: Layout) -> list[SchemaEntry]:
@@ -115,8 +126,8 @@ def _entries(read: ReadPage, data: bytes, pgno: int, layout: Layout) -> list[Sch
         return found
     for cell in page.cells:
         try:
-            payload = read_payload(read, data, cell, layout)
-            found.append(_entry(payload, parse_record(payload), layout))
+            payload = _beginning(read, data, cell, layout, min(cell.payload_size, MAX_PAYLOAD))
+            found.append(_entry(payload, parse_record(payload, cell.payload_size), layout))
         except Malformed:
             continue
     return found
@@ -127,10 +138,18 @@ def _entry(payload: bytes, record: Record, layout: Layout) -> SchemaEntry:
         raise Malformed(f"a schema row of {len(record.fields)} columns")
     kind, name, table, root, sql = (
         decode_value(field.serial, payload[field.offset : field.offset + field.size], layout.encoding)
+        if field.offset + field.size <= len(payload)
+        else None
         for field in record.fields
     )
     if not isinstance(kind, str) or not isinstance(name, str) or not isinstance(table, str):
         raise Malformed("a schema row whose names are no text")
-    if not isinstance(root, int) or not 0 <= root <= layout.pages:
-        root = 0
-    return SchemaEntry(kind=kind, name=name, table=table, root=root, sql=sql if isinstance(sql, str) else "")
+    stated = root if isinstance(root, int) else 0
+    return SchemaEntry(
+        kind=kind,
+        name=name,
+        table=table,
+        root=stated if 0 <= stated <= layout.pages else 0,
+        sql=sql if isinstance(sql, str) else "",
+        stated=stated,
+    )

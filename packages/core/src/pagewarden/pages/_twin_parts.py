@@ -1,0 +1,103 @@
+"""What one thread of the structure walk in Python still has to look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from pagewarden.pages._twin_page import TreeCell, TreePage
+
+
+@dataclass(slots=True)
+class Root:
+    """A tree that was not begun."""
+
+    tree: int
+
+
+@dataclass(slots=True)
+class Free:
+    """The freelist from one trunk page on."""
+
+    following: int  # the trunk page that comes next
+    before: int  # the page that names it
+    expected: int  # pages in the freelist, as the header counts
+    count: int = 0  # those seen
+    sound: bool = True  # whether no trunk page was wrong
+
+
+@dataclass(slots=True)
+class Frame:
+    """A page that was looked at, and which of its children still have to be."""
+
+    tree: int
+    pgno: int
+    depth: int  # a root is at 1
+    page: TreePage
+    low: tuple[Frame, int] | None  # the cell of an ancestor that bounds this page from below
+    high: tuple[Frame, int] | None
+    branch: int  # which child of the root it is below; 0 for the root itself
+    cells: dict[int, TreeCell]  # those that hold, by their number
+    following: int = 0  # the child that comes next
+    end: int = 0  # behind the last child
+
+
+class TwinParts:
+    """A stack of work; see `Parts`."""
+
+    def __init__(self) -> None:
+        self.stack: list[Root | Free | Frame] = []
+        self.maps: dict[int, bytes | None] = {}  # ptrmap pages read last; None for one that the disk refuses
+
+    def push_root(self, tree: int) -> None:
+        """Put a whole tree on top."""
+        self.stack.append(Root(tree))
+
+    def push_freelist(self, first: int, count: int) -> None:
+        """Put the freelist on top."""
+        self.stack.append(Free(first, 1, count))
+
+    def cut(self, child: int) -> TwinParts | None:
+        """Give away the children of a root page from child `child` on."""
+        frame = self.stack[-1] if self.stack else None
+        if not isinstance(frame, Frame) or not frame.following <= child < frame.end:
+            return None
+        return self._give(len(self.stack) - 1, child)
+
+    def split(self) -> TwinParts | None:
+        """Give away about half of what is largest, at the bottom: whole trees, else children of one page."""
+        whole = next((i for i, item in enumerate(self.stack) if isinstance(item, Frame)), len(self.stack))
+        spare = min(whole, len(self.stack) - 1)
+        if spare > 0:
+            given = TwinParts()
+            count = (spare + 1) // 2
+            given.stack, self.stack = self.stack[:count], self.stack[count:]
+            return given
+        for place, item in enumerate(self.stack):
+            if isinstance(item, Frame) and item.end - item.following > 1:
+                return self._give(place, (item.following + item.end + 1) // 2)
+        return None
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing left to look at."""
+        return not self.stack
+
+    @property
+    def place(self) -> tuple[int, int] | None:
+        """The tree that comes next and the child of its root page."""
+        top = self.stack[-1] if self.stack else None
+        if isinstance(top, Root):
+            return top.tree, 0
+        if isinstance(top, Frame):
+            return top.tree, top.following if top.depth == 1 else top.branch
+        return None
+
+    def _give(self, place: int, child: int) -> TwinParts:
+        frame = self.stack[place]
+        assert isinstance(frame, Frame)
+        given = TwinParts()
+        given.stack.append(replace(frame, following=child))
+        frame.end = child
+        if frame.following == frame.end:
+            del self.stack[place]
+        return given
