@@ -215,7 +215,7 @@ path = "/srv/app/app.db"
 name = "app.db"           # in the repository; the file's name where it is left out
 repository = "main"
 level = "deep"
-checkers = ["check-pragma", "check-foreign-keys", "check-pages"]
+checkers = ["check-pages", "check-indexes", "check-foreign-keys", "check-pragma"]
 max_time = 1800
 compare = true
 check = "standard"
@@ -227,7 +227,7 @@ db = "app.db"             # what --db is where it is left out
 read_data = true          # verify reads the data
 
 [plugins]
-# only = ["check-pragma", "check-foreign-keys", "check-pages", "target-directory"]   # all that are installed
+# only = ["check-pages", "check-pragma", "target-directory"]   # all that are installed where it is left out
 disabled = []             # names of installed plugins
 extra = []                # modules to import as plugins, such as "myapp.pagewarden_plugin"
 
