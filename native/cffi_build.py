@@ -8,7 +8,7 @@ from cffi import FFI
 
 HEADER = Path(__file__).parent / "c" / "pagewarden_native.h"
 # Paths of sources are relative to setup.py: setuptools puts nothing else into an sdist or a build folder.
-SOURCES = tuple(f"c/{stem}.c" for stem in ("xxh64", "source", "sums", "reserved", "compress", "decompress", "wal"))
+SOURCES = tuple(f"c/{unit.name}" for unit in sorted(HEADER.parent.glob("*.c")))
 
 
 def declarations() -> str:

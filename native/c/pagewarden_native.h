@@ -22,7 +22,7 @@
 
 /* cffi: begin */
 
-#define PW_ABI 1
+#define PW_ABI 2
 
 typedef enum {
   PW_OK = 0,
@@ -88,6 +88,139 @@ typedef struct {
   int32_t end;  /* a pw_wal_end, once done */
 } pw_wal;
 
+/* What is wrong with a page: pagewarden/structure.py has the same numbers and says what each field means. */
+typedef enum {
+  PW_FLAW_PAGE_TYPE = 1,
+  PW_FLAW_PAGE_NUMBER = 2,
+  PW_FLAW_PAGE_HEADER = 3,
+  PW_FLAW_CELL_POINTER = 4,
+  PW_FLAW_CELL_SIZE = 5,
+  PW_FLAW_CELL_OVERLAP = 6,
+  PW_FLAW_FREE_BLOCK = 7,
+  PW_FLAW_FRAGMENTS = 8,
+  PW_FLAW_ROWID_ORDER = 9,
+  PW_FLAW_KEY_ORDER = 10,
+  PW_FLAW_DEPTH = 11,
+  PW_FLAW_OVERFLOW_LENGTH = 12,
+  PW_FLAW_TWICE = 13,
+  PW_FLAW_UNUSED = 14, /* never given by pw_walk_step: see pw_unused */
+  PW_FLAW_FREELIST_COUNT = 15,
+  PW_FLAW_FREELIST_TRUNK = 16,
+  PW_FLAW_POINTER_MAP = 17,
+  PW_FLAW_RECORD_HEADER = 18,
+  PW_FLAW_SERIAL_TYPE = 19,
+  PW_FLAW_NOT_NULL = 20,
+  PW_FLAW_STRICT_TYPE = 21,
+  PW_FLAW_EMPTY_PAGE = 22,
+  PW_FLAW_UNREADABLE = 23
+} pw_flaw_kind;
+
+/* Which fields of a flaw apply. */
+typedef enum {
+  PW_HAS_CELL = 1,
+  PW_HAS_COLUMN = 2,
+  PW_HAS_OTHER = 4,
+  PW_HAS_ROWID = 8,
+  PW_HAS_EXPECTED = 16,
+  PW_HAS_SEEN = 32
+} pw_flaw_fields;
+
+typedef struct {
+  uint32_t kind; /* a pw_flaw_kind */
+  uint32_t pgno;
+  uint32_t tree;   /* its place in the plan, PW_NO_TREE for the freelist */
+  uint32_t fields; /* pw_flaw_fields */
+  uint32_t cell, column, other;
+  int64_t rowid, expected, seen;
+} pw_flaw;
+
+#define PW_NO_TREE 0xffffffff
+#define PW_PAGE_FLAWS 100 /* flaws of one visit that are told apart */
+#define PW_PARTS 24       /* a path of 20 pages, and room */
+#define PW_MAPS 32        /* ptrmap pages that a thread keeps */
+
+/* Classes of serial types, as bits of what a column may hold. */
+typedef enum {
+  PW_CLASS_NULL = 1,
+  PW_CLASS_INTEGER = 2,
+  PW_CLASS_REAL = 4,
+  PW_CLASS_TEXT = 8,
+  PW_CLASS_BLOB = 16,
+  PW_CLASS_RESERVED = 32 /* serial types 10 and 11 */
+} pw_class;
+
+/* How an indexed column is compared: a collation, and whether its order is descending. */
+typedef enum {
+  PW_ORDER_BINARY = 0,
+  PW_ORDER_NOCASE = 1,
+  PW_ORDER_RTRIM = 2,
+  PW_ORDER_UNKNOWN = 3,
+  PW_ORDER_DESCENDING = 4
+} pw_order;
+
+typedef struct {
+  uint32_t root;
+  uint32_t columns; /* how many are known */
+  uint32_t first;   /* where they begin in the plan's `allowed` and `orders` */
+  uint32_t keys;    /* how many of them order an index; 0: its order is not judged */
+  uint32_t index;   /* 0: keys are rowids */
+} pw_tree;
+
+/* A walk over all b-trees of one commit. `used` and `depths` are zeros at first, and shared by all threads. */
+typedef struct {
+  uint32_t page_size, usable, pages;
+  uint32_t encoding;    /* 1 UTF-8, 2 UTF-16le, 3 UTF-16be */
+  uint32_t pointer_map; /* whether there are ptrmap pages */
+  uint32_t tree_count, column_count;
+  const pw_tree *trees;
+  const uint8_t *allowed; /* for each column the pw_class bits that it may hold */
+  const uint8_t *orders;  /* for each column its pw_order */
+  uint8_t *used;          /* a bit for each page, pages / 8 + 1 bytes */
+  uint32_t *depths;       /* for each tree the depth of its first leaf */
+} pw_walk;
+
+/* What the keys below a page must lie between. */
+typedef struct {
+  uint32_t has_low, has_high;
+  int64_t low, high; /* rowids: low < key <= high */
+  /* indexes: the cells that hold the bounds */
+  uint32_t low_page, low_cell, high_page, high_cell;
+} pw_bounds;
+
+/* The kinds of parts. */
+typedef enum { PW_PART_ROOT = 0, PW_PART_CHILDREN = 1, PW_PART_FREELIST = 2 } pw_part_kind;
+
+/* A part of what is to be walked: a whole tree, children of one interior page, or the rest of the freelist. */
+typedef struct {
+  uint32_t kind; /* a pw_part_kind */
+  uint32_t tree;
+  uint32_t page;       /* the interior page; freelist: the next trunk */
+  uint32_t next, past; /* its children next ... past-1; freelist: next = the trunk before */
+  uint32_t depth;    /* of the page; its tree's root has 1 */
+  uint32_t top;      /* which child of the root page this lies below */
+  uint32_t broken;   /* freelist: whether its count cannot be known */
+  uint64_t counted;  /* freelist: pages so far */
+  uint64_t expected; /* freelist: pages, as the header counts */
+  pw_bounds bounds;
+} pw_part;
+
+/* The stack of one thread, all zeros at first. What it says of pages describes the contents of one work buffer. */
+typedef struct {
+  uint32_t count;
+  uint32_t window, windowed;   /* first page and number of pages in the window */
+  uint32_t held[PW_PARTS + 2]; /* which page each slot holds, 0: none */
+  uint32_t maps[PW_MAPS];
+  pw_part parts[PW_PARTS];
+} pw_parts;
+
+/* What one call saw. */
+typedef struct {
+  uint32_t flaws;
+  uint32_t pages;
+  uint64_t left_out;
+  uint64_t unordered;
+} pw_seen;
+
 /* XXH64 of `size` bytes. https://github.com/Cyan4973/xxHash, doc/xxhash_spec.md */
 uint64_t pw_xxh64(const uint8_t *data, size_t size, uint64_t seed);
 
@@ -132,6 +265,29 @@ void pw_wal_map(uint8_t *entries, uint8_t *scratch, uint32_t count, uint32_t *us
 ** else 0. `buffer` holds at least one page, `holds` at least `count` bytes. */
 pw_status pw_reserved_sums(const pw_source *source, uint32_t first, uint32_t count, uint8_t *buffer,
                            size_t buffer_size, uint8_t *holds, size_t holds_size, pw_fault *fault);
+
+/* Bytes of the work buffer that belongs to one pw_parts. */
+size_t pw_walk_work(uint32_t page_size);
+
+/* Put a whole tree on the stack, or the freelist that begins at trunk page `first`. The stack must be empty. */
+void pw_parts_root(pw_parts *parts, uint32_t tree);
+void pw_parts_freelist(pw_parts *parts, uint32_t first, uint32_t count);
+
+/* Give the children of the bottom part from `child` on to the empty stack `to`; whether there were any. */
+int pw_parts_cut(pw_parts *parts, uint32_t child, pw_parts *to);
+
+/* Give about half of what is largest to the empty stack `to`; whether there was enough to share. */
+int pw_parts_split(pw_parts *parts, pw_parts *to);
+
+/* Look at pages until `budget` or a few more were looked at, nothing is left, or `flaws` has not room for another
+** PW_PAGE_FLAWS. The order of visits and flaws is described in pagewarden/pages/walk.py. `room` is at least PW_PAGE_FLAWS.
+** After another status than PW_OK the walk is of no more use. */
+pw_status pw_walk_step(const pw_walk *walk, const pw_source *source, pw_parts *parts, uint8_t *work, size_t work_size,
+                       uint32_t budget, pw_flaw *flaws, uint32_t room, pw_seen *seen, pw_fault *fault);
+
+/* Write runs of pages from page `*from` on that no walk looked at, as pairs (first, count), at most `room` of them; the
+** number of pairs goes to `*used`, and `*from` becomes where to go on, 0 at the end. */
+void pw_unused(const pw_walk *walk, uint32_t *from, uint32_t *runs, uint32_t room, uint32_t *used);
 
 /* cffi: end */
 

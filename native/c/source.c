@@ -6,7 +6,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-#include "bytes.h"
+#include "walk.h"
 
 #ifdef PW_PREAD /* the tests' own, which fails on demand */
 ssize_t PW_PREAD(int file, void *to, size_t size, off_t offset);
@@ -68,24 +68,54 @@ static int source_valid(const pw_source *source, uint32_t first, uint32_t count)
          (source->frame_count == 0 || source->wal >= 0);
 }
 
-/* Read `count` pages that no frame holds and of which none is the lock-byte page. */
-static pw_status read_file(const pw_source *source, uint32_t first, uint32_t count, uint8_t *to, pw_fault *fault) {
-  uint64_t offset = (uint64_t)(first - 1) * source->page_size;
-  uint64_t size = (uint64_t)count * source->page_size;
+/* Read bytes of the database file as far as it is believed to go; zeros follow. */
+static pw_status read_bytes(const pw_source *source, uint64_t offset, uint64_t size, uint32_t pgno, uint8_t *to,
+                            pw_fault *fault) {
   uint64_t there = source->file_size <= offset ? 0 : source->file_size - offset;
   if (there > size) {
     there = size;
   }
   memset(to + there, 0, (size_t)(size - there));
-  return read_whole(source->database, to, (size_t)there, offset, first, source->page_size, fault);
+  return read_whole(source->database, to, (size_t)there, offset, pgno, source->page_size, fault);
+}
+
+/* Read `count` pages that no frame holds and of which none is the lock-byte page. */
+static pw_status read_file(const pw_source *source, uint32_t first, uint32_t count, uint8_t *to, pw_fault *fault) {
+  return read_bytes(source, (uint64_t)(first - 1) * source->page_size, (uint64_t)count * source->page_size, first, to,
+                    fault);
+}
+
+/* Where the page of a frame, which is at least 1, begins in the WAL. */
+static uint64_t frame_offset(const pw_source *source, uint32_t frame) {
+  return 32 + (uint64_t)(frame - 1) * (24 + (uint64_t)source->page_size) + 24;
 }
 
 static pw_status read_frame(const pw_source *source, uint32_t pgno, uint32_t frame, uint8_t *to, pw_fault *fault) {
   if (frame == 0) {
     return pw_fail(fault, PW_ARGUMENT, 0, pgno, 0);
   }
-  uint64_t offset = 32 + (uint64_t)(frame - 1) * (24 + (uint64_t)source->page_size) + 24;
-  return read_whole(source->wal, to, source->page_size, offset, pgno, source->page_size, fault);
+  return read_whole(source->wal, to, source->page_size, frame_offset(source, frame), pgno, source->page_size, fault);
+}
+
+pw_status pw_read_part(const pw_source *source, uint32_t pgno, uint32_t at, uint32_t size, uint8_t *to,
+                       pw_fault *fault) {
+  *fault = (pw_fault){0};
+  if (!source_valid(source, pgno, 1) || at > source->page_size || size > source->page_size - at) {
+    return pw_fail(fault, PW_ARGUMENT, 0, pgno, 0);
+  }
+  if (pgno == pw_lock_page(source->page_size)) {
+    memset(to, 0, size);
+    return PW_OK;
+  }
+  const uint32_t entry = map_find(source, pgno);
+  if (entry < source->frame_count && map_pgno(source, entry) == pgno) {
+    const uint32_t frame = pw_get_le32(source->frames + (size_t)entry * 8 + 4);
+    if (frame == 0) {
+      return pw_fail(fault, PW_ARGUMENT, 0, pgno, 0);
+    }
+    return read_whole(source->wal, to, size, frame_offset(source, frame) + at, pgno, source->page_size, fault);
+  }
+  return read_bytes(source, (uint64_t)(pgno - 1) * source->page_size + at, size, pgno, to, fault);
 }
 
 pw_status pw_read(const pw_source *source, uint32_t first, uint32_t count, uint8_t *to, size_t to_size,

@@ -10,7 +10,7 @@ import os
 import threading
 from functools import cache, cached_property
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pagewarden.errors import PagewardenError
 from pagewarden.pages._checks import check_buffer, check_frame, check_frame_range, check_level, check_out, check_wal
@@ -26,9 +26,13 @@ from pagewarden.pages.source import (
     is_page_size,
     lock_page,
 )
-from pagewarden_native import ffi, lib
+from pagewarden_native import ffi as ffi
+from pagewarden_native import lib as lib
 
-ABI = 1
+if TYPE_CHECKING:
+    from pagewarden.pages.walk import Walker, WalkPlan
+
+ABI = 2
 """The version of the C interface that this binding was written for."""
 
 if lib.PW_ABI != ABI:
@@ -238,6 +242,12 @@ class NativeBackend:
     def decompressor(self) -> Decompressor:
         """Return a new decompressor for one thread."""
         return PublicDecompressor(self) if self._zstd is None else _Decompressor(self._zstd)
+
+    def walker(self, plan: WalkPlan) -> Walker:
+        """Return a new walk over all b-trees of one commit."""
+        from pagewarden.pages._native_walk import NativeWalker  # built upon this module
+
+        return NativeWalker(plan)
 
     def wal_scan(self, wal_fd: int, *, page_size: int, last_frame: int | None = None) -> WalScan:
         """Verify a WAL."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from functools import cache
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pagewarden.errors import ConfigurationInvalid, NativeMissing
 from pagewarden.pages.source import Buffer, PageSource, WalScan
+
+if TYPE_CHECKING:
+    from pagewarden.pages.walk import Walker, WalkPlan
 
 ENVIRONMENT = "PAGEWARDEN_NATIVE"
 """Environment variable: `require`, `prefer` (the default) or `off`."""
@@ -61,6 +64,9 @@ class Backend(Protocol):
 
     def fold(self, sums: Buffer) -> int:
         """Return the XOR of all sums: the database sum, if they are those of all pages."""
+
+    def walker(self, plan: WalkPlan) -> Walker:
+        """Return a new walk over all b-trees of one commit. Raises ValueError for a plan that no database has."""
 
     def compressor(self, level: int) -> Compressor:
         """Return a new compressor for one thread. `level` is a zstd level from 1 to 22."""
