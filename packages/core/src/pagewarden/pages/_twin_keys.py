@@ -52,7 +52,7 @@ class Shape:
         rules = tuple(
             (i, column)
             for i, column in enumerate(tree.columns)
-            if (column.not_null and not column.rowid) or column.strict is not StrictType.ANY
+            if not column.rowid and (column.not_null or column.strict is not StrictType.ANY)
         )
         descending = any(column.descending for column in tree.columns[:known])
         return cls(tree.index, keys, known, tree.columns, rules, descending)
@@ -144,7 +144,7 @@ def _judge_columns(payload: Payload, length: int, serials: list[int], shape: Sha
 
 def _judge_value(index: int, serial: int, column: Column, found: Found) -> None:
     if serial == 0:
-        if column.not_null and not column.rowid:
+        if column.not_null:
             found(FlawKind.NOT_NULL, column=index)
     elif not _fits(serial, column.strict):
         found(FlawKind.STRICT_TYPE, column=index, seen=min(serial, MAX_NUMBER))
@@ -165,8 +165,8 @@ def _fits(serial: int, strict: StrictType) -> bool:
 
 
 def key_size(record: Record, shape: Shape) -> int:
-    """Return how many bytes of a payload hold its header and what is compared."""
-    return record.start + sum(map(value_size, record.serials[: shape.known]))
+    """Return how many bytes of a payload hold its header and its key."""
+    return record.start + sum(map(value_size, record.serials[: shape.keys]))
 
 
 def key_of(payload: Payload, record: Record, shape: Shape, encoding: int) -> Key:

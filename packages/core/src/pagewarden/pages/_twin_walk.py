@@ -10,6 +10,7 @@ import errno
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from heapq import merge
 from typing import Any
 
 from pagewarden.pages._twin_keys import (
@@ -31,6 +32,8 @@ from pagewarden.structure import Flaw, FlawKind
 
 ReadPage = Callable[[PageSource, int], bytes]
 
+_CHUNK_BITS = 12
+_CHUNK = 1 << _CHUNK_BITS  # pages that are noted together
 _KEPT_MAPS = 4  # ptrmap pages that one thread keeps
 _ROOT, _FREE, _FIRST_OVERFLOW, _LATER_OVERFLOW, _CHILD = 1, 2, 3, 4, 5  # types of ptrmap entries
 
@@ -45,7 +48,7 @@ class TwinWalker:
         self.shapes = tuple(map(Shape.of, plan.trees))
         self.leaf_depths: dict[int, int] = {}
         self._lock_page = lock_page(plan.page_size)
-        self._used = bytearray(plan.pages // 8 + 1)
+        self._used: dict[int, bytearray] = {}  # a byte for each page, where any is used: sizes may be hostile
         self._lock = threading.Lock()
 
     def parts(self) -> TwinParts:
@@ -62,20 +65,41 @@ class TwinWalker:
 
     def unused(self) -> Iterator[tuple[int, int]]:
         """Yield the runs of pages that were not looked at."""
-        first, pgno = 0, 1
-        while pgno <= self.plan.pages:
-            if pgno & 7 == 0 and self._used[pgno >> 3] == 0xFF and not first:
-                pgno += 8
+        for first, last in self._untouched():
+            start = first
+            for barrier in self._barriers(first, last):
+                if barrier > start:
+                    yield start, barrier - start
+                start = barrier + 1
+            if start <= last:
+                yield start, last - start + 1
+
+    def _untouched(self) -> Iterator[tuple[int, int]]:
+        """Yield the runs of pages that are not claimed, as (first, last)."""
+        first = 0
+        for number in range((self.plan.pages >> _CHUNK_BITS) + 1):
+            chunk = self._used.get(number)
+            start = max(1, number << _CHUNK_BITS)
+            if chunk is None:
+                first = first or start
                 continue
-            unused = not self._used[pgno >> 3] & 1 << (pgno & 7) and self.may_be_used(pgno)
-            if unused:
-                first = first or pgno
-            elif first:
-                yield first, pgno - first
-                first = 0
-            pgno += 1
-        if first:
-            yield first, pgno - first
+            if not first and 0 not in chunk[1 if start == 1 else 0 :]:
+                continue
+            for pgno in range(start, min(self.plan.pages, start | _CHUNK - 1) + 1):
+                if not chunk[pgno & _CHUNK - 1]:
+                    first = first or pgno
+                elif first:
+                    yield first, pgno - 1
+                    first = 0
+        if first and first <= self.plan.pages:
+            yield first, self.plan.pages
+
+    def _barriers(self, first: int, last: int) -> Iterator[int]:
+        """Yield the pages from `first` to `last` that may not be used, in order."""
+        span = self.plan.usable // 5 + 1
+        places = range(2 + max(0, first - 2) // span * span, last + 1, span) if self.plan.pointer_map else ()
+        maps = (place + 1 if place == self._lock_page else place for place in places)
+        return (pgno for pgno in merge(maps, (self._lock_page,)) if first <= pgno <= last)
 
     def may_be_used(self, pgno: int) -> bool:
         """Return whether a page of the database may be used: not the lock-byte page, nor a ptrmap page."""
@@ -91,10 +115,10 @@ class TwinWalker:
 
     def claim(self, pgno: int) -> bool:
         """Note that a page is used; return whether it was not before."""
-        bit = 1 << (pgno & 7)
         with self._lock:
-            unused = not self._used[pgno >> 3] & bit
-            self._used[pgno >> 3] |= bit
+            chunk = self._used.setdefault(pgno >> _CHUNK_BITS, bytearray(_CHUNK))
+            unused = not chunk[pgno & _CHUNK - 1]
+            chunk[pgno & _CHUNK - 1] = 1
         return unused
 
 
@@ -318,7 +342,7 @@ class _Call:
         payload = Payload(cell.size, local)
         if cell.local == cell.size:
             return payload
-        wanted = min(cell.size, MAX_KEY) if shape.known else min(header_size(payload), cell.size, MAX_KEY)
+        wanted = min(cell.size, MAX_KEY) if shape.keys else min(header_size(payload), cell.size, MAX_KEY)
         parts, have, room = [local], cell.local, self._plan.usable - 4
         expected = -(-(cell.size - cell.local) // room)
         holder, following = frame.pgno, cell.overflow
@@ -349,7 +373,7 @@ class _Call:
             self._found(kind, cell=number, **fields)
 
         record = judge_record(payload, shape, found)
-        if not shape.known:
+        if not shape.keys:
             return None
         if _too_long(payload, record, shape):
             self.unordered += 1
