@@ -126,10 +126,8 @@ class _Walk:
         done = 0
         for first, count in _round(self._subject.resume, last):
             differing = [] if baseline is None else self._compare(baseline, first, count)
-            if baseline is not None and baseline.current and differing:
-                yield from self._report(baseline).chunk(differing)
-            elif self._reporter is not None:
-                yield from self._reporter.flush()
+            if baseline is not None and baseline.current and (differing or self._reporter is not None):
+                yield from self._report(baseline).chunk(differing, first + count - 1)
             if self._reserved is not None:
                 found = {pgno for pgno, _, _ in differing} if self._current else set()
                 yield from self._reserved.judge(first, count, found.__contains__, FINDINGS)
@@ -169,10 +167,10 @@ class _Walk:
         return sums if sums.used else None
 
     def _last(self) -> int:
-        """Return the last page that both have and that lies in the file: what was cut off is one finding."""
+        """Return the last page that both have and that lies whole in the file: what was cut off is one finding."""
         pages = self._image.pages if self._baseline is None else min(self._image.pages, self._baseline.pages)
         facts = self._subject.facts
-        return pages if facts.wal_in_use else min(pages, -(-facts.file_size // self._image.page_size))
+        return pages if facts.wal_in_use else min(pages, facts.file_size // self._image.page_size)
 
     def _compare(self, baseline: PageImage, first: int, count: int) -> list[tuple[int, bytes, bytes]]:
         """Return each page of a chunk that differs, with its expected and its seen sum."""

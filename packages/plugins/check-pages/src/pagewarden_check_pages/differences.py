@@ -21,6 +21,7 @@ from pagewarden_check_pages.elsewhere import Elsewhere, outwards
 from pagewarden_check_pages.sanity import only_counters
 
 _KEPT = 32 << 20  # bytes of the baseline's pages that are kept: its trees are walked again for every few pages
+_SWAPPED = 64  # differing pages among which a misplaced one is looked for first
 _SHOWN = 16  # bytes of a difference in the evidence
 
 
@@ -53,6 +54,7 @@ class Namer:
         self._places: dict[bytes, int] = {}
         self._page = lru_cache(maxsize=max(16, _KEPT // self._size))(baseline.page)
         self._usual: Elsewhere | None = None
+        self._homes = 0  # of misplaced content, that were looked up
 
     def look_up(self, pgnos: Sequence[int]) -> None:
         """Find out whose pages these are, before any of them gets a name."""
@@ -147,7 +149,7 @@ class Namer:
         if other is None:
             return None
         belongs = "what belonged" if then else "what belongs"
-        message = f"{self.atlas.describe(reading.pgno)} holds {belongs} to {self.atlas.describe(other)}{then}"
+        message = f"{self.atlas.describe(reading.pgno)} holds {belongs} to {self._home(other)}{then}"
         return self._damage("misplaced-page", reading.pgno, f"{message}: a write went to the wrong place", evidence)
 
     def _in_sectors(self, reading: Reading, expected: bytes, evidence: str) -> Finding | None:
@@ -171,8 +173,9 @@ class Namer:
         home = self._elsewhere().sectors(seen, sectors, pgno, outwards(pgno, self._baseline.pages))
         if home is None:
             return None
-        message = f"{spans} of {where} hold what belongs there on {self.atlas.describe(home.pgno)}"
-        return self._damage("misplaced-sector", pgno, message, evidence)
+        message = f"{spans} of {where} hold what belongs there on {self._home(home.pgno)}"
+        kind = "misplaced-page" if len(sectors) == -(-self._size // patterns.SECTOR) else "misplaced-sector"
+        return self._damage(kind, pgno, message, evidence)
 
     def _shifted(self, reading: Reading, expected: bytes, evidence: str) -> Finding | None:
         around = []
@@ -202,6 +205,13 @@ class Namer:
             self._usual = Elsewhere([self._baseline, *self._baseline.older], self._size, self._told)
         return self._usual
 
+    def _home(self, pgno: int) -> str:
+        """Return the page to which misplaced content belongs, in words."""
+        if self._homes < _SWAPPED:  # each costs a walk over the trees
+            self._homes += 1
+            self.atlas = self.atlas.enlarged(self.read, [pgno], self._baseline)
+        return self.atlas.describe(pgno)
+
     def _all_differs(self, expected: bytes, seen: bytes) -> bool:
         """Whether no sector is as it should be that says anything: what holds part of its own page is not misplaced."""
         differing = set(patterns.differing_sectors(expected, seen))
@@ -225,9 +235,6 @@ class Namer:
             message=message,
             evidence=evidence,
         )
-
-
-_SWAPPED = 64  # differing pages among which a misplaced one is looked for first
 
 
 def _held(image: PageImage, pgno: int, page_size: int) -> bytes:

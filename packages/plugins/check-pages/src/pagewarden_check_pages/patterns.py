@@ -14,7 +14,8 @@ SECTOR = 512
 _WORD = 8  # bytes that memory and buses carry at once
 _MOST_BITS = 8  # that flip at once in one word; more is no flipping of bits any more
 _PROBE = 24  # bytes that are looked for to find out how far a page was moved
-_LEAST = 48  # bytes that must be found moved before it is called so
+_PROBES = 4  # of them, from the end of the page
+_VARIED = 6  # different bytes in each
 
 
 def flipped_bits(expected: bytes, seen: bytes) -> tuple[tuple[int, int], ...]:
@@ -72,24 +73,31 @@ def shift(before: bytes, expected: bytes, after: bytes, seen: bytes) -> int | No
     """
     size, context = len(seen), before + expected + after
     kept = common_prefix(seen, expected)
-    for begin in (size - _PROBE, size - size // 4, size // 2):
+    tried = 0
+    for begin in range(size - _PROBE, kept - 1, -(_PROBE // 2)):
         probe = seen[begin : begin + _PROBE]
-        if len(set(probe)) < 4:  # zeros, or another run that is found anywhere
+        if len(set(probe)) < _VARIED:  # zeros, or another run that is found anywhere
             continue
         place = context.find(probe)
         while place >= 0:
             moved = len(before) + begin - place
-            if moved and _explains(context, len(before), seen, kept, moved):
+            if moved and _explains(context, len(before), seen, kept, moved, size - begin):
                 return moved
             place = context.find(probe, place + 1)
+        tried += 1
+        if tried == _PROBES:
+            break
     return None
 
 
-def _explains(context: bytes, start: int, seen: bytes, kept: int, moved: int) -> bool:
+def _explains(context: bytes, start: int, seen: bytes, kept: int, moved: int, least: int) -> bool:
+    """Whether all of a page but what was kept, and what was put in, is what was moved: `least` bytes at its end."""
     size = len(seen)
     source = context[max(0, start - moved) : max(0, start + size - moved)]
-    found = common_suffix(seen[len(seen) - len(source) :], source)
-    return found >= _LEAST and kept + found + max(0, moved) >= size
+    lead = max(0, moved - start)  # bytes at the beginning of which it is not known what they should be
+    tail = size - lead - len(source)  # and at the end
+    found = common_suffix(seen[lead : lead + len(source)], source)
+    return found >= least - tail and kept + found + max(0, moved) + tail >= size
 
 
 def common_prefix(one: bytes, two: bytes) -> int:

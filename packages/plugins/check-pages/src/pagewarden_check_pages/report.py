@@ -35,14 +35,16 @@ class Reporter:
         self._mangled = range(0)  # pages that mangled newlines explain
         self._looked = False  # for mangled newlines
 
-    def chunk(self, differing: Sequence[tuple[int, bytes, bytes]]) -> Iterator[Finding]:
-        """Yield findings for pages that differ: page, expected and seen sum of each, in order."""
+    def chunk(self, differing: Sequence[tuple[int, bytes, bytes]], end: int) -> Iterator[Finding]:
+        """Yield findings for pages that differ, up to page `end`: page, expected and seen sum of each, in order."""
         room = max(0, self._most - self._named)
         self._namer.look_up([pgno for pgno, _, _ in differing[:room]])
         for number, (pgno, expected, first) in enumerate(differing):
             if number < room:
                 self._subject.progress(number, min(room, len(differing)))
             yield from self._page(pgno, expected, first)
+        if self._run_end != end:
+            yield from self.flush()
 
     @property
     def open(self) -> int | None:

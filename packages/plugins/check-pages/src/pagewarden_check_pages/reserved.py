@@ -22,7 +22,7 @@ from itertools import pairwise
 from pagewarden.contracts import LiveImage
 from pagewarden.sqlite.btree import parse_page
 from pagewarden.sqlite.freelist import walk_freelist
-from pagewarden.sqlite.place import find_place
+from pagewarden.sqlite.place import Place, find_place
 from pagewarden.sqlite.record import Malformed
 from pagewarden.sqlite.schema import Layout
 from pagewarden.values import Finding, Severity
@@ -170,30 +170,35 @@ class ReservedSums:
         computed, stored = checksum(page), struct.unpack("<2I", page[-RESERVED:])
         evidence = f"checksum {stored[0]:08x} {stored[1]:08x}, of what stands there {computed[0]:08x} {computed[1]:08x}"
         where, owner = self._atlas.describe(pgno), self._atlas.owners.get(pgno)
+        in_tree = owner is not None and owner.object is not None and owner.role != "overflow"
+        broken = in_tree and not _is_sound(pgno, page, self._layout)
         bits = flipped(page)
-        if bits and self._proof(pgno, bits):
+        if broken and len(bits) > 1:  # of several the one that makes it whole, if there is one
+            bits = tuple(bit for bit in bits if _is_sound(pgno, _mended(page, bit), self._layout)) or bits
+        place = self._place_of(pgno, page, bits[0]) if len(bits) == 1 else None
+        renewed = pgno == 1 or (self._rollback and self._first_holds)
+        if bits and (renewed or broken or (place is not None and place.part in _NO_VALUE)):
             named = f"bit {bits[0].bit} of byte {bits[0].offset} of {where} flipped"
-            rowid = None
             if len(bits) > 1:
-                named = f"one bit of {where} flipped, at one of {len(bits)} places, the last byte {bits[0].offset}"
-            elif owner is not None and self._atlas.layout is not None:
-                place = find_place(self._read, owner, bits[0].offset, self._atlas.layout)
-                named, rowid = f"{named}: {say_place(place, owner, self._atlas)}", place.rowid
+                named = (
+                    f"one bit of {where} flipped, at one of {len(bits)} places, the last of them byte {bits[0].offset}"
+                )
+            elif place is not None and owner is not None:
+                named = f"{named}: {say_place(place, owner, self._atlas)}"
             message = f"{named}; with it, its checksum would hold"
-            return self._damage("flipped-bit", pgno, message, evidence, rowid)
-        if owner is not None and owner.object and owner.role != "overflow" and not _is_sound(pgno, page, self._layout):
+            return self._damage("flipped-bit", pgno, message, evidence, None if place is None else place.rowid)
+        if broken:
             message = f"{where} does not have its checksum, and is no whole page of a b-tree"
             return self._damage("bad-checksum", pgno, message, evidence)
         return None
 
-    def _proof(self, pgno: int, bits: tuple[Bit, ...]) -> bool:
-        """Whether no writer can have made a change of just one of these bits."""
-        if pgno == 1 or (self._rollback and self._first_holds):
-            return True
+    def _place_of(self, pgno: int, page: bytes, bit: Bit) -> Place | None:
+        """Return what stands at a bit of a page, read as the page was before it flipped; None if that is not known."""
         owner, layout = self._atlas.owners.get(pgno), self._atlas.layout
-        if owner is None or layout is None or len(bits) > 1:
-            return False
-        return find_place(self._read, owner, bits[0].offset, layout).part in _NO_VALUE
+        if owner is None or layout is None:
+            return None
+        mended = _mended(page, bit)
+        return find_place(lambda each: mended if each == pgno else self._read(each), owner, bit.offset, layout)
 
     def _damage(self, kind: str, pgno: int, message: str, evidence: str, rowid: int | None = None) -> Finding:
         return Finding(
@@ -220,6 +225,12 @@ def transient(pgno: int, what: str, evidence: str = "") -> Finding:
         message=f"page {pgno} was read wrong once: {what}; the medium, a cable or the memory gave other bytes",
         evidence=evidence,
     )
+
+
+def _mended(page: bytes, bit: Bit) -> bytes:
+    data = bytearray(page)
+    data[bit.offset] ^= 1 << bit.bit
+    return bytes(data)
 
 
 def _is_sound(pgno: int, data: bytes, layout: Layout) -> bool:
