@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 import sqlite3
 import threading
@@ -143,7 +144,8 @@ def test_a_checker_that_kills_the_page_reader_harms_nobody_else(
     def kills(subject: Subject) -> list[Finding]:
         image = subject.image
         barrier.wait(10)
-        reader.kill()
+        os.kill(reader.pid or 0, signal.SIGSTOP)  # so that it dies in the midst of the call
+        threading.Timer(0.2, reader.kill).start()
         image.page(1)
         return []
 

@@ -63,6 +63,7 @@ class _Plugin:
     module: str
     named: bool = False  # whether somebody asked for it by name, so that a fault is fatal
     disabled: bool = False
+    importable: bool = True  # by `module`, so that another process can have it, too
     checkers: list[str] = field(default_factory=list)
     repairers: list[str] = field(default_factory=list)
     targets: list[str] = field(default_factory=list)
@@ -103,6 +104,16 @@ class Extensions:
     def checkers(self) -> tuple[Checker, ...]:
         """The checkers, in order of their names."""
         return tuple(self._checkers[name] for name in sorted(self._checkers))
+
+    def home(self, checker: str) -> str | None:
+        """Return the module, or "module:object", from which another process gets a checker; None where it cannot.
+
+        That is so of one whose plugin is an object that an application made, and of one that asks for this process.
+        """
+        plugin = next(plugin for plugin in self._plugins if checker in plugin.checkers)
+        if not plugin.importable or getattr(self._checkers[checker], "in_process", False):
+            return None
+        return plugin.module
 
     @property
     def repairers(self) -> tuple[Repairer, ...]:
@@ -344,7 +355,10 @@ def _register_extra(manager: pluggy.PluginManager, plugins: list[_Plugin], candi
     module = sys.modules.get(candidate) if isinstance(candidate, str) else candidate
     if any(name == other.name for other in plugins) or (module is not None and manager.is_registered(module)):
         return
-    plugin = _Plugin(name=name, version="", module=name, named=True)
+    importable = isinstance(candidate, str) or (
+        sys.modules.get(name) is candidate and getattr(candidate, "__spec__", None) is not None
+    )
+    plugin = _Plugin(name=name, version="", module=name, named=True, importable=importable)
     _register(manager, plugin, load)
     plugins.append(plugin)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pagewarden.check.outcome import Collected, ContractBroken
+from pagewarden.check.outcome import CheckerFailed, Collected, ContractBroken
 from pagewarden.check.source import MakeImage, Source
 from pagewarden.check.subject import CheckSubject
 from pagewarden.contracts import Baseline, Checker, FileFacts
@@ -22,6 +22,7 @@ from pagewarden.processes.reader import Attachment
 from pagewarden.values import CheckerResult, Finding, Level, Verdict
 
 if TYPE_CHECKING:
+    from pagewarden.check.isolate import IsolatedChecker
     from pagewarden.runtime import Runtime
 
 _LOST = 3
@@ -71,6 +72,12 @@ class CheckerRun:
     def __init__(self, checker: Checker, task: Task) -> None:
         self.name = checker.name
         self._checker = checker
+        self._isolated: IsolatedChecker | None = None
+        home = task.runtime.extensions.home(checker.name)
+        if home is not None:
+            from pagewarden.check.isolate import IsolatedChecker
+
+            self._checker = self._isolated = IsolatedChecker(checker, home)
         self._task = task
         self._subject: CheckSubject | None = None
         self._interrupted = False
@@ -91,7 +98,11 @@ class CheckerRun:
             if isinstance(error, ReaderCrashed):
                 raise error  # whether the commit held still cannot be asked any more, and need not be
 
-        refusal = self._call(call, attempts)
+        try:
+            refusal = self._call(call, attempts)
+        finally:
+            if self._isolated is not None:
+                self._isolated.close()
         attempt = attempts[-1]
         if refusal and not attempt.ended.late:
             return judged(self.name, Collected(), refusal, clock() - began)
@@ -179,6 +190,8 @@ class CheckerRun:
         if isinstance(error, PagewardenError):
             return say(error)
         text = " ".join(str(error).split())
+        if isinstance(error, CheckerFailed):
+            return f"{self.name} {text}"
         return f"{self.name} failed: {type(error).__name__}" + (f": {text}" if text else "")
 
     def _stopped(self, ended: Ended[None]) -> str:

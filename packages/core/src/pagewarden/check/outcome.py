@@ -19,6 +19,10 @@ class ContractBroken(Exception):
     """A checker returned what `Checker.check` must not return; the message says what."""
 
 
+class CheckerFailed(Exception):
+    """A checker in a process of its own failed; the message is the clause that says how."""
+
+
 @dataclass(slots=True)
 class Collected:
     """What a checker has said so far; it stays when the checker fails in the midst of it."""
@@ -61,7 +65,7 @@ class Collected:
             if len(self.findings) >= MAX_FINDINGS:
                 self.why = f"it reported more than {MAX_FINDINGS} findings, which are left out"
                 return
-            self.findings.append(_whole(finding))
+            self.findings.append(whole(finding))
         if isinstance(last, CheckOutcome):
             self._add_outcome(last)
         elif last is not None:
@@ -75,8 +79,11 @@ class Collected:
         return self.verdict or Verdict.SOUND
 
 
-def _whole(finding: object) -> Finding:
-    """Return `finding` if it is one, all its fields of their types; texts longer than a screen would be hostile."""
+def whole(finding: object) -> Finding:
+    """Return `finding` if it is one, all its fields of their types; texts longer than a screen would be hostile.
+
+    Raises ContractBroken.
+    """
     if not isinstance(finding, Finding):
         raise ContractBroken(f"Checker.check reported a {type(finding).__name__}, not a Finding")
     for name in _TEXTS:

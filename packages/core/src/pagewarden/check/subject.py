@@ -58,6 +58,7 @@ class CheckSubject:
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._connections: list[sqlite3.Connection] = []
+        self._stoppers: list[Callable[[], None]] = []
 
     @property
     def image(self) -> LiveImage:
@@ -118,10 +119,19 @@ class CheckSubject:
         if self._stopped.is_set():
             raise DeadlinePassed
 
+    def when_stopped(self, stop: Callable[[], None]) -> None:
+        """Have `stop` called when the checker is stopped, by the thread that stops it, or now if it has been."""
+        with self._lock:
+            self._stoppers.append(stop)
+        if self._stopped.is_set():
+            stop()
+
     def interrupt(self) -> None:
         """Stop the checker: interrupt its connections and refuse it everything from now on. From any thread."""
         self._stopped.set()
         with self._lock:
+            for stop in self._stoppers:
+                stop()
             for connection in self._connections:
                 with suppress(sqlite3.ProgrammingError):  # the checker has closed it
                     connection.interrupt()

@@ -30,10 +30,11 @@ class ProtocolError(ValueError):
 class Channel:
     """One end of a conversation. Not for two threads at once."""
 
-    def __init__(self, reading: int, writing: int) -> None:
-        """Take over two descriptors."""
+    def __init__(self, reading: int, writing: int, limit: int = MAX_MESSAGE) -> None:
+        """Take over two descriptors. A message of more than `limit` bytes is not received."""
         self._reading = reading
         self._writing = writing
+        self._limit = limit
 
     def send(self, value: Value) -> None:
         """Send one message. Raises BrokenPipeError once the far side is gone, ProtocolError for what cannot be sent."""
@@ -49,7 +50,7 @@ class Channel:
     def receive(self) -> Value:
         """Return the next message. Raises EOFError once the far side is gone, ProtocolError for nonsense."""
         (length,) = _LENGTH.unpack(self._read(_LENGTH.size))
-        if length > MAX_MESSAGE:
+        if length > self._limit:
             raise ProtocolError(f"a message of {length} bytes is announced, which is too long")
         data = self._read(length)
         value, end = _decode(data, 0, 0)

@@ -16,10 +16,11 @@ import select
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pagewarden
-from pagewarden.processes.channel import Channel
+from pagewarden.processes.channel import MAX_MESSAGE, Channel
 
 LAST_WORDS = 4096
 """Bytes of a dead child's standard error that are kept."""
@@ -30,8 +31,11 @@ _GRACE = 5.0  # seconds that a child may take to end once its input has ended
 class Child:
     """A running child and the channel to it."""
 
-    def __init__(self, module: str) -> None:
-        """Start `module`; its first answer is not waited for. Raises OSError if no process can be started."""
+    def __init__(self, module: str, *, limit: int = MAX_MESSAGE) -> None:
+        """Start `module`; its first answer is not waited for. A longer message than `limit` bytes is not received.
+
+        Raises OSError if no process can be started.
+        """
         errors, writing = os.pipe()
         try:
             os.set_blocking(errors, False)
@@ -53,7 +57,7 @@ class Child:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._errors = errors
-        self.channel = Channel(os.dup(self._process.stdout.fileno()), os.dup(self._process.stdin.fileno()))
+        self.channel = Channel(os.dup(self._process.stdout.fileno()), os.dup(self._process.stdin.fileno()), limit)
         self._process.stdout.close()
         self._process.stdin.close()
 
@@ -70,6 +74,12 @@ class Child:
     def kill(self) -> None:
         """End it at once, whatever it does. `stop` or `died` must follow."""
         self._process.kill()
+
+    def kill_group(self) -> None:
+        """End it at once with every process that it started, unless that left the group. From any thread."""
+        if self.running:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def stop(self) -> None:
         """Let it end by ending its input, or kill it if it does not."""

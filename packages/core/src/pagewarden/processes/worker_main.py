@@ -12,11 +12,8 @@
 from __future__ import annotations
 
 import importlib
-import io
-import os
 import queue
 import signal
-import sys
 import threading
 import time
 import traceback
@@ -28,6 +25,7 @@ import msgspec
 from pagewarden.errors import ConfigurationInvalid, PagewardenError, to_wire
 from pagewarden.events import Event
 from pagewarden.processes.channel import Channel, ProtocolError
+from pagewarden.processes.inside import take_channel
 from pagewarden.runtime import PluginChoice, Runtime
 
 RUNS = {
@@ -145,31 +143,6 @@ def _no_progress(step: str, done: int, total: int) -> None:
 
 def _no_event(event: Event) -> None:
     """Tell nobody."""
-
-
-class _Lossy(io.RawIOBase):
-    """Standard error as a stream that loses what does not fit into the pipe."""
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        try:
-            os.write(2, data)
-        except BlockingIOError:
-            pass
-        return len(data)
-
-
-def take_channel() -> Channel:
-    """Make standard input and output the channel, and keep everything else away from them."""
-    channel = Channel(os.dup(0), os.dup(1))
-    nowhere = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nowhere, 0)
-    os.close(nowhere)
-    os.dup2(2, 1)
-    sys.stdout = sys.stderr = io.TextIOWrapper(_Lossy(), errors="backslashreplace", write_through=True)
-    return channel
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ class ForeignKeyChecker:
 
     name = "check-foreign-keys"
     level = Level.STANDARD
+    in_process = True
 
     def check(self, subject: Subject) -> CheckOutcome:
         """Return a violation for each row that names a missing parent, and for each key that cannot be enforced."""
