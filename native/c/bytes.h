@@ -70,6 +70,24 @@ static inline int pw_holds(size_t size, uint32_t count, uint32_t each) {
   return (uint64_t)size >= (uint64_t)count * (uint64_t)each;
 }
 
+/* Continue the checksum of a WAL over `size` bytes, a multiple of 8, taken as words of either byte order. */
+static inline void pw_chain(const uint8_t *data, size_t size, int big_endian, uint32_t sum[2]) {
+  uint32_t a = sum[0], b = sum[1];
+  if (big_endian) {
+    for (size_t i = 0; i < size; i += 8) {
+      a += pw_get_be32(data + i) + b;
+      b += pw_get_be32(data + i + 4) + a;
+    }
+  } else {
+    for (size_t i = 0; i < size; i += 8) {
+      a += pw_get_le32(data + i) + b;
+      b += pw_get_le32(data + i + 4) + a;
+    }
+  }
+  sum[0] = a;
+  sum[1] = b;
+}
+
 /* pread until `size` bytes are there. Returns the bytes read, fewer only at the end of the file, or -1 with errno. */
 int64_t pw_pread(int file, uint8_t *to, size_t size, uint64_t offset);
 

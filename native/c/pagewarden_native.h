@@ -84,8 +84,12 @@ typedef struct {
   uint32_t commit;       /* last commit frame so far, 0 where there is none */
   uint32_t commit_pages; /* its commit field: size of the database, in pages */
   uint32_t commit_checksum[2];
-  int32_t done; /* whether the chain has ended */
-  int32_t end;  /* a pw_wal_end, once done */
+  uint32_t commits;         /* commit frames so far */
+  uint32_t first_page_one;  /* the first frame so far that holds page 1, 0 where there is none */
+  uint32_t page_one;        /* the last one so far */
+  uint32_t commit_page_one; /* the last one up to frame `commit` */
+  int32_t done;             /* whether the chain has ended */
+  int32_t end;              /* a pw_wal_end, once done */
 } pw_wal;
 
 /* What is wrong with a page: pagewarden/structure.py has the same numbers and says what each field means. */
@@ -288,6 +292,29 @@ pw_status pw_walk_step(const pw_walk *walk, const pw_source *source, pw_parts *p
 /* Write runs of pages from page `*from` on that no walk looked at, as pairs (first, count), at most `room` of them; the
 ** number of pairs goes to `*used`, and `*from` becomes where to go on, 0 at the end. */
 void pw_unused(const pw_walk *walk, uint32_t *from, uint32_t *runs, uint32_t room, uint32_t *used);
+
+/* What stands in a WAL behind the end of its chain; all numbers but the first group are filled in by pw_wal_behind. */
+typedef struct {
+  /* where to look, and for what: set by the caller */
+  uint32_t page_size;
+  int32_t big_endian;
+  uint8_t salts[8];
+  uint32_t at;          /* the frame before the next one that is looked at, 0 for the header */
+  uint32_t checksum[2]; /* the checksum that frame `at` stores */
+  uint32_t other[2];    /* what it would be if what it stores is what broke; else the same again */
+  /* what was seen */
+  int32_t broken_commit; /* whether frame `at` breaks the chain and bears the mark of a commit */
+  uint32_t stranded;     /* frames with the salts that continue the checksum of the frame before */
+  uint32_t first;        /* the first of them, 0 where there is none */
+  uint32_t commits;      /* commits that they prove: their own, and that of a broken frame which one of them continues */
+  uint32_t last_commit;  /* the last frame among those that bears the mark of a commit, 0 where there is none */
+  uint32_t older;        /* frames with other salts, all zeros aside */
+  int32_t done;          /* whether the end of the file was reached */
+} pw_behind;
+
+/* Look at up to `most` more frames. `buffer` holds at least one page. */
+pw_status pw_wal_behind(int wal, pw_behind *state, uint32_t most, uint8_t *buffer, size_t buffer_size,
+                        pw_fault *fault);
 
 /* cffi: end */
 

@@ -18,24 +18,6 @@
 #define HEADER 32
 #define FRAME_HEADER 24
 
-/* `size` is a multiple of 8. */
-static void chain(const uint8_t *data, size_t size, int big_endian, uint32_t sum[2]) {
-  uint32_t a = sum[0], b = sum[1];
-  if (big_endian) {
-    for (size_t i = 0; i < size; i += 8) {
-      a += pw_get_be32(data + i) + b;
-      b += pw_get_be32(data + i + 4) + a;
-    }
-  } else {
-    for (size_t i = 0; i < size; i += 8) {
-      a += pw_get_le32(data + i) + b;
-      b += pw_get_le32(data + i + 4) + a;
-    }
-  }
-  sum[0] = a;
-  sum[1] = b;
-}
-
 static pw_status finish(pw_wal *state, pw_wal_end end) {
   state->done = 1;
   state->end = (int32_t)end;
@@ -60,7 +42,7 @@ pw_status pw_wal_begin(int wal, uint32_t page_size, pw_wal *state, pw_fault *fau
     return finish(state, PW_WAL_BAD_HEADER);
   }
   state->big_endian = (int32_t)(magic & 1);
-  chain(header, 24, state->big_endian, state->checksum);
+  pw_chain(header, 24, state->big_endian, state->checksum);
   if (state->checksum[0] != pw_get_be32(header + 24) || state->checksum[1] != pw_get_be32(header + 28)) {
     *state = (pw_wal){0};
     return finish(state, PW_WAL_BAD_HEADER);
@@ -84,8 +66,8 @@ static int take(pw_wal *state, const uint8_t *frame, uint8_t *entry) {
     finish(state, PW_WAL_PGNO);
     return 0;
   }
-  chain(frame, 8, state->big_endian, sum);
-  chain(frame + FRAME_HEADER, state->page_size, state->big_endian, sum);
+  pw_chain(frame, 8, state->big_endian, sum);
+  pw_chain(frame + FRAME_HEADER, state->page_size, state->big_endian, sum);
   if (sum[0] != pw_get_be32(frame + 16) || sum[1] != pw_get_be32(frame + 20)) {
     finish(state, PW_WAL_CHECKSUM);
     return 0;
@@ -93,7 +75,13 @@ static int take(pw_wal *state, const uint8_t *frame, uint8_t *entry) {
   state->valid++;
   state->checksum[0] = sum[0];
   state->checksum[1] = sum[1];
+  if (pgno == 1) {
+    state->first_page_one = state->first_page_one == 0 ? state->valid : state->first_page_one;
+    state->page_one = state->valid;
+  }
   if (pages != 0) {
+    state->commits++;
+    state->commit_page_one = state->page_one;
     state->commit = state->valid;
     state->commit_pages = pages;
     state->commit_checksum[0] = sum[0];

@@ -108,30 +108,38 @@ class StructureStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WalSurvey:
-    """What stands in a -wal, whatever SQLite makes of it."""
+    """What stands in a -wal, whatever SQLite makes of it. Frames are counted from 1."""
 
     size: int  # bytes of the file
-    header_fault: str = ""  # why its header is none; then the other fields are 0
+    header_fault: str = ""  # why its header is none; then what is said of header and chain is 0
     page_size: int = 0  # bytes
     sequence: int = 0  # checkpoint sequence number
     salts: bytes = b""  # of the header, 8 bytes
+    # The chain
     frames: int = 0  # whole frames in the file
     valid: int = 0  # frames in the unbroken chain from the first
     commits: int = 0  # commits among those
     committed: int = 0  # the last commit frame of the chain, 0 for none
     committed_pages: int = 0  # its commit field: size of the database, in pages
     end: str = ""  # why the chain ends, "" at the end of the file
-    stranded: int = 0  # frames of this generation behind the end of the chain, each of which continues the one before
-    stranded_commits: int = 0  # commits among those: SQLite's recovery drops them without a word
+    # Behind its end
+    stranded: int = 0  # frames of this generation, each of which continues the checksum of the one before
+    stranded_first: int = 0  # the first of those, 0 for none
+    stranded_commits: int = 0  # commits that they prove: SQLite's recovery drops them without a word (H14)
+    stranded_last: int = 0  # the last frame of those commits, 0 for none
+    broken_commit: bool = False  # whether the frame that ends the chain bears its salts and the mark of a commit
     older: int = 0  # frames with salts of another generation
-    live: bool = False  # whether a usable wal-index said what follows
+    # The wal-index
+    live: bool = False  # whether one that is in use said what follows
     index_frames: int = 0  # mxFrame: the last frame that readers are served
     backfilled: int = 0  # frames that are in the database file already
-    read_marks: tuple[int | None, ...] = ()  # of the wal-index; None where a slot is not used. Lower bounds (H37)
-    page_one: bytes = b""  # the first 100 bytes of page 1 in its last committed frame; b"" where no frame holds it
-    first_page_file: bytes = b""  # the first 100 bytes of the database file
-    sizes_agree: bool = True  # whether all commits name sizes that their own frames fit into
-    kinds_changed: int = 0  # pages in both log and file whose b-tree type byte differs
-    kinds_same: int = 0  # pages in both log and file whose b-tree type byte is the same
-    schema_changed: bool = False  # whether page 1 in the log has another schema than page 1 in the file
+    read_marks: tuple[int | None, ...] = ()  # None where a slot is not used. Lower bounds, never snapshots (H37)
+    # Whether the committed frames continue the file beside them
+    file_header: bytes = b""  # the first 100 bytes of the database file
+    first_page_one: bytes = b""  # the first 100 bytes of page 1 in the first frame that holds it; b"" for none
+    page_one: bytes = b""  # the same of the last one
+    schema_differs: bool = False  # whether page 1 of log and file differ behind those bytes: in the schema's b-tree
+    kinds_compared: int = 0  # pages whose type byte was compared; only where no frame holds page 1
+    kinds_differ: int = 0  # those of them whose type byte in the log is not that in the file
     whole: bool = False  # whether the log holds every page of its last commit
+    missing: int = 0  # pages of that commit that are neither in the log nor in the file

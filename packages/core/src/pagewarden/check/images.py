@@ -18,7 +18,7 @@ from pagewarden.contracts import FileFacts
 from pagewarden.live import read_commit
 from pagewarden.pages.walk import plan_walk
 from pagewarden.processes.reader import Attachment, PageReader
-from pagewarden.structure import StructureStep, Tree
+from pagewarden.structure import StructureStep, Tree, WalSurvey
 
 T = TypeVar("T")
 
@@ -92,6 +92,11 @@ class HandleImage:
         """Walk all b-trees; see `LiveImage`."""
         return _walk(self, self._reader, trees, resume, self._walk_on)
 
+    def wal(self) -> WalSurvey | None:
+        """Return what stands in the -wal; see `LiveImage`."""
+        self._guard()
+        return self._reader.wal_survey(self._handle)
+
     def _walk_on(self, walk: int) -> StructureStep:
         self._guard()
         return self._reader.walk_step(walk, self._handle, _STEP)
@@ -154,6 +159,11 @@ class SlicedImage:
     def _walk_on(self, walk: int) -> StructureStep:
         self._guard()
         return self._slice(lambda handle: self._reader.walk_step(walk, handle, _AIM))
+
+    def wal(self) -> WalSurvey | None:
+        """Return what stands in a -wal; see `LiveImage`. A database with a rollback journal should have none."""
+        self._guard()
+        return self._reader.wal_survey(self._path)
 
     def guarded(self, guard: Callable[[], None]) -> SlicedImage:
         """Return this image, `guard` being called before each access: it raises once the checker must stop."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pagewarden.pages.source import MAX_PAGES, Buffer, PageSource, frame_bound, is_page_size
+from pagewarden.pages.source import MAX_PAGES, Buffer, PageSource, WalStart, frame_bound, is_page_size
 
 
 def check_level(level: int) -> None:
@@ -48,3 +48,10 @@ def check_wal(page_size: int, last_frame: int | None) -> int:
     if last_frame is not None and last_frame < 0:
         raise ValueError(f"{last_frame} is not a frame")
     return 0xFFFFFFFE if last_frame is None else min(last_frame, 0xFFFFFFFE)
+
+
+def check_start(start: WalStart) -> None:
+    """Refuse a place in a WAL that cannot be one."""
+    words = (start.at, *start.checksum, *start.other)
+    if not is_page_size(start.page_size) or len(start.salts) != 8 or not all(0 <= word < 1 << 32 for word in words):
+        raise ValueError(f"nothing can stand behind {start}")

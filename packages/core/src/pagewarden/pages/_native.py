@@ -13,7 +13,15 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pagewarden.errors import PagewardenError
-from pagewarden.pages._checks import check_buffer, check_frame, check_frame_range, check_level, check_out, check_wal
+from pagewarden.pages._checks import (
+    check_buffer,
+    check_frame,
+    check_frame_range,
+    check_level,
+    check_out,
+    check_start,
+    check_wal,
+)
 from pagewarden.pages._zstd import PublicCompressor, PublicDecompressor
 from pagewarden.pages.backend import Compressor, Decompressor
 from pagewarden.pages.source import (
@@ -21,8 +29,10 @@ from pagewarden.pages.source import (
     Buffer,
     PageSource,
     ShortRead,
+    WalBehind,
     WalEnd,
     WalScan,
+    WalStart,
     is_page_size,
     lock_page,
 )
@@ -50,6 +60,7 @@ EXCEPTIONS: dict[str, type[Exception]] = {
 _READ = 256 << 10  # bytes of the buffer that sums read through: small enough to stay in a core's cache
 _SCAN = 1 << 20  # bytes of WAL read at once
 _ENTRIES = 16384  # frames followed in one call
+_BEHIND = 65536  # frames looked at in one call behind the end of a chain
 _COMPACT = 4 << 20  # bytes of map entries above which superseded ones are let go
 
 
@@ -249,7 +260,9 @@ class NativeBackend:
 
         return NativeWalker(plan)
 
-    def wal_scan(self, wal_fd: int, *, page_size: int, last_frame: int | None = None) -> WalScan:
+    def wal_scan(
+        self, wal_fd: int, *, page_size: int, last_frame: int | None = None, most: int | None = None
+    ) -> WalScan:
         """Verify a WAL."""
         limit = check_wal(page_size, last_frame)
         fault, state, used = ffi.new("pw_fault *"), ffi.new("pw_wal *"), ffi.new("uint32_t *")
@@ -259,16 +272,24 @@ class NativeBackend:
         chunk = ffi.new("uint8_t[]", _ENTRIES * 8)
         # Entries grow with the frames that were verified, never with what a header or a file's size claims; and frames
         # that a later commit replaced are let go, so that a log many times the database costs no more than its pages.
-        entries, ceiling = bytearray(), _COMPACT
+        entries, ceiling, left_out = bytearray(), _COMPACT, False
         while not state.done:
             if lib.pw_wal_follow(wal_fd, limit, state, buffer, _SCAN, chunk, _ENTRIES, used, fault):
                 _raise(fault)
+            if left_out:
+                continue
             entries += ffi.buffer(chunk, used[0] * 8)
             if len(entries) > ceiling:
                 _map(entries, len(entries) - (state.valid - state.commit) * 8)
                 ceiling = max(_COMPACT, 2 * len(entries))
-        del entries[len(entries) - (state.valid - state.commit) * 8 :]
-        _map(entries, len(entries))
+                left_out = most is not None and len(entries) // 8 > max(most, _COMPACT // 8)
+        if left_out:
+            entries = bytearray()
+        else:
+            del entries[len(entries) - (state.valid - state.commit) * 8 :]
+            _map(entries, len(entries))
+        if most is not None and len(entries) // 8 > most:
+            entries, left_out = bytearray(), True
         return WalScan(
             salts=bytes(ffi.buffer(state.salts)) if state.page_size else b"",
             page_size=state.page_size,
@@ -280,4 +301,27 @@ class NativeBackend:
             checksum=(state.commit_checksum[0], state.commit_checksum[1]),
             map=bytes(entries),
             end=tuple(WalEnd)[state.end],
+            commits=state.commits,
+            first_page_one=state.first_page_one if state.commit_page_one else 0,
+            page_one=state.commit_page_one,
+            map_left_out=left_out,
+        )
+
+    def wal_behind(self, wal_fd: int, start: WalStart) -> WalBehind:
+        """Look behind the end of a chain."""
+        check_start(start)
+        fault, state = ffi.new("pw_fault *"), ffi.new("pw_behind *")
+        state.page_size, state.big_endian, state.at = start.page_size, start.big_endian, start.at
+        state.salts, state.checksum, state.other = list(start.salts), start.checksum, start.other
+        buffer = ffi.new("uint8_t[]", start.page_size)
+        while not state.done:
+            if lib.pw_wal_behind(wal_fd, state, _BEHIND, buffer, start.page_size, fault):
+                _raise(fault)
+        return WalBehind(
+            stranded=state.stranded,
+            first=state.first,
+            commits=state.commits,
+            last_commit=state.last_commit,
+            older=state.older,
+            frames=state.at,
         )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import struct
-import sys
-from array import array
+from typing import TYPE_CHECKING
 
-from pagewarden.pages._checks import check_buffer, check_level, check_out, check_wal
+from pagewarden.pages._checks import check_buffer, check_level, check_out, check_start, check_wal
+from pagewarden.pages._twin_wal import behind, chain, pread_whole, scan
 from pagewarden.pages._zstd import PublicCompressor, PublicDecompressor
 from pagewarden.pages.backend import Compressor, Decompressor
 from pagewarden.pages.source import (
@@ -16,14 +15,17 @@ from pagewarden.pages.source import (
     Buffer,
     PageSource,
     ShortRead,
-    WalEnd,
+    WalBehind,
     WalScan,
+    WalStart,
     is_page_size,
     lock_page,
 )
 
+if TYPE_CHECKING:
+    from pagewarden.pages.walk import Walker, WalkPlan
+
 _M = (1 << 64) - 1
-_M32 = (1 << 32) - 1
 _P1, _P2, _P3 = 0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9
 _P4, _P5 = 0x85EBCA77C2B2AE63, 0x27D4EB2F165667C5
 
@@ -68,16 +70,6 @@ def xxh64(data: Buffer, seed: int = 0) -> int:
     value = (value ^ (value >> 33)) * _P2 & _M
     value = (value ^ (value >> 29)) * _P3 & _M
     return value ^ (value >> 32)
-
-
-def pread_whole(file: int, size: int, offset: int) -> bytes:
-    """Return `size` bytes at `offset`, fewer only at the file's end."""
-    parts = []
-    while size and (part := os.pread(file, size, offset)):
-        parts.append(part)
-        size -= len(part)
-        offset += len(part)
-    return b"".join(parts)
 
 
 class TwinBackend:
@@ -140,7 +132,7 @@ class TwinBackend:
         """Return whether the checksums in the last 8 bytes of pages hold."""
         source.check_range(first, count)
         pages = (self._page(source, pgno) for pgno in range(first, first + count))
-        return bytes(_chain(page[:-8], "little", (0, 0)) == struct.unpack("<2I", page[-8:]) for page in pages)
+        return bytes(chain(page[:-8], "little", (0, 0)) == struct.unpack("<2I", page[-8:]) for page in pages)
 
     def fold(self, sums: Buffer) -> int:
         """Return the XOR of all sums."""
@@ -160,80 +152,19 @@ class TwinBackend:
         """Return a new decompressor for one thread."""
         return PublicDecompressor(self)
 
-    def wal_scan(self, wal_fd: int, *, page_size: int, last_frame: int | None = None) -> WalScan:
+    def wal_scan(
+        self, wal_fd: int, *, page_size: int, last_frame: int | None = None, most: int | None = None
+    ) -> WalScan:
         """Verify a WAL."""
-        limit = check_wal(page_size, last_frame)
-        header = pread_whole(wal_fd, WAL_HEADER, 0)
-        if len(header) < WAL_HEADER:
-            return _no_chain(WalEnd.NO_HEADER)
-        magic, version, size, sequence = struct.unpack_from(">4I", header)
-        order = "big" if magic & 1 else "little"
-        known = magic & ~1 == 0x377F0682 and version == 3007000 and is_page_size(size)
-        running = _chain(header[:24], order, (0, 0))
-        if not known or running != struct.unpack_from(">2I", header, 24):
-            return _no_chain(WalEnd.BAD_HEADER)
-        salts = header[16:24]
-        valid, commit, pages, checksum = 0, 0, 0, (0, 0)
-        frames: list[int] = []  # pgno of each frame
-        end = WalEnd.PAGE_SIZE if page_size not in (0, size) else None
-        while end is None:
-            offset = WAL_HEADER + valid * (WAL_FRAME_HEADER + size)
-            frame = b"" if valid >= limit else pread_whole(wal_fd, WAL_FRAME_HEADER + size, offset)
-            running, end = _judge(frame, size, salts, order, running, at_limit=valid >= limit)
-            if end is None:
-                valid += 1
-                pgno, commit_pages = struct.unpack_from(">2I", frame)
-                frames.append(pgno)
-                if commit_pages:
-                    commit, pages, checksum = valid, commit_pages, running
-        last = {pgno: frame for frame, pgno in enumerate(frames[:commit], start=1)}
-        return WalScan(
-            salts=salts,
-            page_size=size,
-            sequence=sequence,
-            big_endian_cksum=order == "big",
-            frames_valid=valid,
-            last_commit=commit,
-            pages=pages,
-            checksum=checksum,
-            map=b"".join(struct.pack("<2I", pgno, last[pgno]) for pgno in sorted(last)),
-            end=end,
-        )
+        return scan(wal_fd, page_size, check_wal(page_size, last_frame), most)
 
+    def wal_behind(self, wal_fd: int, start: WalStart) -> WalBehind:
+        """Look behind the end of a chain."""
+        check_start(start)
+        return behind(wal_fd, start)
 
-def _chain(data: Buffer, order: str, running: tuple[int, int]) -> tuple[int, int]:
-    """Continue SQLite's checksum, that of a WAL and of cksumvfs, over `data`, whose size is a multiple of 8."""
-    words = array("I", bytes(data))
-    if order != sys.byteorder:
-        words.byteswap()
-    a, b = running
-    pairs = iter(words)
-    for x in pairs:
-        a = (a + x + b) & _M32
-        b = (b + next(pairs) + a) & _M32
-    return a, b
+    def walker(self, plan: WalkPlan) -> Walker:
+        """Return a new walk over all b-trees."""
+        from pagewarden.pages._twin_walk import TwinWalker
 
-
-def _judge(
-    frame: bytes, size: int, salts: bytes, order: str, running: tuple[int, int], *, at_limit: bool
-) -> tuple[tuple[int, int], WalEnd | None]:
-    """Return the running checksum after `frame`, and why the chain ends before it, if it does."""
-    if at_limit:
-        return running, WalEnd.LIMIT
-    if len(frame) < WAL_FRAME_HEADER + size:
-        return running, WalEnd.PARTIAL if frame else WalEnd.END
-    if frame[8:16] != salts:
-        return running, WalEnd.SALTS
-    if not any(frame[:4]):
-        return running, WalEnd.PGNO
-    after = _chain(frame[WAL_FRAME_HEADER:], order, _chain(frame[:8], order, running))
-    if after != struct.unpack_from(">2I", frame, 16):
-        return running, WalEnd.CHECKSUM
-    return after, None
-
-
-def _no_chain(end: WalEnd) -> WalScan:
-    return WalScan(
-        salts=b"", page_size=0, sequence=0, big_endian_cksum=False, frames_valid=0, last_commit=0, pages=0,
-        checksum=(0, 0), map=b"", end=end,
-    )  # fmt: skip
+        return TwinWalker(plan, self._page)

@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 from pagewarden.errors import ConfigurationInvalid, NativeMissing
-from pagewarden.pages.source import Buffer, PageSource, WalScan
+from pagewarden.pages.source import Buffer, PageSource, WalBehind, WalScan, WalStart
 
 if TYPE_CHECKING:
     from pagewarden.pages.walk import Walker, WalkPlan
@@ -66,7 +66,7 @@ class Backend(Protocol):
         """Return the XOR of all sums: the database sum, if they are those of all pages."""
 
     def walker(self, plan: WalkPlan) -> Walker:
-        """Return a new walk over all b-trees of one commit. Raises ValueError for a plan that no database has."""
+        """Return a new walk over all b-trees of one commit."""
 
     def compressor(self, level: int) -> Compressor:
         """Return a new compressor for one thread. `level` is a zstd level from 1 to 22."""
@@ -74,8 +74,16 @@ class Backend(Protocol):
     def decompressor(self) -> Decompressor:
         """Return a new decompressor for one thread."""
 
-    def wal_scan(self, wal_fd: int, *, page_size: int, last_frame: int | None = None) -> WalScan:
-        """Verify the WAL at `wal_fd` up to `last_frame` (None: to its end). `page_size` 0 believes its header."""
+    def wal_scan(
+        self, wal_fd: int, *, page_size: int, last_frame: int | None = None, most: int | None = None
+    ) -> WalScan:
+        """Verify the WAL at `wal_fd` up to `last_frame` (None: to its end). `page_size` 0 believes its header.
+
+        A map of more than `most` pages is left out.
+        """
+
+    def wal_behind(self, wal_fd: int, start: WalStart) -> WalBehind:
+        """Look at every frame from `start` to the end of the file; see `survey_wal`."""
 
 
 def backend() -> Backend:

@@ -138,6 +138,10 @@ class WalScan:
     checksum: tuple[int, int]  # the running pair at that frame; (0, 0) where there is none
     map: bytes  # page-to-frame map over frames 1 … last_commit, as `PageSource.frames` takes it
     end: WalEnd  # why the chain ended
+    commits: int = 0  # commits in the chain
+    first_page_one: int = 0  # the first frame up to last_commit that holds page 1, 0 where there is none
+    page_one: int = 0  # the last such frame
+    map_left_out: bool = False  # whether the map is empty because it would name more pages than was allowed
 
     @property
     def first_bad(self) -> int | None:
@@ -149,6 +153,30 @@ class WalScan:
     def why(self) -> str:
         """One clause that says what ended the chain, empty where nothing is wrong."""
         return _WHY[self.end].format(self.frames_valid + 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WalStart:
+    """Where to look behind the end of a chain, and for what."""
+
+    page_size: int  # bytes
+    big_endian: bool  # how checksums take their words
+    salts: bytes  # 8 bytes of the frames in question
+    at: int  # the frame before the first one to look at, 0 for the header
+    checksum: tuple[int, int]  # what it stores
+    other: tuple[int, int]  # what it would store if that is what broke; else the same again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WalBehind:
+    """What stands behind the end of a chain. Frames are counted from 1."""
+
+    stranded: int = 0  # frames with the salts, each of which continues the checksum of the frame before it
+    first: int = 0  # the first of them, 0 where there is none
+    commits: int = 0  # commits that they prove: their own, and that of a broken frame which one of them continues
+    last_commit: int = 0  # the last of those frames, 0 where there is none
+    older: int = 0  # frames with other salts
+    frames: int = 0  # whole frames in the file
 
 
 def frame_bound(size: int) -> int:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from pagewarden.pages.walk import WalkPlan
     from pagewarden.repository.format import PageSetHeader, PageSetInfo
-    from pagewarden.structure import StructureStep
+    from pagewarden.structure import StructureStep, WalSurvey
 
 _SUMS_AT_ONCE = 128 << 20  # bytes of pages for each call in a walk over all sums
 _PAGES_AT_ONCE = 8 << 20  # bytes of pages in one message
@@ -145,6 +145,15 @@ class PageReader(ReaderClient):
         if walk in self._handles:
             self._handles.discard(walk)
             self._call("end_walk", _nothing, walk=walk)
+
+    def wal_survey(self, where: int | str) -> WalSurvey | None:
+        """Return what stands in the -wal of a database, None where there is none or an empty one.
+
+        `where` is a handle, or a real path: then no wal-index is believed, because nobody need have the database open.
+        """
+        if isinstance(where, int):
+            return self._call("wal_survey", _survey, handle=where)
+        return self._call("wal_survey", _survey, database=where)
 
     def confirm(self, handle: int) -> None:
         """Do step 6 of the live read, and keep the handle open.
@@ -325,6 +334,12 @@ class PageReader(ReaderClient):
             yield first, self.sums(handle, first, count)
             if progress is not None:
                 progress(first - 1 + count, pages)
+
+
+def _survey(value: Any) -> WalSurvey | None:
+    from pagewarden.structure import WalSurvey
+
+    return None if value is None else WalSurvey(**value | {"read_marks": tuple(value["read_marks"])})
 
 
 def _nothing(value: Value) -> None:

@@ -124,6 +124,14 @@ class Reader:
         """Forget a walk."""
         del self._walks[walk]
 
+    def wal_survey(self, handle: int | None = None, database: str = "") -> Mapping[str, Any] | None:
+        """Return what stands in the -wal beside what a handle reads, or beside a database that nobody pinned."""
+        from pagewarden.processes.survey import survey, survey_to_wire
+
+        opened = None if handle is None else self._open[handle]
+        path = database if opened is None else opened.path
+        return survey_to_wire(survey(path, live=isinstance(opened, Attached)))
+
     def confirm(self, handle: int) -> None:
         """Do step 6 of the live read."""
         opened = self._open[handle]

@@ -35,6 +35,7 @@ _HEADER_COPY = 48
 _BLOCK = 32768  # bytes of the -shm for one hash table and its page numbers
 _FIRST_BLOCK_FRAMES = 4062
 _BLOCK_FRAMES = 4096
+_UNUSED_MARK = 0xFFFFFFFF
 _HEADER = struct.Struct("=3I2BH4I8s2I")
 _CHECKPOINT = struct.Struct("=6I")
 
@@ -84,6 +85,11 @@ def parse_index(data: bytes) -> WalIndex | None:
         salts=values[10],
         backfilled=backfilled,
     )
+
+
+def read_marks(data: bytes) -> tuple[int | None, ...]:
+    """Return the five read-marks in the first 136 bytes of a -shm; None for a slot that is not used."""
+    return tuple(None if mark == _UNUSED_MARK else mark for mark in _CHECKPOINT.unpack_from(data, 2 * _HEADER_COPY)[1:])
 
 
 def frame_pages(read: Callable[[int, int], bytes], frames: int) -> array[int]:
