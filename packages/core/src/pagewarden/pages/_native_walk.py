@@ -99,15 +99,11 @@ class NativeWalker:
     """See `Walker`."""
 
     def __init__(self, plan: WalkPlan) -> None:
-        """Refuse a plan that no database can have: ValueError."""
+        """Lay out what all threads share."""
         self._work = lib.pw_walk_work(plan.page_size)
-        if not self._work:
-            raise ValueError(f"{plan.page_size} is not a page size")
         trees: list[tuple[int, int, int, int, bool]] = []
         columns: list[Column] = []
         for tree in plan.trees:
-            if not 0 <= tree.root < 1 << 32 or not 0 <= tree.keys <= len(tree.columns):
-                raise ValueError(f"a tree at page {tree.root} with {tree.keys} key columns of {len(tree.columns)}")
             keys = tree.keys if tree.index else 0
             trees.append((tree.root, len(tree.columns), len(columns), keys, tree.index))
             columns += tree.columns

@@ -37,8 +37,7 @@ class StructureWalk:
     def __init__(self, plan: WalkPlan, *, threads: int = 2, resume: str = "", using: Backend | None = None) -> None:
         """Plan a walk that begins where `resume`, the `reached` of another one, says, and goes round.
 
-        With one thread the flaws come in the order that `pagewarden.pages.walk` describes. Raises ValueError for a plan
-        that no database has.
+        With one thread the flaws come in the order that `pagewarden.pages.walk` describes.
         """
         self._plan = plan
         self._backend = using or backend()
@@ -61,8 +60,12 @@ class StructureWalk:
     def step(self, source: PageSource, seconds: float) -> StructureStep:
         """Look for about `seconds`, and return what was seen. `source` shows the same commit in every step.
 
-        Raises what `Walker.walk` raises; then the walk is of no more use.
+        Raises ValueError for a source of another size, and what `Walker.walk` raises; then the walk is of no more use.
         """
+        if (source.page_size, source.pages) != (self._plan.page_size, self._plan.pages):
+            raise ValueError(
+                f"{source.pages} pages of {source.page_size} bytes for a walk over pages of {self._plan.page_size}"
+            )
         end = time.monotonic() + seconds
         budget = _SLICE if seconds >= _SHORT else _SMALL_SLICE
         if self._child and not self._pages:

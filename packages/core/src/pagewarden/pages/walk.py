@@ -90,7 +90,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from pagewarden.pages.source import PageSource
+from pagewarden.pages.source import MAX_PAGES, PageSource, is_page_size
 from pagewarden.structure import Flaw, Tree
 
 MAX_FLAWS = 100
@@ -113,6 +113,16 @@ class WalkPlan:
     encoding: int  # of texts: 1 UTF-8, 2 UTF-16le, 3 UTF-16be
     pointer_map: bool  # whether there are ptrmap pages
     trees: tuple[Tree, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse what no database can be: ValueError."""
+        if not is_page_size(self.page_size) or not 480 <= self.usable <= self.page_size:
+            raise ValueError(f"no page has {self.usable} usable bytes of {self.page_size}")
+        if not 0 <= self.pages <= MAX_PAGES or self.encoding not in (1, 2, 3):
+            raise ValueError(f"a database cannot have {self.pages} pages in encoding {self.encoding}")
+        for tree in self.trees:
+            if not 0 <= tree.root < 1 << 32 or not 0 <= tree.keys <= len(tree.columns):
+                raise ValueError(f"no tree at page {tree.root} has {tree.keys} keys in {len(tree.columns)} columns")
 
 
 def plan_walk(first: bytes, *, page_size: int, pages: int, trees: Sequence[Tree]) -> WalkPlan:
