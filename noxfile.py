@@ -99,6 +99,13 @@ def benchmarks(session: nox.Session) -> None:
 
 
 @nox.session
+def detection(session: nox.Session) -> None:
+    """Injure databases in every way, and print which check finds what, as docs/checking.md has it."""
+    install_all(session)
+    session.run("python", "-m", "tests.benchmarks.detection", *session.posargs, env={"PAGEWARDEN_NATIVE": "require"})
+
+
+@nox.session
 def build(session: nox.Session) -> None:
     """Build all wheels through their sdists and smoke-run them in a clean environment."""
     session.install("build")

@@ -126,18 +126,19 @@ class Namer:
         bits = patterns.flipped_bits(expected, reading.seen)
         if not bits:
             return None
-        pgno, where = reading.pgno, self.atlas.describe(reading.pgno)
-        kind = "flipped-bit" if len(bits) == 1 else "flipped-bits"
+        pgno, where, row = reading.pgno, self.atlas.describe(reading.pgno), None
         named = ", ".join(f"bit {bit} of byte {offset}" for offset, bit in bits)
         message = f"{named} of {where} flipped"
         evidence = reading.sums
         for offset in dict.fromkeys(offset for offset, _ in bits):
             evidence += f"; byte {offset} was 0x{expected[offset]:02x}, is 0x{reading.seen[offset]:02x}"
         owner = self.atlas.owners.get(pgno)
-        if owner is None or self.atlas.layout is None:
-            return self._damage(kind, pgno, message, evidence)
-        place = find_place(self.read, owner, bits[0][0], self.atlas.layout)
-        return self._damage(kind, pgno, f"{message}: {say_place(place, owner, self.atlas)}", evidence, place.rowid)
+        if owner is not None and self.atlas.layout is not None:
+            place = find_place(self.read, owner, bits[0][0], self.atlas.layout)
+            message, row = f"{message}: {say_place(place, owner, self.atlas)}", place.rowid
+        if len(bits) == 1:
+            return self._damage("flipped-bit", pgno, message, evidence, row)
+        return self._damage("flipped-bits", pgno, message, evidence, row)
 
     def _misplaced(self, reading: Reading, expected: bytes, evidence: str) -> Finding | None:
         other, then = self._places.get(reading.seen), ""
@@ -174,8 +175,9 @@ class Namer:
         if home is None:
             return None
         message = f"{spans} of {where} hold what belongs there on {self._home(home.pgno)}"
-        kind = "misplaced-page" if len(sectors) == -(-self._size // patterns.SECTOR) else "misplaced-sector"
-        return self._damage(kind, pgno, message, evidence)
+        if len(sectors) == self._size // patterns.SECTOR:
+            return self._damage("misplaced-page", pgno, message, evidence)
+        return self._damage("misplaced-sector", pgno, message, evidence)
 
     def _shifted(self, reading: Reading, expected: bytes, evidence: str) -> Finding | None:
         around = []
