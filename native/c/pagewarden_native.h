@@ -201,7 +201,6 @@ typedef struct {
   uint32_t page;       /* the interior page; freelist: the next trunk */
   uint32_t next, past; /* its children next ... past-1; freelist: next = the trunk before */
   uint32_t depth;    /* of the page; its tree's root has 1 */
-  uint32_t top;      /* which child of the root page this lies below */
   uint32_t broken;   /* freelist: whether its count cannot be known */
   uint64_t counted;  /* freelist: pages so far */
   uint64_t expected; /* freelist: pages, as the header counts */
@@ -214,6 +213,7 @@ typedef struct {
   uint32_t window, windowed;   /* first page and number of pages in the window */
   uint32_t held[PW_PARTS + 2]; /* which page each slot holds, 0: none */
   uint32_t maps[PW_MAPS];
+  uint32_t path[PW_PARTS]; /* the children that lead from the root to the page of the bottom part */
   pw_part parts[PW_PARTS];
 } pw_parts;
 
@@ -277,7 +277,7 @@ size_t pw_walk_work(uint32_t page_size);
 void pw_parts_root(pw_parts *parts, uint32_t tree);
 void pw_parts_freelist(pw_parts *parts, uint32_t first, uint32_t count);
 
-/* Give the children of the bottom part from `child` on to the empty stack `to`; whether there were any. */
+/* Give the children of the top part before `child` to the empty stack `to`; whether there were any. */
 int pw_parts_cut(pw_parts *parts, uint32_t child, pw_parts *to);
 
 /* Give about half of what is largest to the empty stack `to`; whether there was enough to share. */

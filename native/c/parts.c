@@ -14,21 +14,30 @@ void pw_parts_freelist(pw_parts *parts, uint32_t first, uint32_t count) {
   begin(parts, (pw_part){.kind = PW_PART_FREELIST, .tree = PW_NO_TREE, .page = first, .next = 1, .expected = count});
 }
 
-/* Give children from `child` on. */
-static int give(pw_part *part, uint32_t child, pw_parts *to) {
-  if (part->kind != PW_PART_CHILDREN || child >= part->past) {
-    return 0;
+/* Give children first ... past-1 of part `level`. */
+static void give(const pw_parts *parts, uint32_t level, uint32_t first, uint32_t past, pw_parts *to) {
+  begin(to, parts->parts[level]);
+  to->parts[0].next = first;
+  to->parts[0].past = past;
+  memcpy(to->path, parts->path, sizeof to->path);
+  const uint32_t depth = parts->parts[0].depth;
+  for (uint32_t i = 0; i < level; i++) {
+    to->path[depth - 1 + i] = parts->parts[i].next - 1;
   }
-  begin(to, *part);
-  if (child > part->next) {
-    to->parts[0].next = child;
-  }
-  part->past = to->parts[0].next;
-  return 1;
 }
 
 int pw_parts_cut(pw_parts *parts, uint32_t child, pw_parts *to) {
-  return parts->count ? give(parts->parts, child, to) : 0;
+  if (!parts->count || parts->parts[parts->count - 1].kind != PW_PART_CHILDREN) {
+    return 0;
+  }
+  pw_part *part = parts->parts + parts->count - 1;
+  const uint32_t middle = child < part->past ? child : part->past;
+  if (part->next >= middle) {
+    return 0;
+  }
+  give(parts, parts->count - 1, part->next, middle, to);
+  part->next = middle;
+  return 1;
 }
 
 int pw_parts_split(pw_parts *parts, pw_parts *to) {
@@ -36,7 +45,10 @@ int pw_parts_split(pw_parts *parts, pw_parts *to) {
     pw_part *part = parts->parts + i;
     const uint32_t left = part->kind == PW_PART_CHILDREN ? part->past - part->next : 0;
     if (left > 1 || (left == 1 && i + 1 < parts->count)) {
-      return give(part, part->past - (left + 1) / 2, to);
+      const uint32_t middle = part->past - (left + 1) / 2;
+      give(parts, i, middle, part->past, to);
+      part->past = middle;
+      return 1;
     }
   }
   return 0;

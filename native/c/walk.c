@@ -28,7 +28,7 @@ void pw_report(pw_walking *w, pw_flaw flaw) {
 
 /* What a child is, and how it was come to. */
 typedef struct {
-  uint32_t tree, pgno, depth, top;
+  uint32_t tree, pgno, depth;
   uint32_t run; /* pages from it on that are worth reading at once */
   pw_pointer pointer;
   pw_bounds bounds;
@@ -86,7 +86,6 @@ static void push_children(pw_walking *w, const child *c, const pw_page *page) {
   }
   parts->parts[level] = (pw_part){.kind = PW_PART_CHILDREN, .tree = c->tree, .page = c->pgno, .past = page->cells + 1};
   parts->parts[level].depth = c->depth;
-  parts->parts[level].top = c->top;
   parts->parts[level].bounds = c->bounds;
   parts->count = level + 1;
 }
@@ -220,7 +219,6 @@ static pw_status visit_child(pw_walking *w) {
     return PW_OK;
   }
   child c = {.tree = part->tree, .depth = part->depth + 1, .pgno = child_page(w, &page, i), .run = 1};
-  c.top = part->depth == 1 ? i : part->top;
   c.pointer = (pw_pointer){.tree = part->tree, .holder = part->page, .cell = i < page.cells ? i : UINT32_MAX};
   c.pointer.map_type = 5;
   c.pointer.map_parent = part->page;

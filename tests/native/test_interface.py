@@ -9,6 +9,8 @@ import pytest
 
 from pagewarden.pages import PageDataError, WalEnd
 from pagewarden.pages._native import ABI, EXCEPTIONS, _raise
+from pagewarden.pages.walk import MAX_DEPTH, MAX_FLAWS, MAX_KEY
+from pagewarden.structure import Collation, FlawKind
 from pagewarden_native import ffi, lib
 
 SOURCES = Path(__file__).parents[2] / "native" / "c"
@@ -38,6 +40,21 @@ def test_every_end_has_its_value() -> None:
     assert lib.PW_ABI == ABI
 
 
+def test_flaws_and_bounds_of_the_walk_are_those_of_the_values() -> None:
+    """`pw_flaw_kind` is `FlawKind`, `pw_order` begins with `Collation`, and the bounds are the documented ones."""
+    kinds = {name.removeprefix("PW_FLAW_"): number for number, name in ffi.typeof("pw_flaw_kind").elements.items()}
+    assert kinds == {kind.name: kind.value for kind in FlawKind}
+    orders = ffi.typeof("pw_order").relements
+    assert {collation.name: collation.value for collation in Collation}.items() <= {
+        name.removeprefix("PW_ORDER_"): number for name, number in orders.items()
+    }.items()
+    assert lib.PW_PAGE_FLAWS == MAX_FLAWS
+    walk = (SOURCES / "walk.h").read_text("ascii")
+    assert f"PW_MAX_DEPTH {MAX_DEPTH}u" in walk
+    assert f"PW_MAX_KEY {MAX_KEY}u" in walk
+    assert lib.PW_PARTS > MAX_DEPTH
+
+
 def test_sources_keep_their_rules() -> None:
     """No Python.h, no SQLite, no zstd, no printing, no allocation, no mapping, no globals; files under 400 lines."""
     units = sorted(SOURCES.glob("*.[ch]"))
@@ -49,7 +66,8 @@ def test_sources_keep_their_rules() -> None:
         assert text.count("\n") < 400, unit.name
         code = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
         assert set(re.findall(r"#include [<\"](.*?)[>\"]", code)) <= {
-            "bytes.h", "errno.h", "pagewarden_native.h", "stddef.h", "stdint.h", "string.h", "sys/types.h", "unistd.h",
+            "bytes.h", "errno.h", "pagewarden_native.h", "record.h", "stddef.h", "stdint.h", "string.h", "sys/types.h",
+            "unistd.h", "walk.h",
         }  # fmt: skip
         assert not re.search(r"\b(printf|malloc|calloc|realloc|alloca|free|mmap|open|close|memcpy_s)\s*\(", code)
         assert not re.search(r"^static (?!inline|pw_status|int|uint32_t|void|.*\()", code, re.MULTILINE), unit.name
@@ -66,7 +84,14 @@ def test_declarations_are_cut_once() -> None:
         for unit in SOURCES.glob("*.c")
         for name in re.findall(r"^\w[\w ]*?\b(pw_\w+)\([^;{]*\{", unit.read_text("ascii"), re.MULTILINE)
     }
-    assert declared == defined - {"pw_pread"}
+    between_units = {
+        name
+        for other in SOURCES.glob("*.h")
+        if other.name != "pagewarden_native.h"
+        for name in re.findall(r"^\w.*?\b(pw_\w+)\(", other.read_text("ascii"), re.MULTILINE)
+    }
+    assert "pw_pread" in between_units
+    assert declared == defined - between_units
 
 
 def test_hostile_calls_are_refused_by_the_c_code_itself() -> None:

@@ -53,7 +53,7 @@ class NativeParts:
         lib.pw_parts_freelist(self.c, first, count)
 
     def cut(self, child: int) -> NativeParts | None:
-        """Give away the children of the root page from `child` on."""
+        """Give away the children before child `child` of the page looked at last."""
         given = NativeParts(len(self.work))
         return given if lib.pw_parts_cut(self.c, child, given.c) else None
 
@@ -68,16 +68,15 @@ class NativeParts:
         return not self.c.count
 
     @property
-    def place(self) -> tuple[int, int] | None:
-        """The tree that comes next and the child of its root page."""
-        bottom = self.c.parts[0]
-        if not self.c.count or bottom.kind == lib.PW_PART_FREELIST:
+    def place(self) -> tuple[int, ...] | None:
+        """The tree that comes next and the children that lead to what does."""
+        bottom, count = self.c.parts[0], self.c.count
+        if not count or bottom.kind == lib.PW_PART_FREELIST:
             return None
         if bottom.kind == lib.PW_PART_ROOT:
-            return bottom.tree, 0
-        if bottom.depth > 1:
-            return bottom.tree, bottom.top
-        return bottom.tree, self.c.parts[1].top if self.c.count > 1 else bottom.next
+            return (bottom.tree,)
+        below = [part.next - 1 for part in self.c.parts[0 : count - 1]]
+        return bottom.tree, *self.c.path[0 : bottom.depth - 1], *below, self.c.parts[count - 1].next
 
 
 def _flaw(found: Any) -> Flaw:

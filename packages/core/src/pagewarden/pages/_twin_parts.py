@@ -35,7 +35,7 @@ class Frame:
     page: TreePage
     low: tuple[Frame, int] | None  # the cell of an ancestor that bounds this page from below
     high: tuple[Frame, int] | None
-    branch: int  # which child of the root it is below; 0 for the root itself
+    path: tuple[int, ...]  # the children that lead from the root to it; none for the root itself
     cells: dict[int, TreeCell]  # those that hold, by their number
     following: int = 0  # the child that comes next
     end: int = 0  # behind the last child
@@ -57,11 +57,14 @@ class TwinParts:
         self.stack.append(Free(first, 1, count))
 
     def cut(self, child: int) -> TwinParts | None:
-        """Give away the children of a root page from child `child` on."""
+        """Give away the children before child `child` of the page looked at last."""
         frame = self.stack[-1] if self.stack else None
-        if not isinstance(frame, Frame) or not frame.following <= child < frame.end:
+        if not isinstance(frame, Frame) or frame.following >= min(child, frame.end):
             return None
-        return self._give(len(self.stack) - 1, child)
+        given = TwinParts()
+        given.stack.append(replace(frame, end=min(child, frame.end)))
+        frame.following = min(child, frame.end)
+        return given
 
     def split(self) -> TwinParts | None:
         """Give away about half of what is largest, at the bottom: whole trees, else children of one page."""
@@ -83,13 +86,13 @@ class TwinParts:
         return not self.stack
 
     @property
-    def place(self) -> tuple[int, int] | None:
-        """The tree that comes next and the child of its root page."""
+    def place(self) -> tuple[int, ...] | None:
+        """The tree that comes next and the children that lead to what does."""
         top = self.stack[-1] if self.stack else None
         if isinstance(top, Root):
-            return top.tree, 0
+            return (top.tree,)
         if isinstance(top, Frame):
-            return top.tree, top.following if top.depth == 1 else top.branch
+            return top.tree, *top.path, top.following
         return None
 
     def _give(self, place: int, child: int) -> TwinParts:

@@ -230,7 +230,7 @@ class _Call:
 
     def _root(self, pgno: int) -> None:
         if self._claim(pgno, pgno, _ROOT, root=True):
-            self._page(pgno, None, depth=1, low=None, high=None, branch=0)
+            self._page(pgno, None, depth=1, low=None, high=None, path=())
 
     def _child(self, frame: Frame, number: int) -> None:
         """Look at child `number` of a page, if its cell held."""
@@ -247,7 +247,7 @@ class _Call:
             depth=frame.depth + 1,
             low=frame.low if below is None else (frame, below),
             high=frame.high if right else (frame, number),
-            branch=number if frame.depth == 1 else frame.branch,
+            path=(*frame.path, number),
         )
 
     def _page(
@@ -258,7 +258,7 @@ class _Call:
         depth: int,
         low: tuple[Frame, int] | None,
         high: tuple[Frame, int] | None,
-        branch: int,
+        path: tuple[int, ...],
     ) -> None:
         """Look at one page, which is claimed, and put it on the stack for its children's sake."""
         assert self._tree is not None
@@ -270,7 +270,7 @@ class _Call:
         page = None if data is None else self._header(data, parent, depth)
         if page is None:
             return
-        frame = Frame(self._tree, pgno, depth, page, low, high, branch, {}, 0, 0 if page.leaf else page.count + 1)
+        frame = Frame(self._tree, pgno, depth, page, low, high, path, {}, 0, 0 if page.leaf else page.count + 1)
         self._cells(frame)
         judge_bytes(page, list(frame.cells.values()), self._found)
         if frame.end:

@@ -14,7 +14,7 @@ from threading import Condition, Thread
 
 from pagewarden.pages.backend import Backend, backend
 from pagewarden.pages.source import PageSource
-from pagewarden.pages.walk import Parts, Seen, WalkPlan
+from pagewarden.pages.walk import MAX_DEPTH, Parts, Seen, WalkPlan
 from pagewarden.structure import Flaw, FlawKind, StructureStep
 
 MOST_FLAWS = 10_000
@@ -28,7 +28,7 @@ _SLICE = 2048  # pages of one call while there is time: some milliseconds
 _SMALL_SLICE = 256  # pages of one call where less than _SHORT seconds are asked for
 _SHORT = 0.1
 
-_Place = tuple[int, int]  # a tree of the plan, and a child of its root page
+_Place = tuple[int, ...]  # a tree of the plan, and which children lead from its root to a page
 
 
 class StructureWalk:
@@ -44,11 +44,11 @@ class StructureWalk:
         self._walker = self._backend.walker(plan)
         self._threads = threads if plan.pages > _ALONE else 1
         # Places are counted round from where the walk begins: what lies before that comes last.
-        self._begin, self._child = self._resumed(resume)
+        self._begin = self._resumed(resume)
         count = len(plan.trees)
-        self._trees = deque((self._begin + i) % count for i in range(count))
+        self._trees = deque((self._begin[0] + i) % count for i in range(count))
         self._ready: deque[Parts] = deque()
-        self._last: Parts | None = None  # the children of the first tree that lie before the place of the beginning
+        self._last: deque[Parts] = deque()  # what of the first tree lies before the place of the beginning
         self._changed = Condition()  # its lock guards everything here but while no thread is at work
         self._busy = self._waiting = 0  # threads
         self._failure: BaseException | None = None
@@ -68,7 +68,7 @@ class StructureWalk:
             )
         end = time.monotonic() + seconds
         budget = _SLICE if seconds >= _SHORT else _SMALL_SLICE
-        if self._child and not self._pages:
+        if len(self._begin) > 1 and not self._pages:
             self._cut(source)
         if not self._walked:
             self._run(source, end, budget)
@@ -83,11 +83,11 @@ class StructureWalk:
     # Where the walk is
 
     def _resumed(self, resume: str) -> _Place:
-        root, _, child = resume.partition("/")
+        root, *path = resume.split("/")
         places = {str(tree.root): place for place, tree in enumerate(self._plan.trees)}
-        if root not in places or not (child.isascii() and child.isdecimal()):
-            return 0, 0
-        return places[root], min(int(child[:9]), self._plan.page_size)  # a page has fewer children
+        if root not in places or len(path) > MAX_DEPTH or not all(map(_is_child, path)):
+            return (0,)
+        return places[root], *map(int, path)
 
     @property
     def _walked(self) -> bool:
@@ -95,35 +95,35 @@ class StructureWalk:
 
     def _reached(self) -> str:
         """Return the place before which, counted round from the beginning, nothing is left to look at."""
-        places = [place for parts in self._ready if (place := parts.place) is not None]
-        places += [(tree, 0) for tree in islice(self._trees, 1)]
         if self._done or not self._plan.trees:
             return ""
-        if not places:  # what is left is the first tree's beginning, or the freelist, which needs all trees anew
-            places = [(self._begin, 0 if self._last else self._child)]
-        tree, child = min(places, key=self._distance)
-        return f"{self._plan.trees[tree].root}/{child}"
+        places = [place for parts in (*self._ready, *self._last) if (place := parts.place) is not None]
+        places += [(tree,) for tree in islice(self._trees, 1)]
+        if not self._pages or not places:  # nothing was seen, or what is left, the freelist, needs all trees anew
+            places = [self._begin]
+        tree, *path = min(places, key=self._distance)
+        return "/".join(map(str, (self._plan.trees[tree].root, *path)))
 
-    def _distance(self, place: _Place) -> _Place:
-        tree, child = place
+    def _distance(self, place: _Place) -> tuple[int, _Place]:
         trees = len(self._plan.trees)
-        before = tree == self._begin and child < self._child
-        return trees if before else (tree - self._begin) % trees, child
+        before = place[0] == self._begin[0] and place < self._begin
+        return trees if before else (place[0] - self._begin[0]) % trees, place
 
     # Walking
 
     def _cut(self, source: PageSource) -> None:
-        """Look at the first tree's root, and put the children before the place of the beginning last."""
+        """Go down to the place of the beginning, and put what lies before it last."""
         parts = self._walker.parts()
         parts.push_root(self._trees.popleft())
-        self._note(self._walker.walk(source, parts, 1))
-        given = parts.cut(self._child)
-        if given is None:
-            self._child = 0
+        for depth, child in enumerate(self._begin[1:], 1):
+            self._note(self._walker.walk(source, parts, 1))
+            place = parts.place
+            if place is None or place[:-1] != self._begin[:depth]:  # the tree has another shape now
+                break
+            if (given := parts.cut(child)) is not None:
+                self._last.append(given)
+        if not parts.empty:
             self._ready.append(parts)
-        else:
-            self._last = parts
-            self._ready.append(given)
 
     def _run(self, source: PageSource, end: float, budget: int) -> None:
         """Walk until `end`, in threads; one look is had however short the time."""
@@ -187,8 +187,7 @@ class StructureWalk:
             parts = self._walker.parts()
             parts.push_root(self._trees.popleft())
             return parts
-        last, self._last = self._last, None
-        return last
+        return self._last.popleft() if self._last else None
 
     def _note(self, seen: Seen) -> None:
         room = MOST_FLAWS - self._reported
@@ -224,3 +223,7 @@ class StructureWalk:
                 self._note(Seen(flaws=(Flaw(kind=FlawKind.UNUSED, pgno=first, seen=count),)))
         self._left_out += max(0, runs - MOST_UNUSED)
         self._done = True
+
+
+def _is_child(word: str) -> bool:
+    return word.isascii() and word.isdecimal() and len(word) <= 5  # a page has fewer children

@@ -148,9 +148,9 @@ class Parts(Protocol):
         """Put the freelist on top; it begins at trunk page `first` (0: none), and the header counts `count` pages."""
 
     def cut(self, child: int) -> Parts | None:
-        """Give away the children of a root page from child `child` on, right after that page was looked at.
+        """Give away the children before child `child` of an interior page, right after that page was looked at.
 
-        Called when one root was pushed and a `walk` with a budget of 1 has returned. None where there are no such.
+        Called when a `walk` with a budget of 1 has looked at it. None where there are no such children.
         """
 
     def split(self) -> Parts | None:
@@ -161,8 +161,11 @@ class Parts(Protocol):
         """Whether there is nothing left to look at."""
 
     @property
-    def place(self) -> tuple[int, int] | None:
-        """The tree that comes next and the child of its root page, from 0; None for the freelist, or for nothing."""
+    def place(self) -> tuple[int, ...] | None:
+        """The tree that comes next and which child, from 0, of its root, of that child, and so on, leads to what does.
+
+        None for the freelist, or for nothing.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
