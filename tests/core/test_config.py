@@ -75,6 +75,7 @@ def test_a_table_of_its_own_wins_over_the_defaults() -> None:
         max_time = 5
         check = "deep"
         compare = true
+        assertions = ["SELECT 1"]
         repository = "main"
         [databases.app]
         path = "app.db"
@@ -87,6 +88,7 @@ def test_a_table_of_its_own_wins_over_the_defaults() -> None:
         compression = 3
         max_time = 1.5
         compare = false
+        assertions = []
         check = "none"
         [repositories.main]
         url = "../backup"
@@ -96,6 +98,7 @@ def test_a_table_of_its_own_wins_over_the_defaults() -> None:
     assert app.path == "/etc/pagewarden/app.db"
     assert (app.level, app.checkers, app.max_time, app.check, app.compression) == (Level.DEEP, (), 5, "deep", 9)
     assert (app.compare, configuration.database("other").compare) == (True, False)
+    assert (app.assertions, configuration.database("other").assertions) == (("SELECT 1",), ())
     assert app.repository == "/etc/pagewarden/../backup"
     other = configuration.database("other")
     assert (other.name, other.repository) == ("o", "/etc/pagewarden/elsewhere")
@@ -155,6 +158,7 @@ def test_home_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
         ("[defaults]\nmax_time = 0", "defaults.max_time", "seconds above 0"),
         ("[defaults]\nmax_time = 2026-11-22T10:15:00", "defaults.max_time", "seconds above 0"),
         ("[defaults]\ncheckers = 'check-pragma'", "defaults.checkers", "a list of names"),
+        ("[defaults]\nassertions = 'SELECT 1'", "defaults.assertions", "a list of statements"),
         ("[defaults]\ncheckers = [1]", "defaults.checkers[0]", "a list of names"),
         ("[defaults]\nrepository = 'main'", 'there is no repository "main"', "[repositories.main]"),
         ("[defaults]\nrepository = 'mian'\n[repositories.main]\nurl='/b'", '"mian"', 'did you mean "main"?'),

@@ -190,12 +190,22 @@ def test_a_configuration_is_read_only_if_it_is_named(path: Path, tmp_path: Path)
         pagewarden.open(path, config=tmp_path / "none.toml")
 
 
+def test_assertions_of_the_configuration_are_run(path: Path, tmp_path: Path) -> None:
+    """At level deep, by whoever embeds it as by the command line."""
+    file = tmp_path / "c.toml"
+    file.write_text(f'[databases.main]\npath = "{path}"\nassertions = ["SELECT 1 = 2", "SELECT 1"]\n')
+    with pagewarden.open("main", config=file) as db:
+        report = db.check(level="deep", only=["check-assertions"])
+    assert [finding.message for finding in report.findings] == ["an assertion does not hold: SELECT 1 = 2 returned 0"]
+    assert (report.verdict, report.exit_code) == (pagewarden.Verdict.SOUND, 1)
+
+
 def test_plugins_are_picked_by_name_and_module(path: Path) -> None:
     """Exactly those; one that is not installed is an error at the first verb."""
     with pagewarden.open(path, plugins=["check-pragma", "tests.support.unruly"]) as db:
         used = {plugin.name for plugin in db.plugins().plugins if not plugin.disabled}
         assert used == {"check-pragma", "tests.support.unruly"}
-        assert [checker.name for checker in db.check().checkers] == ["check-pragma"]
+        assert [checker.name for checker in db.check(level="deep").checkers] == ["check-pragma"]
     with (
         pagewarden.open(path, plugins=["check-nothing"]) as db,
         pytest.raises(pagewarden.PluginUnusable, match="check-nothing"),

@@ -75,6 +75,16 @@ def test_level_only_and_max_time_choose_the_work(type_in: Type, database: Path) 
     assert (typed.code, typed.document["error"]["slug"]) == (40, "plugin-unusable")
 
 
+def test_assertions_of_the_configuration_are_run_at_level_deep(type_in: Type, database: Path, home: Path) -> None:
+    """One that does not hold is a violation; one that cannot be run makes the verdict unknown."""
+    (home / "c.toml").write_text('[defaults]\nassertions = ["SELECT count(*) < 9 FROM note", "SELECT * FROM none"]\n')
+    words = ("check", database, "--config", "c.toml", "--json")
+    assert "check-assertions" not in {checker["name"] for checker in type_in(*words).document["checkers"]}
+    typed = type_in(*words, "--level", "deep")
+    assert (typed.code, typed.document["verdict"]) == (1, "unknown")
+    assert [finding["kind"] for finding in typed.document["findings"]] == ["assertion"]
+
+
 def test_a_baseline_shows_what_sqlite_cannot_see(type_in: Type, database: Path, home: Path) -> None:
     """A flipped bit in a text: a sound file for SQLite, damage against a snapshot that is declared current."""
     backup = type_in("backup", database, "--repo", "r", "--json").document

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pagewarden.contracts import Checker, CheckOutcome
+from pagewarden.errors import OutOfSpace
 from pagewarden.testing.contracts import CheckerContract, make_database
 from pagewarden.testing.subjects import ClosedSubject
 from pagewarden.values import Level, Severity, Verdict
@@ -26,10 +27,20 @@ class TestContract(CheckerContract):
         return checker
 
 
-def judge(path: Path, level: Level = Level.STANDARD) -> CheckOutcome:
+def judge(path: Path) -> CheckOutcome:
     """Let the checker judge a closed database."""
-    with ClosedSubject(path, level=level) as subject:
+    with ClosedSubject(path, level=Level.DEEP) as subject:
         return PragmaChecker().check(subject)
+
+
+class Full(ClosedSubject):
+    """A subject that has no space for a copy."""
+
+    def connect(self, *, copy: bool = False) -> sqlite3.Connection:
+        """Refuse to copy."""
+        if copy:
+            raise OutOfSpace("the disk of /tmp is full")
+        return super().connect()
 
 
 def build(path: Path, *statements: str) -> Path:
@@ -68,8 +79,8 @@ def test_sqlite_says_where_the_damage_is(tmp_path: Path) -> None:
     assert all(finding.severity is Severity.DAMAGE and finding.evidence for finding in outcome.findings)
 
 
-def test_only_deep_looks_at_indexes(tmp_path: Path) -> None:
-    """quick_check does not compare an index with its table; integrity_check does, and names the index."""
+def test_indexes_are_compared_with_their_tables(tmp_path: Path) -> None:
+    """And named."""
     path = build(tmp_path / "a.db", TABLE, ROWS, "CREATE INDEX i ON t(b)")
     root = root_of(path, "i")
     count = (root - 1) * 4096 + 3
@@ -79,11 +90,9 @@ def test_only_deep_looks_at_indexes(tmp_path: Path) -> None:
         connection.execute("PRAGMA writable_schema=1")
         connection.execute("UPDATE sqlite_master SET sql = 'CREATE INDEX i ON t(b COLLATE NOCASE)' WHERE name = 'i'")
         connection.commit()
-    assert {finding.kind for finding in judge(path, Level.DEEP).findings} >= {"index-mismatch"}
-    assert all(
-        finding.object == "i" for finding in judge(path, Level.DEEP).findings if finding.kind == "index-mismatch"
-    )
-    assert "index-mismatch" not in {finding.kind for finding in judge(path).findings}
+    found = judge(path).findings
+    assert {finding.kind for finding in found} >= {"index-mismatch"}
+    assert all(finding.object == "i" for finding in found if finding.kind == "index-mismatch")
 
 
 def test_broken_rules_are_violations(tmp_path: Path) -> None:
@@ -95,7 +104,7 @@ def test_broken_rules_are_violations(tmp_path: Path) -> None:
         connection.commit()
     outcome = judge(path)
     assert [(finding.kind, finding.severity, finding.object, finding.message) for finding in outcome.findings] == [
-        ("not-null", Severity.VIOLATION, "t", "quick_check says: NULL value in t.a")
+        ("not-null", Severity.VIOLATION, "t", "integrity_check says: NULL value in t.a")
     ]
     assert outcome.verdict is None
 
@@ -117,7 +126,7 @@ def test_a_schema_whose_names_are_no_text_is_judged(tmp_path: Path) -> None:
 def test_what_sqlite_refuses_to_read_is_damage(tmp_path: Path, offset: int, data: bytes) -> None:
     """The error itself is the finding."""
     path = build(tmp_path / "a.db", TABLE, ROWS)
-    with ClosedSubject(path) as subject:
+    with Full(path) as subject:
         patch(path, offset, data)
         outcome = PragmaChecker().check(subject)
     assert outcome.findings
@@ -132,7 +141,7 @@ def test_what_only_the_application_has_is_unknown(tmp_path: Path) -> None:
         connection.execute("CREATE TABLE t(a TEXT COLLATE mine)")
         connection.execute("CREATE INDEX i ON t(a)")
         connection.execute("INSERT INTO t VALUES('x'), ('y')")
-    outcome = judge(tmp_path / "a.db", Level.DEEP)
+    outcome = judge(tmp_path / "a.db")
     assert (outcome.verdict, outcome.findings) == (Verdict.UNKNOWN, ())
     assert "no such collation sequence: mine" in outcome.why
 
@@ -142,7 +151,7 @@ def test_a_full_text_table_that_could_not_be_validated_is_unknown(
 ) -> None:
     """H7: as SQLite 3.44 and later say it, beside findings that stay."""
     text = "unable to validate the inverted index for FTS5 table main.words: SQL logic error"
-    answer = module._Answer("integrity_check")
+    answer = module._Answer()
     answer.take(f"{text}\nPage 9 is never used".encode())
     outcome = answer.outcome()
     assert (outcome.verdict, len(outcome.findings)) == (Verdict.UNKNOWN, 1)
@@ -154,8 +163,8 @@ def test_an_error_that_says_nothing_of_the_file_is_passed_on(tmp_path: Path) -> 
     path = make_database(tmp_path / "a.db")
 
     class Interrupted(ClosedSubject):
-        def connect(self) -> sqlite3.Connection:
-            connection = super().connect()
+        def connect(self, *, copy: bool = False) -> sqlite3.Connection:
+            connection = super().connect(copy=copy)
             connection.set_progress_handler(lambda: 1, 10)
             return connection
 
@@ -191,7 +200,7 @@ def test_a_sea_of_messages_is_bounded(tmp_path: Path, monkeypatch: pytest.Monkey
     outcome = judge(path)
     assert len(outcome.findings) == 150
     assert {finding.kind for finding in outcome.findings} == {"unused-page"}
-    assert outcome.why == "250 more messages of quick_check were left out"
+    assert outcome.why == "250 more messages of integrity_check were left out"
 
 
 def test_noise_is_survived(tmp_path: Path) -> None:
@@ -206,19 +215,44 @@ def test_noise_is_survived(tmp_path: Path) -> None:
         copy = tmp_path / "noise.db"
         copy.write_bytes(data)
         try:
-            outcome = judge(copy, chance.choice((Level.STANDARD, Level.DEEP)))
+            outcome = judge(copy)
         except sqlite3.DatabaseError:
             continue
         assert isinstance(outcome, CheckOutcome), number
 
 
-@pytest.mark.parametrize("level", [Level.STANDARD, Level.DEEP])
 @pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le", "UTF-16be"])
-def test_every_encoding_is_understood(encoding: str, level: Level, tmp_path: Path) -> None:
+def test_every_encoding_is_understood(encoding: str, tmp_path: Path) -> None:
     """SQLite's answer comes in the database's own encoding, an "ok" as well as a message."""
     path = build(tmp_path / "a.db", f"PRAGMA encoding='{encoding}'", TABLE, ROWS)
-    assert judge(path, level).findings == ()
+    assert judge(path).findings == ()
     patch(path, (root_of(path, "t") - 1) * 4096, b"\0" * 4096)
-    (finding, *_) = judge(path, level).findings
+    (finding, *_) = judge(path).findings
     assert finding.severity is Severity.DAMAGE
     assert "\0" not in finding.message
+
+
+CHECKED = (
+    "CREATE TABLE t(a INTEGER CHECK (a < 10))",
+    "PRAGMA ignore_check_constraints=1",
+    "INSERT INTO t VALUES(5), (50)",
+)
+
+
+def test_check_constraints_are_judged_on_the_copy(tmp_path: Path) -> None:
+    """SQLite forgets them where a database is opened for reading only. The database itself is not touched."""
+    path = build(tmp_path / "a.db", *CHECKED)
+    before = path.read_bytes()
+    ((kind, severity, name),) = [(found.kind, found.severity, found.object) for found in judge(path).findings]
+    assert (kind, severity, name) == ("check-constraint", Severity.VIOLATION, "t")
+    assert path.read_bytes() == before
+
+
+def test_without_space_for_a_copy_it_judges_what_it_can(tmp_path: Path) -> None:
+    """And says what it could not."""
+    path = build(tmp_path / "a.db", *CHECKED)
+
+    with Full(path, level=Level.DEEP) as subject:
+        outcome = PragmaChecker().check(subject)
+    assert (outcome.findings, outcome.verdict) == ((), None)
+    assert outcome.why == ("CHECK constraints were not judged, because no copy could be made: the disk of /tmp is full")

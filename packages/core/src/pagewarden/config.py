@@ -40,6 +40,7 @@ class DefaultsSection(Section, frozen=True):
     checkers: Names = ()  # the only checkers to run; empty: all that the level includes
     max_time: Seconds | None = None  # of one `check`, in seconds
     compare: bool = False  # whether `check` compares with the newest backup in the repository
+    assertions: Names = ()  # statements that must hold, of a `check` at level deep
     check: Judgement = "quick"  # how `backup` judges its source first
     compression: Compression = 1
     threads: Annotated[int, msgspec.Meta(ge=1, le=64)] = DEFAULT_THREADS
@@ -55,6 +56,7 @@ class DatabaseSection(Section, frozen=True):
     checkers: Names | None = None
     max_time: Seconds | None = None
     compare: bool | None = None
+    assertions: Names | None = None  # instead of those of the defaults
     check: Judgement | None = None
     compression: Compression | None = None
 
@@ -103,6 +105,7 @@ class DatabaseSettings:
     checkers: tuple[str, ...]
     max_time: float | None  # seconds
     compare: bool
+    assertions: tuple[str, ...]
     check: Judgement
     compression: int
 
@@ -152,6 +155,7 @@ class Configuration:
             checkers=defaults.checkers if section.checkers is None else section.checkers,
             max_time=section.max_time or defaults.max_time,
             compare=defaults.compare if section.compare is None else section.compare,
+            assertions=defaults.assertions if section.assertions is None else section.assertions,
             check=section.check or defaults.check,
             compression=section.compression or defaults.compression,
         )

@@ -151,6 +151,7 @@ _FIXES = {
     **dict.fromkeys(("path", "name", "repository", "url", "db"), "write a text in quotes"),
     **dict.fromkeys(("checkers", "only", "disabled"), 'write a list of names, such as ["check-pragma"]'),
     **dict.fromkeys(("color", "quiet", "verbose", "read_data", "compare"), "write true or false"),
+    "assertions": 'write a list of statements, such as ["SELECT count(*) > 0 FROM users"]',
     "extra": 'write a list of modules, such as ["myapp.pagewarden_plugin"]',
     "level": 'write "quick", "standard" or "deep"',
     "check": 'write "none", "quick", "standard" or "deep"',
@@ -206,6 +207,7 @@ level = "standard"        # of check: quick, standard or deep
 checkers = []             # the only checkers to run; empty: all that the level includes
 max_time = 600            # seconds that one check may take
 compare = false           # whether check compares with the newest backup; unknown once something was committed since
+assertions = []           # statements that a deep check runs: each returns one row whose first column is true
 check = "quick"           # how backup judges its source first: none, quick, standard or deep
 compression = 1           # zstd's level, 1 to 22
 threads = 2               # that read, hash and compress pages
@@ -218,6 +220,7 @@ level = "deep"
 checkers = ["check-pages", "check-indexes", "check-foreign-keys", "check-pragma"]
 max_time = 1800
 compare = true
+assertions = ["SELECT count(*) > 0 FROM users", "SELECT NOT EXISTS (SELECT 1 FROM account WHERE balance < 0)"]
 check = "standard"
 compression = 3
 

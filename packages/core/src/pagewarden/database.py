@@ -137,6 +137,7 @@ class Database:
             "repository": self._named_repository().url if compared else None,
             "baseline": None if baseline is None else _absolute("baseline", baseline),
             "name": settings.name,
+            "assertions": settings.assertions,
         }
         return self._worker.call("check", request, CheckReport)
 

@@ -63,6 +63,7 @@ def command(
                 repository=_compared(settings) if repository is None else repository.url,
                 baseline=baseline,
                 name=settings.name if name is None else name,
+                assertions=settings.assertions,
             )
             return run_check(request, runtime)
 

@@ -9,6 +9,8 @@ import sqlite3
 from dataclasses import dataclass
 
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+# A statement that is wrong; SQLITE_SCHEMA where it is the first one of a connection.
+_WRONG = frozenset({sqlite3.SQLITE_ERROR, sqlite3.SQLITE_SCHEMA, sqlite3.SQLITE_AUTH})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,6 @@ def refusal_of(error: sqlite3.DatabaseError | UnicodeDecodeError) -> Refusal | N
     # No SQLite writes a schema format above 4, and this error is the only sign of one.
     if code in _DAMAGED or "unsupported file format" in message:
         return Refusal(damage=True, message=message)
-    if code == sqlite3.SQLITE_ERROR:  # no such tokenizer, collation, function or module: the application would have it
+    if code in _WRONG:  # no such tokenizer, collation, function or module: the application would have it
         return Refusal(damage=False, message=f"it needs what only the application has: {message}")
     return None

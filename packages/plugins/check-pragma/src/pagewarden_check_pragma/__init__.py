@@ -1,4 +1,4 @@
-"""Checker: SQLite's own checks, quick_check at level standard and integrity_check at level deep."""
+"""Checker: SQLite's own integrity_check, on a private copy."""
 
 from __future__ import annotations
 

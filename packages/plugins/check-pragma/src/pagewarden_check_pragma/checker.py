@@ -7,6 +7,8 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 from pagewarden.contracts import CheckOutcome, Subject
+from pagewarden.errors import PagewardenError
+from pagewarden.sqlite.refusals import refusal_of
 from pagewarden.values import Finding, Level, Severity, Verdict
 
 if TYPE_CHECKING:
@@ -20,27 +22,26 @@ FINDINGS = 1000
 
 _CACHE_KIB = 32 << 10
 _CODECS = {"UTF-16le": "utf-16-le", "UTF-16be": "utf-16-be"}
-_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 class PragmaChecker:
-    """Lets SQLite judge: quick_check, and integrity_check at level deep.
+    """Lets SQLite judge the whole database with its integrity_check.
 
-    What it cannot see is much (H39 and docs/damage.md): most single bit flips, every lost write. Nor does SQLite know
-    CHECK constraints of a database that was opened for reading only (`sqlite3AddCheckConstraint` in its build.c).
+    It holds a read transaction for as long as it runs (H8), and knows nothing of CHECK constraints where the database
+    was opened for reading only (`sqlite3AddCheckConstraint` in SQLite's build.c). So it is given a private copy that
+    may be written to. What it cannot see is much all the same (H39 and docs/damage.md).
     """
 
     name = "check-pragma"
-    level = Level.STANDARD
+    level = Level.DEEP
 
     def check(self, subject: Subject) -> CheckOutcome:
         """Return one finding for each line of SQLite's answer."""
-        connection = subject.connect()
+        connection, note = _connect(subject)
         # A damaged schema may have names that are no UTF-8; they are shown as far as they are.
         connection.text_factory = lambda data: data.decode("utf-8", "replace")
-        pragma = "integrity_check" if subject.level is Level.DEEP else "quick_check"
         subject.progress(0, 0)
-        answer = _Answer(pragma)
+        answer = _Answer(note)
         try:
             connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
             # A CAST to BLOB gives text in the database's own encoding.
@@ -49,25 +50,33 @@ class PragmaChecker:
             # Python's cursor drops the last row before an error, which is the one that says where the damage is. So the
             # rows are taken by a function, while SQLite makes them, as bytes that need not be UTF-8.
             connection.create_function("pagewarden_take", 1, answer.take)
-            query = f"SELECT pagewarden_take(CAST({pragma} AS BLOB)) FROM pragma_{pragma}({MESSAGES})"
+            query = f"SELECT pagewarden_take(CAST(integrity_check AS BLOB)) FROM pragma_integrity_check({MESSAGES})"
             for _ in connection.execute(query):
                 pass
             return answer.outcome("" if answer.findings else _blind_spot(connection))
-        except sqlite3.DatabaseError as error:
-            return _refused(error, pragma, answer)
-        except UnicodeDecodeError as error:
-            # Python could not make an exception of SQLite's message, which quotes a name of the schema.
-            message = error.object.decode("utf-8", "replace")
-            if "malformed" not in message:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            refusal = refusal_of(error)
+            if refusal is None:
                 raise
-            return answer.outcome("", _malformed(pragma, message))
+            if refusal.damage:
+                return answer.outcome("", _malformed(refusal.message))
+            return answer.outcome(unknown=f"integrity_check could not judge all: {refusal.message}")
+
+
+def _connect(subject: Subject) -> tuple[sqlite3.Connection, str]:
+    """Return a connection to a copy, or to the database itself, and what is not judged there."""
+    try:
+        return subject.connect(copy=True), ""
+    except PagewardenError as error:
+        return subject.connect(), f"CHECK constraints were not judged, because no copy could be made: {error}"
 
 
 class _Answer:
     """What SQLite has said so far."""
 
-    def __init__(self, pragma: str) -> None:
-        self.pragma = pragma
+    def __init__(self, note: str = "") -> None:
+        """`note` is said in any case."""
+        self._note = note
         self.codec = "utf-8"  # of the rows
         self.roots: dict[int, str] = {}
         self.findings: list[Finding] = []
@@ -86,19 +95,19 @@ class _Answer:
             if line.undecided:
                 self._undecided = self._undecided or line.text
             elif len(self.findings) < FINDINGS:
-                self.findings.append(_finding(line, self.pragma, self.roots))
+                self.findings.append(_finding(line, self.roots))
             else:
                 self._left_out += 1
 
     def outcome(self, note: str = "", *more: Finding, unknown: str = "") -> CheckOutcome:
         """Return what it comes to; `unknown` says why it is no judgement."""
         if self._undecided:
-            unknown = f"{self.pragma} could not judge all: {self._undecided}"
-        left_out = f"{self._left_out} more messages of {self.pragma} were left out" if self._left_out else ""
+            unknown = f"integrity_check could not judge all: {self._undecided}"
+        left_out = f"{self._left_out} more messages of integrity_check were left out" if self._left_out else ""
         return CheckOutcome(
             findings=(*self.findings, *more),
             verdict=Verdict.UNKNOWN if unknown else None,
-            why="; ".join(filter(None, (unknown, left_out, note))),
+            why="; ".join(filter(None, (unknown, left_out, note, self._note))),
         )
 
 
@@ -110,7 +119,7 @@ def _roots(connection: sqlite3.Connection) -> dict[int, str]:
     return {}
 
 
-def _finding(line: Line, pragma: str, roots: dict[int, str]) -> Finding:
+def _finding(line: Line, roots: dict[int, str]) -> Finding:
     owner = line.object or roots.get(line.root or 0)
     where = f" ({owner})" if owner is not None and owner not in line.text else ""
     return Finding(
@@ -119,7 +128,7 @@ def _finding(line: Line, pragma: str, roots: dict[int, str]) -> Finding:
         pgno=line.pgno,
         object=owner,
         rowid=line.rowid,
-        message=f"{pragma} says: {_begun_small(line.text)}{where}",
+        message=f"integrity_check says: {_begun_small(line.text)}{where}",
         evidence=line.text,
     )
 
@@ -129,24 +138,11 @@ def _begun_small(text: str) -> str:
     return text if text[:2].isupper() else text[0].lower() + text[1:]
 
 
-def _refused(error: sqlite3.DatabaseError, pragma: str, answer: _Answer) -> CheckOutcome:
-    """Tell damage from a database that this SQLite alone cannot judge. Raises what is neither."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if "unsafe use of" in str(error):  # SQLite calls a schema malformed for a function that it does not trust in it
-        return answer.outcome(unknown=f"{pragma} needs a function that is not trusted in a schema: {error}")
-    # No SQLite writes a schema format above 4, and this error is the only sign of one.
-    if code in _DAMAGED or "unsupported file format" in str(error):
-        return answer.outcome("", _malformed(pragma, str(error)))
-    if code == sqlite3.SQLITE_ERROR:  # no such tokenizer, collation or module: the application would have it (H7)
-        return answer.outcome(unknown=f"{pragma} needs what only the application has: {error}")
-    raise error
-
-
-def _malformed(pragma: str, message: str) -> Finding:
+def _malformed(message: str) -> Finding:
     return Finding(
         kind="malformed",
         severity=Severity.DAMAGE,
-        message=f"{pragma} ended at damage that sqlite cannot read: {message}",
+        message=f"integrity_check ended at damage that sqlite cannot read: {message}",
         evidence=message,
     )
 

@@ -1,4 +1,4 @@
-"""What the lines of quick_check and integrity_check say.
+"""What the lines of integrity_check say.
 
 The text differs between SQLite's versions (H9): 3.40 says "On tree page 5 cell 3: …" and "Page 9 is never used", 3.42
 and later "Tree 2 page 5 cell 3: …" and "Page 9: never used". So a line is looked at for what it surely says, each part
