@@ -50,7 +50,7 @@ def test_a_header_that_sqlite_refuses_is_damage(runtime: Runtime, database: Path
     database.write_bytes(data)
     report = check(runtime, database)
     assert report.verdict is Verdict.DAMAGED
-    assert ("check-pragma", "malformed") in kinds(report) or ("check-pages", "bad-header") in kinds(report)
+    assert ("check-indexes", "malformed") in kinds(report) or ("check-pages", "bad-header") in kinds(report)
     assert check(runtime, database, level=Level.QUICK).verdict is Verdict.DAMAGED
 
 
