@@ -136,7 +136,22 @@ def test_a_search_ends_with_its_budget(tmp_path: Path) -> None:
         return closed.read(pgno)
 
     found = find_owners(read, range(1, closed.layout.pages + 1), closed.layout, budget=30)
-    assert len(reads) == 30
+    assert 0 < len(reads) == len(set(reads)) <= 30
+    assert 0 < len(found) < closed.layout.pages
+
+
+def test_a_search_ends_with_its_time(tmp_path: Path) -> None:
+    """Where each page takes a second, ten seconds are ten pages; what was found until then stays."""
+    closed = make(tmp_path / "a.db", page_size=512, rows=60)
+    reads: list[int] = []
+
+    def read(pgno: int) -> bytes:
+        reads.append(pgno)
+        return closed.read(pgno)
+
+    pgnos = range(1, closed.layout.pages + 1)
+    found = find_owners(read, pgnos, closed.layout, seconds=10.0, clock=lambda: float(len(reads)))
+    assert len(reads) == 11
     assert 0 < len(found) < closed.layout.pages
 
 

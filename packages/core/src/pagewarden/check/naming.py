@@ -11,7 +11,7 @@ from pagewarden.check.images import ImageMoved
 from pagewarden.check.source import MakeImage, Source
 from pagewarden.check.subject import DeadlinePassed
 from pagewarden.errors import PagewardenError
-from pagewarden.sqlite.owner import Owner, find_owners
+from pagewarden.sqlite.owner import SECONDS, Owner, find_owners
 from pagewarden.sqlite.schema import Layout
 from pagewarden.values import Finding, Severity
 
@@ -41,7 +41,7 @@ def name_owners(findings: Sequence[Finding], source: Source, guard: Callable[[],
         if not image.pages:
             return {}
         layout = Layout.of(image.page(1), page_size=image.page_size, pages=image.pages)
-        return find_owners(image.page, pgnos, layout, budget=BUDGET)
+        return find_owners(image.page, pgnos, layout, budget=BUDGET, seconds=SECONDS)
 
     try:
         owners = source.with_image(work)

@@ -11,11 +11,13 @@ Hostile input: circles end, every walk counts its pages against a budget, and wh
 
 from __future__ import annotations
 
+import math
 import struct
+import time
 from array import array
 from bisect import bisect_left
-from collections.abc import Collection, Container, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Container, Iterator
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from pagewarden.pages import lock_page
@@ -27,6 +29,10 @@ from pagewarden.sqlite.schema import Layout, ReadPage, SchemaEntry, read_schema
 BUDGET = 50_000
 """How many pages one search may read: a few seconds of an intact database, and an end for a hostile one."""
 
+SECONDS = 2.0
+"""How long one search may take where every page costs a lock."""
+
+_KEPT = 8 << 20  # bytes of pages that one search remembers: damaged trees lead to the same pages again and again
 _MAX_DEPTH = 20  # SQLite's BTCURSOR_MAX_DEPTH
 _MAX_CHAIN = 70_000  # pages of an overflow chain that are followed: a value of 256 MiB in pages of 4 KiB
 _MAX_HOLDERS = 200_000  # pages of one tree remembered for the search of step 3
@@ -66,12 +72,23 @@ class _Search:
     budget: int
     wanted: set[int]
     found: dict[int, Owner]
+    end: float  # reading of `clock`
+    clock: Callable[[], float]
+    kept: dict[int, bytes] = field(default_factory=dict)
 
     def read(self, pgno: int) -> bytes:
         if self.budget <= 0:
             raise OutOfBudget
         self.budget -= 1
-        return self.read_page(pgno)
+        page = self.kept.pop(pgno, None)
+        if page is None:
+            if self.clock() > self.end:
+                raise OutOfBudget
+            page = self.read_page(pgno)
+        self.kept[pgno] = page  # the newest stands last
+        if len(self.kept) * self.layout.page_size > _KEPT:
+            del self.kept[next(iter(self.kept))]
+        return page
 
     def claim(self, owner: Owner) -> None:
         if owner.pgno in self.wanted:
@@ -87,11 +104,13 @@ def find_owners(
     schema: tuple[SchemaEntry, ...] | None = None,
     overflow: bool = True,
     budget: int = BUDGET,
+    seconds: float = math.inf,
+    clock: Callable[[], float] = time.monotonic,
 ) -> dict[int, Owner]:
     """Return the owner of each page of `pgnos` that could be found.
 
-    `schema` saves reading it again; `overflow` false leaves step 3, the slow one, out. At most `budget` pages are read
-    through `read`; what it raises is passed on.
+    `schema` saves reading it again; `overflow` false leaves step 3, the slow one, out. At most `budget` pages are looked
+    at, and none is read through `read` after `seconds`; what it raises is passed on.
     """
     search = _Search(
         read_page=read,
@@ -99,6 +118,8 @@ def find_owners(
         budget=budget,
         wanted={pgno for pgno in pgnos if 1 <= pgno <= layout.pages},
         found={},
+        end=clock() + seconds,
+        clock=clock,
     )
     try:
         _claim_fixed(search)

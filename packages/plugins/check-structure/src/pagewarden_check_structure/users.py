@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pagewarden.contracts import PageImage
-from pagewarden.sqlite.owner import find_owners
+from pagewarden.sqlite.owner import SECONDS, find_owners
 from pagewarden.sqlite.schema import Layout, read_schema
 from pagewarden.structure import Flaw, Tree
 
@@ -23,11 +23,11 @@ def other_users(image: PageImage, layout: Layout, trees: Sequence[Tree], flaws: 
     for flaw in flaws[:PAGES]:
         wanted.setdefault(flaw.tree, set()).add(flaw.pgno)
     users: dict[int, str] = {}
-    budget = BUDGET // max(1, len(wanted))
+    share = max(1, len(wanted))
     for tree, pgnos in wanted.items():
         # The tree that was named is left out, so that what is found is another one.
         others = tuple(entry for entry in schema if tree is None or entry.root != trees[tree].root)
-        owners = find_owners(image.page, pgnos, layout, schema=others, budget=budget)
+        owners = find_owners(image.page, pgnos, layout, schema=others, budget=BUDGET // share, seconds=SECONDS / share)
         for pgno, owner in owners.items():
             if tree is not None or not owner.role.startswith("freelist"):
                 users[pgno] = str(owner)
