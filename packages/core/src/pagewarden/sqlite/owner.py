@@ -109,8 +109,8 @@ def find_owners(
 ) -> dict[int, Owner]:
     """Return the owner of each page of `pgnos` that could be found.
 
-    `schema` saves reading it again; `overflow` false leaves step 3, the slow one, out. At most `budget` pages are looked
-    at, and none is read through `read` after `seconds`; what it raises is passed on.
+    `schema` saves reading it again; `overflow` false leaves step 3, the slow one, out. At most `budget` pages are
+    looked at, and none is read through `read` after `seconds`; what it raises is passed on.
     """
     search = _Search(
         read_page=read,
