@@ -33,7 +33,7 @@ def test_others_have_not(words: list[str]) -> None:
 def test_a_reader_that_cannot_be_started_ahead_is_left_for_later(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error is shown when it is needed."""
 
-    def fail(self: PageReader, *, copies: bool) -> None:
+    def fail(self: PageReader, *, copies: bool, stored: bool) -> None:
         raise OSError("no more processes")
 
     monkeypatch.setattr(PageReader, "start", fail)

@@ -37,7 +37,8 @@ def backup(runtime: Runtime, database: Path, repository: str) -> None:
 
 def check(runtime: Runtime, database: Path, **fields: object) -> CheckReport:
     """Compare the pages of a database, and nothing else."""
-    return run_check(CheckRequest(database=str(database), level=Level.QUICK, **fields), runtime)  # type: ignore[arg-type]
+    request = CheckRequest(database=str(database), level=Level.QUICK, only=("check-pages",), **fields)  # type: ignore[arg-type]
+    return run_check(request, runtime)
 
 
 def change(database: Path, sql: str = "UPDATE customers SET notes = upper(notes) WHERE id % 7 = 0") -> None:

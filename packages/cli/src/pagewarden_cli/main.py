@@ -49,7 +49,8 @@ def reader_ahead(arguments: Sequence[str]) -> PageReader | None:
 
     reader = PageReader(threads=DEFAULT_THREADS)
     try:
-        reader.start(copies=verb != "check")
+        compares = any(word.startswith(("--baseline", "--repo")) for word in arguments)
+        reader.start(copies=verb != "check", stored=compares)
     except OSError:  # it is tried again when it is needed, where the error can be shown
         return None
     return reader

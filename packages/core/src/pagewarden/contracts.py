@@ -12,11 +12,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from pagewarden.structure import StructureStep, Tree, WalSurvey
 from pagewarden.values import Finding, Level, Position, Severity, Verdict
 
 if TYPE_CHECKING:  # an embedding application, which may use another SQLite library, must not get this one (H2)
     import sqlite3
+
+    from pagewarden.structure import StructureStep, Tree, WalSurvey
 
 
 class PageImage(Protocol):

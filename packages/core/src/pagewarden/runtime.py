@@ -125,12 +125,12 @@ class Runtime:
                 self._reader = PageReader(threads=self.threads)
             return self._reader
 
-    def warm(self, *, copies: bool = False) -> None:
+    def warm(self, *, copies: bool = False, stored: bool = False) -> None:
         """Start the page reader without waiting for it, so that it gets ready while the run imports what it needs.
 
-        With `copies` it gets ready to copy pages, too.
+        With `copies` it gets ready to copy pages, too, with `stored` to read page sets.
         """
-        self.reader.start(copies=copies)
+        self.reader.start(copies=copies, stored=stored)
 
     def emit(self, name: str, /, database: str = "", seconds: float | None = None, **fields: object) -> None:
         """Tell observers what happened: `name` is dotted, such as "check.finished"; `fields` are plain values."""

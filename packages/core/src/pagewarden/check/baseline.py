@@ -199,7 +199,7 @@ class _Stored:
 
 
 def _declared(reader: PageReader, file: str) -> StoredImage:
-    from pagewarden.repository.blocks import SKIPPABLE
+    from pagewarden.repository.format import SKIPPABLE
 
     hint = "pagewarden backups --repo URL --json lists the keys of snapshots"
     if not os.path.isfile(file):  # noqa: PTH113 - Path.is_file raises for a name that is too long

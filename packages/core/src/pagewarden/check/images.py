@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pagewarden.contracts import FileFacts
 from pagewarden.live import read_commit
-from pagewarden.pages.walk import plan_walk
 from pagewarden.processes.reader import Attachment, PageReader
-from pagewarden.structure import StructureStep, Tree, WalSurvey
+
+if TYPE_CHECKING:
+    from pagewarden.structure import StructureStep, Tree, WalSurvey
 
 T = TypeVar("T")
 
@@ -224,6 +225,8 @@ def _walk(
     """Begin a walk in the reader, and yield its steps until the last one; what `walk_on` raises ends it."""
     if not image.pages:
         return
+    from pagewarden.pages.walk import plan_walk  # here, because most checks at level quick walk nothing
+
     plan = plan_walk(image.page(1), page_size=image.page_size, pages=image.pages, trees=trees)
     walk = reader.begin_walk(plan, resume)
     try:

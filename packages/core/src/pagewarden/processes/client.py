@@ -42,13 +42,13 @@ class ReaderClient:
         """The process id of the reader, None while there is none."""
         return self._children[0].pid if self._children and self._pid == os.getpid() else None
 
-    def start(self, *, copies: bool = False) -> None:
+    def start(self, *, copies: bool = False, stored: bool = False) -> None:
         """Start the process without waiting for it, so that it is ready when it is needed.
 
-        `copies` lets it import at once what copying and page sets need.
+        `copies` lets it import at once what copying and page sets need, `stored` what reading page sets needs.
         """
         with self._calling():
-            self._child(copies=copies)
+            self._child(copies=copies, stored=stored)
 
     def close(self) -> None:
         """End the process, if there is one. A later call would start another."""
@@ -103,14 +103,14 @@ class ReaderClient:
             self._begin()  # a fork: the process and its pipes are the parent's
         return self._lock
 
-    def _child(self, *, copies: bool = False) -> Child:
+    def _child(self, *, copies: bool = False, stored: bool = False) -> Child:
         if self._children and not self._children[0].running:
             self._children.pop().died()
             self._handles.clear()
         if not self._children:
             child = Child(MODULE)
             self._children.append(child)
-            child.channel.send({"threads": self._threads, "copies": copies})
+            child.channel.send({"threads": self._threads, "copies": copies, "stored": stored})
         return self._children[0]
 
     def _call(

@@ -341,13 +341,21 @@ def _watch_parent() -> None:
     os._exit(1)
 
 
-def _prepare_to_copy() -> None:
-    """Import what copying needs, while the parent is still at its own imports."""
-    from pagewarden.processes import wire
-    from pagewarden.repository import pageset, writer
+def _prepare(*, copies: bool, stored: bool) -> None:
+    """Import what scanning needs, and copying or page sets, while the parent is still at its own imports."""
+    from concurrent import futures
 
-    del wire, pageset, writer
-    backend().compressor(1)
+    del futures
+    if copies or stored:
+        from pagewarden.processes import wire
+        from pagewarden.repository import pageset
+
+        del wire, pageset
+    if copies:
+        from pagewarden.repository import writer
+
+        del writer
+        backend().compressor(1)
 
 
 def serve(channel: Channel) -> None:
@@ -362,8 +370,7 @@ def serve(channel: Channel) -> None:
             raise ProtocolError("a call is no map")
         if reader is None:
             reader = Reader(channel, message["threads"])
-            if message["copies"]:
-                _prepare_to_copy()
+            _prepare(copies=message["copies"], stored=message["stored"])
             continue
         try:
             channel.send(answer(reader, message["call"], message["arguments"]))

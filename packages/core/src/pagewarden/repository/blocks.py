@@ -14,10 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 from pagewarden.errors import RepositoryDamaged
 from pagewarden.pages import Buffer, StoredFrame, backend, frame_bound
-from pagewarden.repository.format import HEADER_SIZE, Kind, PageSetHeader, PageSetInfo
-
-SKIPPABLE = 0x184D2A57
-"""Magic number of a skippable frame, one of sixteen. RFC 8878, section 3.1.2."""
+from pagewarden.repository.format import HEADER_SIZE, SKIPPABLE, Kind, PageSetHeader, PageSetInfo
 
 VERSION = 1
 TRAILER_SIZE = 192

@@ -21,6 +21,9 @@ from pagewarden.values import Position
 HEADER_SIZE = 128
 """Bytes of the header block; the first frame of pages follows."""
 
+SKIPPABLE = 0x184D2A57
+"""Magic number of a skippable frame, one of sixteen; a page set begins with it. RFC 8878, section 3.1.2."""
+
 FRAME_BYTES = 512 * 1024
 """Bytes of pages in a frame as written here: big enough to compress well, small enough to read one page for."""
 
