@@ -32,6 +32,7 @@ def used() -> set[str]:
         text = source.read_text()
         found.update(re.findall(r'\bkind="([a-z-]+)"', text))
         found.update(re.findall(r'_damage\("([a-z-]+)"', text))
+        found.update(re.findall(r'^    FlawKind\.[A-Z_]+: "([a-z-]+)"', text, re.MULTILINE))
         found.update(re.findall(r'^    \("([a-z-]+)", re\.compile', text, re.MULTILINE))
         found.update(re.findall(r'\bkind: str = "([a-z-]+)"', text))
         found.update(re.findall(r'else "([a-z]+-page)"', text))
