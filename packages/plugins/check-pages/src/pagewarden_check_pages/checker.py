@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FINDINGS = 1000
 """How many differing pages become findings; the others are counted."""
 
-_CHUNK = 16384  # pages whose sums are compared at once: 128 KiB of sums
+_CHUNK = 32768  # pages whose sums are compared at once: 256 KiB of sums
 _CKSUMVFS = 8  # reserved bytes of each page, where SQLite's cksumvfs extension keeps a checksum of it
 _TOLD_EVERY = 256  # pages read between two calls of progress
 
