@@ -25,6 +25,7 @@ SHM_READ_LOCKS = range(123, 128)
 """Bytes of the -shm that readers lock, one for each read-mark (SQLite's wal.c: 120 + 3 + mark)."""
 
 _PROC = Path("/proc")
+_CHILD = b"pagewarden.processes."  # in the command line of a process that Pagewarden started
 # One line of proc_locks(5); a blocked request stands behind "->", and waits for a lock instead of holding one.
 _LOCK = re.compile(
     r"\d+: (?P<blocked>-> )?(?:POSIX|OFDLCK)\s+\S+\s+(?P<kind>READ|WRITE)\s+(?P<pid>-?\d+)\s+"
@@ -46,6 +47,24 @@ class Lock:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OpenFile:
+    """One descriptor of a process, on a file of the database."""
+
+    pid: int
+    number: int
+    file: str  # name
+    deleted: bool = False  # whether it no longer stands at its path
+
+    @property
+    def path(self) -> str:
+        """Where the file can still be read, deleted or not."""
+        return f"{_PROC}/{self.pid}/fd/{self.number}"
+
+    def __str__(self) -> str:
+        return f"{self.file} (deleted)" if self.deleted else self.file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
     """One process that has files of the database open."""
 
@@ -53,6 +72,7 @@ class Holder:
     command: str
     files: tuple[str, ...]  # names, with " (deleted)" behind those that no longer stand at their path
     relation: str = ""  # "this process", "a child of this process", or nothing
+    descriptors: tuple[OpenFile, ...] = ()  # none where only its locks can be seen
 
     def __str__(self) -> str:
         who = f"{self.command} (pid {self.pid}{', ' + self.relation if self.relation else ''})"
@@ -97,6 +117,66 @@ def find_holders(path: str, *, also: Sequence[str] = ()) -> Holders:
     """
     if not (_PROC / "self" / "fd").is_dir():
         return Holders(path=path, holders=(), locks=(), why="this system has no /proc: who has it open cannot be told")
+    names, wanted = _files_of(path, also)
+    files: dict[int, set[str]] = {}
+    descriptors: dict[int, list[OpenFile]] = {}
+    locks = tuple(_locks(wanted))
+    for lock in locks:
+        files.setdefault(lock.pid, set()).add(lock.file)
+    hidden = 0
+    for pid in _processes():
+        try:
+            for opened in _open_files(pid, wanted, names):
+                files.setdefault(pid, set()).add(str(opened))
+                descriptors.setdefault(pid, []).append(opened)
+        except PermissionError:
+            hidden += 1
+    holders = tuple(
+        Holder(
+            pid=pid,
+            command=command_of(pid),
+            files=tuple(sorted(files[pid])),
+            relation=_relation(pid),
+            descriptors=tuple(descriptors.get(pid, ())),
+        )
+        for pid in sorted(files)
+    )
+    what = "1 process" if hidden == 1 else f"{hidden} processes"
+    why = f"{what} cannot be looked into, as this user" if hidden else ""
+    return Holders(path=path, holders=holders, locks=locks, why=why)
+
+
+def find_locks(path: str) -> tuple[Lock, ...] | None:
+    """Return the locks on the files of the database at the real path `path`; None where the system does not tell.
+
+    It costs far less than to look for all holders. Nothing is opened.
+    """
+    if not os.access(_PROC / "locks", os.R_OK):
+        return None
+    return tuple(_locks(_files_of(path)[1]))
+
+
+def files_held(path: str, pid: int) -> frozenset[OpenFile]:
+    """Return the descriptors that one process has on files of the database now; none if it may not be seen."""
+    names, wanted = _files_of(path)
+    try:
+        return frozenset(_open_files(pid, wanted, names))
+    except PermissionError:
+        return frozenset()
+
+
+def is_ours(pid: int) -> bool:
+    """Whether a process works for this run: it is this one, or a child that Pagewarden started."""
+    if pid == os.getpid():
+        return True
+    try:
+        return parent_of(pid) == os.getpid() and _CHILD in Path(f"{_PROC}/{pid}/cmdline").read_bytes()
+    except OSError:  # it ended
+        return False
+
+
+def _files_of(path: str, also: Sequence[str] = ()) -> tuple[dict[str, str], dict[_Inode, str]]:
+    """Return the names of a database's files by path, and of those that are there by inode."""
     names = {path + suffix: Path(path + suffix).name for suffix in COMPANIONS}
     wanted: dict[_Inode, str] = {}
     for file in (*also, *names):
@@ -105,24 +185,7 @@ def find_holders(path: str, *, also: Sequence[str] = ()) -> Holders:
         except OSError:  # not there, or out of reach: then it cannot be told by its inode either
             continue
         wanted[found.st_dev, found.st_ino] = Path(file).name
-    files: dict[int, set[str]] = {}
-    locks = tuple(_locks(wanted))
-    for lock in locks:
-        files.setdefault(lock.pid, set()).add(lock.file)
-    hidden = 0
-    for pid in _processes():
-        try:
-            for name in _open_files(pid, wanted, names):
-                files.setdefault(pid, set()).add(name)
-        except PermissionError:
-            hidden += 1
-    holders = tuple(
-        Holder(pid=pid, command=_command(pid), files=tuple(sorted(files[pid])), relation=_relation(pid))
-        for pid in sorted(files)
-    )
-    what = "1 process" if hidden == 1 else f"{hidden} processes"
-    why = f"{what} cannot be looked into, as this user" if hidden else ""
-    return Holders(path=path, holders=holders, locks=locks, why=why)
+    return names, wanted
 
 
 def _processes() -> Iterator[int]:
@@ -131,8 +194,8 @@ def _processes() -> Iterator[int]:
             yield int(entry.name)
 
 
-def _open_files(pid: int, wanted: dict[_Inode, str], names: dict[str, str]) -> Iterator[str]:
-    """Yield the names of the files in question that `pid` has open. Raises PermissionError if it may not be seen."""
+def _open_files(pid: int, wanted: dict[_Inode, str], names: dict[str, str]) -> Iterator[OpenFile]:
+    """Yield the descriptors of `pid` on the files in question. Raises PermissionError if it may not be seen."""
     try:
         links = list(os.scandir(f"{_PROC}/{pid}/fd"))
     except (FileNotFoundError, ProcessLookupError):  # it ended
@@ -142,12 +205,12 @@ def _open_files(pid: int, wanted: dict[_Inode, str], names: dict[str, str]) -> I
             # Not the name decides but the inode: a process in a container sees the same file under another name.
             found = link.stat()
             if (name := wanted.get((found.st_dev, found.st_ino))) is not None:
-                yield name
+                yield OpenFile(pid=pid, number=int(link.name), file=name)
             elif stat.S_ISREG(found.st_mode):
                 target = str(Path(link).readlink())
                 deleted = target.removesuffix(" (deleted)")
                 if deleted != target and deleted in names:
-                    yield f"{names[deleted]} (deleted)"
+                    yield OpenFile(pid=pid, number=int(link.name), file=names[deleted], deleted=True)
         except PermissionError:
             raise
         except OSError:  # closed meanwhile, or on a file system that does not answer
@@ -171,7 +234,7 @@ def _locks(wanted: dict[_Inode, str]) -> Iterator[Lock]:
             yield Lock(pid=pid, file=name, write=match["kind"] == "WRITE", first=int(match["first"]), last=last)
 
 
-def _command(pid: int) -> str:
+def command_of(pid: int) -> str:
     """Return the name of the program; never its arguments, which may hold secrets."""
     try:
         return Path(f"{_PROC}/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
@@ -184,13 +247,14 @@ def _relation(pid: int) -> str:
     if pid == own:
         return "this process"
     while pid > 1:
-        pid = _parent(pid)
+        pid = parent_of(pid)
         if pid == own:
             return "a child of this process"
     return ""
 
 
-def _parent(pid: int) -> int:
+def parent_of(pid: int) -> int:
+    """Return the parent of a process, 0 for one that ended."""
     try:
         line = Path(f"{_PROC}/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:  # it ended

@@ -22,14 +22,12 @@ from pagewarden.holders import SHM_READ_LOCKS, Holders, find_holders
 from pagewarden.live import NETWORK_FILE_SYSTEMS, failure, file_system, open_readonly
 from pagewarden.restore.quarantine import Quarantine
 from pagewarden.restore.swap import pending_intents
+from pagewarden.sqlite.wal import LARGE_WAL
 from pagewarden.values import DoctorFact
 
 if TYPE_CHECKING:
     from pagewarden.processes.reader import Attachment
     from pagewarden.runtime import Runtime
-
-LARGE_WAL = 64 << 20
-"""Bytes of a -wal from which on somebody seems to hold it back: SQLite checkpoints at 4 MiB by default."""
 
 
 class Surroundings:

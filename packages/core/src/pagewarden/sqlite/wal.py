@@ -23,6 +23,10 @@ from pagewarden.sqlite.header import valid_page_size
 WAL_HEADER_SIZE = 32
 FRAME_HEADER_SIZE = 24
 FORMAT = 3007000
+
+LARGE_WAL = 64 << 20
+"""Bytes of a log from which on somebody seems to hold it back: SQLite checkpoints at 4 MiB by default."""
+
 _MAGIC = 0x377F0682  # the last bit is the checksum's byte order
 _HEADER = struct.Struct(">4I8s2I")
 

@@ -15,13 +15,6 @@ _EXPANSION = slice(72, 92)
 
 def judge_size(image: PageImage, facts: FileFacts) -> Iterator[Finding]:
     """Compare the file's size with the database's; says nothing while newer pages stand in the -wal (H11)."""
-    if facts.wal_fault:
-        yield Finding(
-            kind="bad-wal",
-            severity=Severity.DAMAGE,
-            message=f"the -wal is damaged, and SQLite serves it all the same: {facts.wal_fault}",
-            evidence=facts.wal_fault,
-        )
     if facts.wal_in_use:
         return
     size = image.page_size
