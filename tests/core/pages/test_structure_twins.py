@@ -1,0 +1,90 @@
+"""The native walk and its twin see the same in the same order, whatever stands in the pages."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pagewarden.pages import Backend
+from pagewarden.structure import Collation, Column, FlawKind, StrictType
+from tests.core.pages.trees import Database, build
+
+SHAPES = {
+    "plain": {"page_size": 512},
+    "ptrmap": {"page_size": 512, "pragmas": ("auto_vacuum=FULL",)},
+    "utf-16": {"page_size": 1024, "pragmas": ("encoding='UTF-16le'",)},
+    "reserved": {"page_size": 1024, "reserved": 32, "pragmas": ("encoding='UTF-16be'", "auto_vacuum=INCREMENTAL")},
+}
+
+
+def injure(database: Database, chance: random.Random) -> None:
+    """Change some bytes where structure is: page headers, cell pointers, cells, chains, the freelist, ptrmap pages."""
+    for _ in range(chance.choice((1, 4, 8, 16))):
+        pgno = chance.randrange(1, database.pages + 1)
+        start = 100 if pgno == 1 else 0
+        page = database.page(pgno)
+        match chance.randrange(6):
+            case 0:
+                at = start + chance.randrange(12)
+            case 1:
+                at = start + 8 + chance.randrange(40)
+            case 2:  # the beginning of a cell, if it is a b-tree page
+                pointer = start + 8 + 2 * chance.randrange(8)
+                at = min(int.from_bytes(page[pointer : pointer + 2], "big") + chance.randrange(12), len(page) - 1)
+            case 3:  # another page's content
+                other = chance.randrange(2, database.pages + 1)
+                database.put(max(pgno, 2), 0, database.page(other))
+                continue
+            case 4 if pgno == 1:
+                at = chance.choice((*range(32, 40), 20, 55, 59))
+            case _:
+                at = chance.randrange(start, len(page))
+        new = chance.choice((page[at] ^ 1 << chance.randrange(8), chance.randrange(256), 0, 255))
+        database.put(pgno, at, bytes([new]))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_they_agree_on_any_damage(both: tuple[Backend, Backend], tmp_path: Path, shape: str) -> None:
+    """Same flaws with the same fields in the same order, same pages, same counts; and most of the damage is seen."""
+    chance = random.Random(f"twins of {shape}")
+    native, twin = both
+    seen = 0
+    for number in range(30):
+        database = build(rows=40, **SHAPES[shape])  # type: ignore[arg-type]
+        injure(database, chance)
+        expected = database.walk(twin, tmp_path)
+        assert database.walk(native, tmp_path) == expected, number
+        seen += bool(expected.flaws)
+    assert seen > 15
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_they_agree_on_any_description(both: tuple[Backend, Backend], tmp_path: Path, shape: str) -> None:
+    """Rules and orders that no CREATE statement asked for: each row and key that breaks one is named by both alike."""
+    chance = random.Random(f"descriptions of {shape}")
+    native, twin = both
+    kinds: set[FlawKind] = set()
+
+    def other(column: Column) -> Column:
+        return replace(
+            column,
+            collation=chance.choice((column.collation, *Collation)),
+            descending=chance.random() < 0.2,
+            not_null=chance.random() < 0.3,
+            strict=chance.choice((StrictType.ANY, *StrictType)),
+            rowid=column.rowid or chance.random() < 0.1,
+        )
+
+    for _ in range(8):
+        database = build(rows=40, **SHAPES[shape])  # type: ignore[arg-type]
+        database.trees = tuple(
+            replace(tree, columns=tuple(map(other, tree.columns)), keys=chance.randrange(len(tree.columns) + 1))
+            for tree in database.trees
+        )
+        expected = database.walk(twin, tmp_path)
+        assert database.walk(native, tmp_path) == expected
+        kinds |= {flaw.kind for flaw in expected.flaws}
+    assert kinds == {FlawKind.NOT_NULL, FlawKind.STRICT_TYPE, FlawKind.KEY_ORDER}
