@@ -16,6 +16,7 @@ SEED = 2
 SOURCES = [
     *ROOT.glob("packages/plugins/check-*/src/**/*.py"),
     ROOT / "packages/core/src/pagewarden/check/run.py",
+    ROOT / "packages/core/src/pagewarden/strays.py",
 ]
 
 
@@ -31,7 +32,7 @@ def used() -> set[str]:
     for source in SOURCES:
         text = source.read_text()
         found.update(re.findall(r'\bkind="([a-z-]+)"', text))
-        found.update(re.findall(r'_damage\("([a-z-]+)"', text))
+        found.update(re.findall(r'_(?:damage|notice)\("([a-z-]+)"', text))
         found.update(re.findall(r'^    FlawKind\.[A-Z_]+: "([a-z-]+)"', text, re.MULTILINE))
         found.update(re.findall(r'^    \("([a-z-]+)", re\.compile', text, re.MULTILINE))
         found.update(re.findall(r'\bkind: str = "([a-z-]+)"', text))

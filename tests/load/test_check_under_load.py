@@ -51,7 +51,8 @@ def test_nothing_is_found_in_a_sound_database_beside_live_writers(mode: str, tmp
                 repository=repository if compared else None,
             )
             report = run_check(request, runtime)
-            assert report.findings == (), report
+            # That this very SQLite has a bug which such a load may bring out is true, and is said as a notice.
+            assert {finding.kind for finding in report.findings} <= {"known-bug"}, report
             unknown = [result for result in report.checkers if result.verdict is Verdict.UNKNOWN]
             if compared:  # what was written since the snapshot may be damage, and is not called so
                 assert all(result.name == "check-pages" for result in unknown), report

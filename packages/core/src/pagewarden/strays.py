@@ -18,7 +18,7 @@ import os
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pagewarden.holders import Holder, Holders, Lock, OpenFile, files_held, find_locks, is_ours, parent_of
@@ -129,22 +129,21 @@ def _of_deleted(holder: Holder, files: Sequence[OpenFile], path: str) -> Stray:
 
 
 def _of_lost(holder: Holder, holders: Holders) -> Stray:
-    inherited = _inherited(holder, holders)
-    if inherited:
-        why = f"has inherited {', '.join(holder.files)} from its parent, and has no lock: a connection must not be used"
-        why += " across a fork"
-    else:
-        why = "has the database open in WAL mode and holds no lock on it: a close() in that process dropped them, and "
-        why += "the next one who opens or closes the database takes its log away"
-    return Stray(
+    lost = Stray(
         pid=holder.pid,
         command=holder.command,
-        kind="inherited-files" if inherited else "lost-locks",
-        harmful=not inherited,
-        why=why,
+        kind="lost-locks",
+        harmful=True,
+        why="has the database open in WAL mode and holds no lock on it: a close() in that process dropped them, and "
+        "whoever opens or closes the database next takes its log away",
         saving=_saving(holder.descriptors, holders.path),
         evidence=_evidence(holder.descriptors, [lock for lock in holders.locks if lock.pid == holder.pid]),
     )
+    if not _inherited(holder, holders):
+        return lost
+    files = ", ".join(holder.files)
+    why = f"has inherited {files} from its parent, without a lock: a connection must not be used across a fork"
+    return replace(lost, kind="inherited-files", harmful=False, why=why)
 
 
 def _inherited(holder: Holder, holders: Holders) -> bool:
