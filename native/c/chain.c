@@ -4,7 +4,7 @@
 #include "walk.h"
 
 /* The ptrmap page that holds the entry of `pgno`, which is at least 2 (file format, section 1.8). */
-static uint32_t map_page(const pw_walk *walk, uint32_t pgno) {
+uint32_t pw_map_page(const pw_walk *walk, uint32_t pgno) {
   const uint32_t each = walk->usable / 5 + 1;
   uint32_t map = (pgno - 2) / each * each + 2;
   return map == pw_lock_page(walk->page_size) ? map + 1 : map;
@@ -13,7 +13,7 @@ static uint32_t map_page(const pw_walk *walk, uint32_t pgno) {
 /* Whether a page other than the first can be in a b-tree, a chain or the freelist. */
 int pw_page_possible(const pw_walk *walk, uint32_t pgno) {
   return pgno >= 2 && pgno <= walk->pages && pgno != pw_lock_page(walk->page_size) &&
-         !(walk->pointer_map && map_page(walk, pgno) == pgno);
+         !(walk->pointer_map && pw_map_page(walk, pgno) == pgno);
 }
 
 static void tell(const pw_pointer *pointer, pw_flaw *flaw) {
@@ -24,7 +24,7 @@ static void tell(const pw_pointer *pointer, pw_flaw *flaw) {
 
 /* Report where the ptrmap has another entry. Returns -1 if reading it failed for good. */
 static PW_COLD int map_check(pw_walking *w, uint32_t pgno, const pw_pointer *pointer) {
-  const uint32_t map = map_page(w->walk, pgno), size = w->walk->page_size;
+  const uint32_t map = pw_map_page(w->walk, pgno), size = w->walk->page_size;
   const uint32_t slot = map / (w->walk->usable / 5 + 1) % PW_MAPS;
   uint8_t *page = w->maps + (size_t)slot * size;
   if (w->parts->maps[slot] != map) {

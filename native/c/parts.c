@@ -54,6 +54,15 @@ int pw_parts_split(pw_parts *parts, pw_parts *to) {
   return 0;
 }
 
+/* Whether the 64 pages from `pgno` on, a multiple of 64, may be used and are not: sizes that are made up must not take
+** a look at each page. */
+static int all_unused(const pw_walk *walk, uint32_t pgno) {
+  const uint32_t lock = pw_lock_page(walk->page_size);
+  uint64_t used;
+  memcpy(&used, walk->used + (pgno >> 3), sizeof used);
+  return !used && (lock < pgno || lock - pgno >= 64) && !(walk->pointer_map && pw_map_page(walk, pgno + 63) >= pgno);
+}
+
 void pw_unused(const pw_walk *walk, uint32_t *from, uint32_t *runs, uint32_t room, uint32_t *used) {
   uint32_t pgno = *from, written = 0, count = 0;
   *used = 0;
@@ -71,6 +80,9 @@ void pw_unused(const pw_walk *walk, uint32_t *from, uint32_t *runs, uint32_t roo
     }
     if (some == 0xff && !count && (pgno & 7) == 0) {
       pgno += 7; /* eight pages in use */
+    } else if (count && (pgno & 63) == 0 && walk->pages - pgno >= 64 && all_unused(walk, pgno)) {
+      pgno += 63;
+      count += 63;
     }
   }
   if (count) {

@@ -225,6 +225,7 @@ pw_comparison pw_keys_compare(const pw_walk *walk, const pw_tree *tree, const ui
 /* chain.c */
 int pw_pointer_take(pw_walking *w, uint32_t pgno, const pw_pointer *pointer);
 int pw_page_possible(const pw_walk *walk, uint32_t pgno);
+uint32_t pw_map_page(const pw_walk *walk, uint32_t pgno);
 pw_status pw_unreadable(pw_walking *w, pw_status status, uint32_t pgno, const pw_pointer *pointer);
 pw_status pw_chain_walk(pw_walking *w, const pw_visit *visit, const pw_cell *cell, uint32_t index, uint8_t *to,
                         uint32_t want, uint32_t *got);
