@@ -101,6 +101,23 @@ def test_a_process_that_writes_to_a_deleted_file_is_damage(database: Path, runti
     assert f"/proc/{process.pid}/fd/" in finding.hint
 
 
+def test_it_looks_around_where_the_database_cannot_be_opened(tmp_path: Path, runtime: Runtime) -> None:
+    """A hot journal keeps every other checker out; this one opens nothing anyway."""
+    path, hot = (build(tmp_path / name, rows=50) for name in ("app.db", "hot.db"))
+    session = Session(hot)
+    for statement in ("PRAGMA cache_size=2", "PRAGMA cache_spill=2", "BEGIN", "UPDATE item SET body = NULL"):
+        session.run(statement)
+    session.kill()
+    with holding(path):
+        for suffix in ("-journal", ""):
+            os.replace(f"{hot}{suffix}", f"{path}{suffix}")
+        report = run_check(CheckRequest(database=str(path), level=Level.QUICK), runtime)
+    assert [finding.kind for finding in report.findings] == ["deleted-files"]
+    whys = {result.name: result.why for result in report.checkers}
+    assert "waits for a journal" in whys["open"]
+    assert (whys["check-pages"], whys["check-environment"]) == ("not run", "")
+
+
 def test_what_does_no_harm_yet_is_a_notice(database: Path) -> None:
     """A forked child that touches nothing; a database that was replaced under a process that only reads."""
     with holding(database) as process:

@@ -146,7 +146,9 @@ class Checker(Protocol):
     """Judges one aspect of a database.
 
     A checker of an installed or importable plugin runs in a process of its own, which may die without harm, unless it
-    has an attribute `in_process` that is true: then it shares the run's process, in a thread, and starts sooner.
+    has an attribute `in_process` that is true: then it shares the run's process, in a thread, and starts sooner. One
+    whose attribute `surroundings` is true asks for no page and no connection: it is called even where the database
+    cannot be opened now.
     """
 
     name: str  # unique, the stem of the distribution: "check-pragma"

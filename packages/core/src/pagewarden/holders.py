@@ -87,6 +87,7 @@ class Holders:
     holders: tuple[Holder, ...]
     locks: tuple[Lock, ...]
     why: str = ""  # what could not be seen; empty where everything was
+    visible: bool = True  # whether the system shows processes at all
 
     @property
     def complete(self) -> bool:
@@ -116,7 +117,8 @@ def find_holders(path: str, *, also: Sequence[str] = ()) -> Holders:
     Files of `also` count as the database itself: a file that was put aside may still be open. Nothing is opened.
     """
     if not (_PROC / "self" / "fd").is_dir():
-        return Holders(path=path, holders=(), locks=(), why="this system has no /proc: who has it open cannot be told")
+        why = "this system has no /proc: who has it open cannot be told"
+        return Holders(path=path, holders=(), locks=(), why=why, visible=False)
     names, wanted = _files_of(path, also)
     files: dict[int, set[str]] = {}
     descriptors: dict[int, list[OpenFile]] = {}

@@ -190,6 +190,28 @@ class BrokenSource:
         """Nothing was made."""
 
 
+class ClosedSource:
+    """A database that cannot be opened now, or not here: only its surroundings can be judged."""
+
+    page_size = 0
+    pages = 0
+
+    def __init__(self, refusal: PagewardenError) -> None:
+        """`refusal` is what whoever asks for more is told."""
+        self._refusal = refusal
+
+    def door(self, *, copy: bool) -> Door:  # noqa: ARG002 - there is none of either kind
+        """Raise the refusal."""
+        raise self._refusal
+
+    def with_image(self, call: ImageCall[T]) -> T:  # noqa: ARG002 - there is nothing to call it with
+        """Raise the refusal."""
+        raise self._refusal
+
+    def close(self) -> None:
+        """Nothing was made."""
+
+
 def open_source(
     path: str, runtime: Runtime, deadline: float | None, baseline_page_size: Callable[[], int | None], tell: Tell
 ) -> Source:

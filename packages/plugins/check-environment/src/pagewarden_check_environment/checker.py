@@ -17,6 +17,8 @@ from pagewarden.strays import Stray, find_strays
 from pagewarden.values import Finding, Level, Severity
 from pagewarden.versions import LinkedSQLite, linked_sqlite
 
+_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+
 
 class EnvironmentChecker:
     """Judges what `pagewarden doctor` knows of a database's surroundings, as far as it endangers the data.
@@ -28,6 +30,7 @@ class EnvironmentChecker:
     name = "check-environment"
     level = Level.QUICK
     in_process = True
+    surroundings = True
 
     def __init__(self, *, sleep: Callable[[float], None] = time.sleep) -> None:
         """`sleep` waits between two looks at a process."""
@@ -42,11 +45,16 @@ class EnvironmentChecker:
         others = [holder for holder in holders.holders if not is_ours(holder.pid)]
         findings += _of_libraries(path, others, {lock.pid for lock in holders.locks if lock.file.endswith("-shm")})
         findings += _of_files(path, files)
-        return CheckOutcome(findings=tuple(findings), why=_unseen(holders))
+        return CheckOutcome(findings=tuple(findings), why=_unseen(holders, files[""]))
 
 
-def _unseen(holders: Holders) -> str:
-    return f"who may have lost its locks was not all seen: {holders.why}" if holders.why else ""
+def _unseen(holders: Holders, database: os.stat_result | None) -> str:
+    """Say what could not be seen, where somebody else may write to the database; else that would be said every time."""
+    alone = database is not None and database.st_uid == os.geteuid() and not database.st_mode & _OTHERS
+    unseen_lock = any(not holder.descriptors for holder in holders.holders)
+    if not holders.why or (alone and holders.visible and not unseen_lock):
+        return ""
+    return f"who may have lost its locks was not all seen: {holders.why}"
 
 
 def _notice(kind: str, message: str, hint: str, evidence: str = "") -> Finding:
