@@ -58,10 +58,20 @@ def repository(good: Path, type_in: Type, home: Path) -> Path:
     return home / "r"
 
 
+LEDGER = Path(".local/state/pagewarden/ledger.db")
+"""Where checks are remembered: the one file that a check makes in the home folder. No log of its own may be left."""
+
+
 def tree(folder: Path) -> Tree:
-    """Return type, links, time of the last change and content of everything in a folder; times of its folders not."""
+    """Return type, links, time of the last change and content of everything in a folder; times of its folders not.
+
+    The ledger of a home folder is left out, with the folders that lead to it.
+    """
     found: Tree = {}
+    left_out = {folder / LEDGER, *(folder / parent for parent in LEDGER.parents[:-1])}
     for path in sorted(folder.rglob("*")):
+        if path in left_out:
+            continue
         status = path.lstat()
         regular = stat.S_ISREG(status.st_mode)
         changed = 0 if stat.S_ISDIR(status.st_mode) else status.st_mtime_ns

@@ -276,6 +276,7 @@ VERBS: dict[str, Callable[[Database, Path], object]] = {
     "verify": lambda db, _: db.verify(read_data=True),
     "restore": lambda db, folder: db.restore(folder / "new.db"),
     "undo": lambda db, folder: db.undo(folder / "new.db"),
+    "ledger": lambda db, _: db.ledger(),
     "doctor": lambda db, _: db.doctor(),
     "plugins": lambda db, _: db.plugins(),
 }
@@ -365,3 +366,12 @@ connection.close()
 assert "sqlite3" not in sys.modules
 """
     assert "restored to" in run_program(program, tmp_path, WRITER)
+
+
+def test_the_ledger_is_the_workers(db: Database, tmp_path: Path) -> None:
+    """It is in the state directory; the application's own process never opens it."""
+    report = db.check()
+    found = db.ledger()
+    assert (found.database, found.exit_code, found.suspects) == (db.path, 0, ())
+    assert [(run.verdict, run.checkers) for run in found.runs] == [(report.verdict, report.checkers)]
+    assert (tmp_path / "state" / "pagewarden" / "ledger.db").exists()

@@ -26,6 +26,7 @@ REPORTS = {
     "verify": values.VerifyReport,
     "restore": values.RestoreReport,
     "undo": values.UndoReport,
+    "ledger": values.LedgerReport,
     "plugins": values.PluginsReport,
     "doctor": values.DoctorReport,
     "injure": values.InjuryReport,

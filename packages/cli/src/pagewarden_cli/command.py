@@ -27,6 +27,7 @@ VERBS = (
     "verify",
     "restore",
     "undo",
+    "ledger",
     "plugins",
     "doctor",
     "injure",

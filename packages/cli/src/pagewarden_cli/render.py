@@ -15,6 +15,7 @@ from pagewarden.values import (
     DoctorReport,
     Finding,
     InjuryReport,
+    LedgerReport,
     PluginInfo,
     PluginsReport,
     RestoreReport,
@@ -27,6 +28,7 @@ from pagewarden_cli.blocks import Block, Grid, Line, Span, Style, line
 from pagewarden_cli.human import age, moment, number, safe_command, seconds, size
 
 SHOWN_FINDINGS = 20
+SHOWN_RUNS = 10
 
 STYLES: dict[str, Style] = {
     "sound": "good",
@@ -39,6 +41,11 @@ STYLES: dict[str, Style] = {
     "missing": "bad",
     "problem": "bad",
     "fault": "bad",
+    "seen": "warn",
+    "confirmed": "bad",
+    "transient": "dim",
+    "repaired": "good",
+    "gone": "dim",
     "notice": "dim",
     "disabled": "dim",
 }
@@ -244,6 +251,52 @@ def _warnings(warnings: tuple[str, ...]) -> list[Block]:
     return [line(Span("warning: ", "warn"), warning) for warning in warnings]
 
 
+def _ledger(report: LedgerReport, manner: Manner) -> list[Block]:
+    blocks: list[Block] = []
+    suspects = [suspect for suspect in report.suspects if not manner.quiet or suspect.state in ("seen", "confirmed")]
+    if suspects:
+        rows = tuple(
+            (
+                _state(suspect.state),
+                Span(number(suspect.pgno)),
+                Span(suspect.kind),
+                Span(suspect.object or ""),
+                Span(moment(suspect.first_seen)),
+                Span(moment(suspect.last_seen)),
+                Span(suspect.evidence),
+            )
+            for suspect in suspects
+        )
+        header = ("state", "page", "kind", "object", "first seen", "last seen", "evidence")
+        blocks.append(Grid(header, rows, frozenset({1})))
+    elif not manner.quiet:
+        blocks.append(line("no page of ", Span(report.database, "strong"), " was ever suspect"))
+    if not manner.quiet:
+        blocks += _past_runs(report, manner)
+    return blocks + _warnings(report.warnings)
+
+
+def _past_runs(report: LedgerReport, manner: Manner) -> list[Block]:
+    if not report.runs:
+        return [line("no check of it is remembered")]
+    shown = report.runs if manner.verbose else report.runs[-SHOWN_RUNS:]
+    rows = tuple(
+        (
+            Span(moment(run.started)),
+            Span(run.level),
+            _state(run.verdict),
+            Span(seconds(run.seconds)),
+            Span(number(run.findings)),
+            Span("; ".join(f"{each.name}: {each.why}" for each in run.checkers if each.verdict is Verdict.UNKNOWN)),
+        )
+        for run in shown
+    )
+    grid = Grid(("check", "level", "verdict", "time", "findings", "unknown because"), rows, frozenset({3, 4}))
+    left = len(report.runs) - len(shown)
+    more = [line(Span(f"… and {number(left, 'earlier check')}; --verbose or --json show all", "dim"))] if left else []
+    return [Line(), grid, *more]
+
+
 def _doctor(report: DoctorReport, manner: Manner) -> list[Block]:
     facts = [fact for fact in report.facts if not manner.quiet or fact.state != "ok"]
     rows = tuple((_state(fact.state), Span(fact.name), Span(fact.value)) for fact in facts)
@@ -297,6 +350,7 @@ _PAINTERS: dict[type, Callable[[Any, Manner], list[Block]]] = {
     VerifyReport: _verify,
     RestoreReport: _restore,
     UndoReport: _undo,
+    LedgerReport: _ledger,
     DoctorReport: _doctor,
     PluginsReport: _plugins,
     InjuryReport: _injury,

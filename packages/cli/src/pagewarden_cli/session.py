@@ -148,6 +148,11 @@ class Session:
         if sys.stderr is not None and not self.quiet:
             sys.stderr.write(f"note: {safe(text)}\n")
 
+    def warn(self, text: str) -> None:
+        """Say on stderr what a person should know beside the result, also where only what is wrong is said."""
+        if sys.stderr is not None:
+            sys.stderr.write(f"warning: {safe(text)}\n")
+
     def show(self, report: object, rendered: Callable[[], tuple[Block, ...]] | None = None) -> None:
         """Print a report: as the one JSON document, or for people (as `rendered` says, where it is none of ours)."""
         if self.json:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pagewarden.errors import DatabaseNotFound as DatabaseNotFound
     from pagewarden.errors import DatabaseUnreadable as DatabaseUnreadable
     from pagewarden.errors import DatabaseUnsettled as DatabaseUnsettled
+    from pagewarden.errors import LedgerUnusable as LedgerUnusable
     from pagewarden.errors import NativeMissing as NativeMissing
     from pagewarden.errors import NotADatabase as NotADatabase
     from pagewarden.errors import OutOfSpace as OutOfSpace
@@ -44,7 +45,9 @@ if TYPE_CHECKING:
     from pagewarden.values import DoctorReport as DoctorReport
     from pagewarden.values import Finding as Finding
     from pagewarden.values import InjuryReport as InjuryReport
+    from pagewarden.values import LedgerReport as LedgerReport
     from pagewarden.values import Level as Level
+    from pagewarden.values import PastRun as PastRun
     from pagewarden.values import PluginInfo as PluginInfo
     from pagewarden.values import PluginsReport as PluginsReport
     from pagewarden.values import Position as Position
@@ -53,6 +56,7 @@ if TYPE_CHECKING:
     from pagewarden.values import RestoreReport as RestoreReport
     from pagewarden.values import Severity as Severity
     from pagewarden.values import SourceVerdict as SourceVerdict
+    from pagewarden.values import Suspect as Suspect
     from pagewarden.values import UndoReport as UndoReport
     from pagewarden.values import Verdict as Verdict
     from pagewarden.values import VerifiedPoint as VerifiedPoint
@@ -68,6 +72,7 @@ _HOMES = {
         "DatabaseNotFound",
         "DatabaseUnreadable",
         "DatabaseUnsettled",
+        "LedgerUnusable",
         "NativeMissing",
         "NotADatabase",
         "OutOfSpace",
@@ -95,7 +100,9 @@ _HOMES = {
         "DoctorReport",
         "Finding",
         "InjuryReport",
+        "LedgerReport",
         "Level",
+        "PastRun",
         "PluginInfo",
         "PluginsReport",
         "Position",
@@ -104,6 +111,7 @@ _HOMES = {
         "RestoreReport",
         "Severity",
         "SourceVerdict",
+        "Suspect",
         "UndoReport",
         "Verdict",
         "VerifiedPoint",

@@ -24,6 +24,7 @@ from pagewarden.values import (
     BackupsReport,
     CheckReport,
     DoctorReport,
+    LedgerReport,
     Level,
     PluginsReport,
     RestoreReport,
@@ -200,6 +201,10 @@ class Database:
         """Take the last restore of `path` back; None is the database itself. What stands there now is kept."""
         restored = self.path if path is None else _absolute("path", path)
         return self._worker.call("undo", {"path": restored, "force": force}, UndoReport)
+
+    def ledger(self) -> LedgerReport:
+        """Return the database's suspect pages and what became of them, and its checks, oldest first."""
+        return self._worker.call("ledger", {"database": self.path}, LedgerReport)
 
     def doctor(self) -> DoctorReport:
         """Look at the machine, and at the database's surroundings."""

@@ -164,6 +164,14 @@ class WorkerCrashed(PagewardenError):
     usual_hint = "try again: the next call starts another worker"
 
 
+class LedgerUnusable(PagewardenError):
+    """The ledger, in the state directory, cannot be read or written, or is of a newer version."""
+
+    slug = "ledger-unusable"
+    exit_code = 60
+    usual_hint = "ls -l ~/.local/state/pagewarden"
+
+
 def error_classes() -> dict[str, type[PagewardenError]]:
     """Return every error class by its slug, the base included."""
     classes: dict[str, type[PagewardenError]] = {PagewardenError.slug: PagewardenError}

@@ -112,6 +112,7 @@ class CheckReport:
     seconds: float
     checkers: tuple[CheckerResult, ...]
     findings: tuple[Finding, ...]
+    warnings: tuple[str, ...] = ()  # what a person should know beside the database, such as a ledger that is unusable
 
     @property
     def exit_code(self) -> int:
@@ -119,6 +120,49 @@ class CheckReport:
         if self.verdict is Verdict.DAMAGED or any(f.severity is Severity.VIOLATION for f in self.findings):
             return 1
         return 3 if self.verdict is Verdict.UNKNOWN else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspect:
+    """A page that a check reported as damaged, and what became of it."""
+
+    pgno: int
+    kind: str  # of the finding
+    object: str | None  # table or index, by name
+    state: str  # "seen" by one run, "confirmed" by a later one, "transient", "repaired" or "gone"
+    checker: str
+    first_seen: datetime
+    last_seen: datetime
+    settled: datetime | None  # when it was found to be transient, repaired or gone
+    page_sum: str | None  # 16 hexadecimal digits, when it was last seen; None where it could not be read
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastRun:
+    """One check that is remembered."""
+
+    started: datetime
+    level: str
+    verdict: Verdict
+    seconds: float
+    findings: int
+    checkers: tuple[CheckerResult, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerReport:
+    """What the ledger has of one database, oldest first."""
+
+    database: str  # real path
+    suspects: tuple[Suspect, ...]
+    runs: tuple[PastRun, ...]
+    warnings: tuple[str, ...] = ()  # what a person should know, such as a damaged ledger that was set aside
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 1 where a suspect page is open: seen or confirmed, and neither transient, repaired nor gone."""
+        return 1 if any(suspect.state in ("seen", "confirmed") for suspect in self.suspects) else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

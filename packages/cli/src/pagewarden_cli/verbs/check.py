@@ -65,7 +65,10 @@ def command(
                 name=settings.name if name is None else name,
                 assertions=settings.assertions,
             )
-            return run_check(request, runtime)
+            report = run_check(request, runtime)
+            for warning in report.warnings:
+                session.warn(warning)
+            return report
 
         outcomes = session.each(chosen, run)
     worst = Verdict.worst(outcome.report.verdict if outcome.report else Verdict.UNKNOWN for outcome in outcomes)

@@ -2,9 +2,11 @@
 
 1. The database is looked at by `stat`, then its first commit is attached and let go: what it is decides how checkers
    see it (source.py). What cannot be judged now or here, because it is locked, waits for its journal or lies where
-   SQLite can make no -shm, is `unknown`: that is said once, and only checkers of its surroundings are called.
+   SQLite can make no -shm, is `unknown`: that is said once, and no checker is called.
 2. All checkers begin at once (together.py), each by itself (checkers.py): what one raises leaves the others alone.
 3. Findings get names and hints; the run's verdict is the worst one; notifiers are told unless it is sound.
+4. The ledger remembers the run, and what became of pages that were suspect before. It may fail, and then the report
+   says so; it never changes a verdict.
 
 Nothing here writes to the database, its -wal or its -journal. SQLite itself leaves an empty -wal and a -shm beside a
 WAL database that nobody had open (H33).
@@ -13,22 +15,24 @@ WAL database that nobody had open (H33).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pagewarden.check.baseline import Baselines
 from pagewarden.check.checkers import CheckerRun, Judged, Task, judged, say
 from pagewarden.check.outcome import Collected
-from pagewarden.check.source import BrokenSource, ClosedSource, Source, open_source
+from pagewarden.check.source import BrokenSource, Source, open_source
 from pagewarden.check.subject import DeadlinePassed
 from pagewarden.check.together import Inbox, Told, judge_together
 from pagewarden.contracts import Checker, Notice
 from pagewarden.errors import DatabaseBusy, DatabaseUnreadable, DatabaseUnsettled, PluginUnusable
+from pagewarden.ledger.notebook import Notebook
 from pagewarden.live import Place, examine
 from pagewarden.live.connection import lacks_companion
 from pagewarden.values import CheckReport, Finding, Level, Severity, Verdict
 
 if TYPE_CHECKING:
+    from pagewarden.ledger.suspects import Look
     from pagewarden.runtime import Runtime
 
 OPENING = "open"
@@ -65,7 +69,10 @@ def run_check(request: CheckRequest, runtime: Runtime) -> CheckReport:
     path = place.path
     runtime.emit("check.started", path, level=str(request.level), checkers=[checker.name for checker in checkers])
     run = _Run(request, runtime, place, started)
-    report = run.judge(checkers)
+    try:
+        report = run.judge(checkers)
+    finally:
+        run.close()
     runtime.emit("check.finished", path, report.seconds, verdict=str(report.verdict), findings=len(report.findings))
     if report.verdict is not Verdict.SOUND and runtime.extensions.notifiers:
         runtime.extensions.notify(_notice(report, runtime))
@@ -97,7 +104,9 @@ class _Run:
         self._path = place.path
         self._started = started
         self._deadline = None if request.max_time is None else started + request.max_time
+        self._began = runtime.clock()
         self._inbox = Inbox()
+        self._notebook = Notebook(lambda: runtime.state, place.path, runtime.clock)
         self._baselines = Baselines(
             runtime, path=place.path, file=request.baseline, repository=request.repository, name=request.name
         )
@@ -110,21 +119,21 @@ class _Run:
             if isinstance(error, DatabaseUnreadable) and not lacks_companion(error):
                 raise
             reason = self._said(judged(OPENING, Collected(), say(error), 0.0))
-            near = [checker for checker in checkers if getattr(checker, "surroundings", False)]
-            parts = self._together(near, ClosedSource(error)) if near else []
-            known = {part.result.name for part in parts}
-            left = [checker.name for checker in checkers if checker.name not in known]
-            parts += [self._said(judged(name, Collected(), NOT_RUN, 0.0)) for name in left]
-            return self._report(None, [reason, *parts])
+            unjudged = [self._said(judged(checker.name, Collected(), NOT_RUN, 0.0)) for checker in checkers]
+            return self._remembered(self._report(None, [reason, *unjudged]), None, [])
         try:
             opened = [self._refused(source)] if isinstance(source, BrokenSource) else []
             opened += self._together(checkers, source)
             if self._place.frozen and not self._place.unchanged():
                 thawed = f"the file system of {self._path} can be written to since it was opened (hint: try again)"
                 opened.append(self._said(judged(OPENING, Collected(), thawed, 0.0)))
-            return self._report(source, opened)
+            return self._remembered(self._report(source, opened), source, opened)
         finally:
             source.close()
+
+    def close(self) -> None:
+        """Close what the run has open."""
+        self._notebook.close()
 
     def _open(self) -> Source:
         began = self._runtime.monotonic()
@@ -141,7 +150,7 @@ class _Run:
             assertions=self._request.assertions,
             source=source,
             baseline=self._baselines.at,
-            resume=lambda _: "",
+            resume=self._notebook.resume,
             max_time=self._request.max_time,
             deadline=self._deadline,
             runtime=self._runtime,
@@ -151,7 +160,7 @@ class _Run:
             self._inbox,
             on_event=self._pass_on,
             on_judged=self._said,
-            meanwhile=lambda: None,
+            meanwhile=self._notebook.open,
         )
 
     def _pass_on(self, told: Told) -> None:
@@ -201,6 +210,28 @@ class _Run:
             checkers=tuple(each.result for each in parts),
             findings=findings,
         )
+
+    def _remembered(self, report: CheckReport, source: Source | None, parts: Sequence[Judged]) -> CheckReport:
+        """Write the run into the ledger, and return the report with what is to be said of that."""
+        began = self._runtime.monotonic()
+
+        def look(pgnos: Sequence[int]) -> Look | None:
+            from pagewarden.check.suspicion import look_at  # a sound database has no suspect pages
+
+            return None if source is None else look_at(pgnos, source, self._baselines, self._in_time())
+
+        self._notebook.write(
+            report,
+            level=self._request.level,
+            started=self._began,
+            resumes={part.result.name: part.resume for part in parts if part.resume is not None},
+            look=look,
+        )
+        self._notebook.close()
+        self._runtime.emit("ledger.written", self._path, self._runtime.monotonic() - began)
+        for told in self._inbox.rest():
+            self._pass_on(told)
+        return replace(report, warnings=tuple(self._notebook.warnings))
 
     def _explained(self, findings: tuple[Finding, ...], source: Source | None) -> tuple[Finding, ...]:
         # Imported here, because a sound database needs none of what reads trees, and its check is to be quick.

@@ -35,6 +35,7 @@ RUNS = {
     "verify": ("pagewarden.repository.verify", "VerifyRequest", "run_verify"),
     "restore": ("pagewarden.restore", "RestoreRequest", "run_restore"),
     "undo": ("pagewarden.restore", "UndoRequest", "run_undo"),
+    "ledger": ("pagewarden.ledger", "LedgerRequest", "run_ledger"),
     "doctor": ("pagewarden.doctor", "DoctorRequest", "run_doctor"),
 }
 """The runs by their verbs: module, request and function. A module is imported when its verb is first asked for."""

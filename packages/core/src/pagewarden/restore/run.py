@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from pagewarden import durable, lineage
 from pagewarden.holders import find_holders
+from pagewarden.ledger.store import note_restore
 from pagewarden.lineage import Lineage
 from pagewarden.restore.hold import Copy, give_ownership, take_hold
 from pagewarden.restore.plan import RestorePlan, check_place, make_plan
@@ -156,7 +157,8 @@ def _execute(plan: RestorePlan, repository: Repository, runtime: Runtime) -> tup
             except OSError as second:
                 error.add_note(f"the next backup of {path} begins a new timeline, because {second}")
         raise
-    return (*warnings, *forgot)
+    forgot.append(note_restore(runtime.state, str(path), runtime.clock()))
+    return (*warnings, *filter(None, forgot))
 
 
 def _write(plan: RestorePlan, new: Path, repository: Repository, runtime: Runtime) -> None:
