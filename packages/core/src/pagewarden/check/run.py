@@ -2,7 +2,7 @@
 
 1. The database is looked at by `stat`, then its first commit is attached and let go: what it is decides how checkers
    see it (source.py). What cannot be judged now or here, because it is locked, waits for its journal or lies where
-   SQLite can make no -shm, is `unknown`: that is said once, and no checker is called.
+   SQLite can make no -shm, is `unknown`: that is said once, and only checkers of its surroundings are called.
 2. All checkers begin at once (together.py), each by itself (checkers.py): what one raises leaves the others alone.
 3. Findings get names and hints; the run's verdict is the worst one; notifiers are told unless it is sound.
 4. The ledger remembers the run, and what became of pages that were suspect before. It may fail, and then the report
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from pagewarden.check.baseline import Baselines
 from pagewarden.check.checkers import CheckerRun, Judged, Task, judged, say
 from pagewarden.check.outcome import Collected
-from pagewarden.check.source import BrokenSource, Source, open_source
+from pagewarden.check.source import BrokenSource, ClosedSource, Source, open_source
 from pagewarden.check.subject import DeadlinePassed
 from pagewarden.check.together import Inbox, Told, judge_together
 from pagewarden.contracts import Checker, Notice
@@ -119,8 +119,12 @@ class _Run:
             if isinstance(error, DatabaseUnreadable) and not lacks_companion(error):
                 raise
             reason = self._said(judged(OPENING, Collected(), say(error), 0.0))
-            unjudged = [self._said(judged(checker.name, Collected(), NOT_RUN, 0.0)) for checker in checkers]
-            return self._remembered(self._report(None, [reason, *unjudged]), None, [])
+            near = [checker for checker in checkers if getattr(checker, "surroundings", False)]
+            parts = self._together(near, ClosedSource(error)) if near else []
+            known = {part.result.name for part in parts}
+            left = [checker.name for checker in checkers if checker.name not in known]
+            parts += [self._said(judged(name, Collected(), NOT_RUN, 0.0)) for name in left]
+            return self._remembered(self._report(None, [reason, *parts]), None, [])
         try:
             opened = [self._refused(source)] if isinstance(source, BrokenSource) else []
             opened += self._together(checkers, source)
