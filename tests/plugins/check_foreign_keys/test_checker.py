@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pagewarden.contracts import Checker, CheckOutcome
+from pagewarden.check.outcome import Collected
+from pagewarden.contracts import Checker
 from pagewarden.testing.contracts import CheckerContract
 from pagewarden.testing.subjects import ClosedSubject
 from pagewarden.values import Level, Severity
@@ -25,13 +26,15 @@ class TestContract(CheckerContract):
         return checker
 
 
-def judge(path: Path, *statements: str) -> CheckOutcome:
+def judge(path: Path, *statements: str) -> Collected:
     """Make a database of these statements and let the checker judge it."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         for statement in statements:
             connection.execute(statement)
+    collected = Collected()
     with ClosedSubject(path) as subject:
-        return ForeignKeyChecker().check(subject)
+        collected.add(ForeignKeyChecker().check(subject))
+    return collected
 
 
 def test_it_runs_at_level_standard() -> None:
@@ -109,3 +112,34 @@ def test_other_errors_are_passed_on(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(sqlite3.DatabaseError, match="malformed"):
         judge(path)
+
+
+def test_it_begins_where_the_time_was_over_and_goes_round(tmp_path: Path) -> None:
+    """At the table that it had reached, or at the next one where that is gone; every table has its turn."""
+    path = tmp_path / "a.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for name in ("a", "b", "c", "d"):
+            connection.execute(f"CREATE TABLE {name}(x REFERENCES gone)")
+            connection.execute(f"INSERT INTO {name} VALUES(1)")
+    orders = {"": "abcd", "c": "cdab", "bb": "cdab", "z": "abcd"}
+    for resume, order in orders.items():
+        collected = Collected()
+        with ClosedSubject(path, resume=resume) as subject:
+            collected.add(ForeignKeyChecker().check(subject))
+        assert subject.places == list(order), resume
+        assert [finding.object for finding in collected.findings] == list(order)
+
+
+def test_what_it_found_until_its_time_was_over_stays(tmp_path: Path) -> None:
+    """It yields each violation as it is found."""
+    path = tmp_path / "a.db"
+    judge(path, "CREATE TABLE a(x REFERENCES gone)", "INSERT INTO a VALUES(1)", "CREATE TABLE b(x)")
+    collected = Collected()
+    with ClosedSubject(path) as subject:
+        findings = ForeignKeyChecker().check(subject)
+        collected.findings.append(next(findings))
+        subject.signal = TimeoutError()
+        with pytest.raises(TimeoutError):
+            collected.add(findings)
+    assert [finding.object for finding in collected.findings] == ["a"]
+    assert subject.places == ["a"]

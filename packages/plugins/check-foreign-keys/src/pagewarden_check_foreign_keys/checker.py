@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sqlite3
+from collections.abc import Generator, Iterator
 
 from pagewarden.contracts import CheckOutcome, Subject
 from pagewarden.values import Finding, Level, Severity
@@ -23,8 +24,11 @@ class ForeignKeyChecker:
     level = Level.STANDARD
     in_process = True
 
-    def check(self, subject: Subject) -> CheckOutcome:
-        """Return a violation for each row that names a missing parent, and for each key that cannot be enforced."""
+    def check(self, subject: Subject) -> Generator[Finding, None, CheckOutcome]:
+        """Yield a violation for each row that names a missing parent, and for each key that cannot be enforced.
+
+        It begins with the table at which the time of the last run was over, and goes round.
+        """
         connection = subject.connect()
         connection.text_factory = lambda data: data.decode("utf-8", "replace")
         connection.execute("BEGIN")  # so that all tables are seen at one commit
@@ -34,26 +38,38 @@ class ForeignKeyChecker:
                 "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0 ORDER BY name"
             ).fetchall()
         ]
-        findings: list[Finding] = []
-        left_out = 0
-        for number, table in enumerate(tables):
+        found = left_out = 0
+        for number, table in enumerate(_from(tables, subject.resume)):
             subject.progress(number, len(tables))
-            keys = _keys(connection, table)
-            if not keys:
-                continue
-            try:
-                for _, rowid, parent, key in connection.execute(f"PRAGMA foreign_key_check({_quote(table)})"):
-                    if len(findings) < FINDINGS:
-                        findings.append(_violation(subject.path, table, rowid, str(parent), keys.get(key, "")))
-                    else:
-                        left_out += 1
-            except sqlite3.OperationalError as error:
-                if "foreign key mismatch" not in str(error):
-                    raise
-                findings.append(_mismatch(table, error))
+            subject.reached(table)
+            for finding in _violations(connection, subject.path, table):
+                if found < FINDINGS:
+                    found += 1
+                    yield finding
+                else:
+                    left_out += 1
         connection.execute("ROLLBACK")
-        why = f"{left_out} more violations were left out" if left_out else ""
-        return CheckOutcome(findings=tuple(findings), why=why)
+        return CheckOutcome(why=f"{left_out} more violations were left out" if left_out else "")
+
+
+def _from(tables: list[str], resume: str) -> list[str]:
+    """Return all tables, the one to resume at first; the next one by name, where it is gone."""
+    begin = next((number for number, table in enumerate(tables) if resume and table >= resume), 0)
+    return tables[begin:] + tables[:begin]
+
+
+def _violations(connection: sqlite3.Connection, path: str, table: str) -> Iterator[Finding]:
+    """Yield what is wrong with the foreign keys of one table."""
+    keys = _keys(connection, table)
+    if not keys:
+        return
+    try:
+        for _, rowid, parent, key in connection.execute(f"PRAGMA foreign_key_check({_quote(table)})"):
+            yield _violation(path, table, rowid, str(parent), keys.get(key, ""))
+    except sqlite3.OperationalError as error:
+        if "foreign key mismatch" not in str(error):
+            raise
+        yield _mismatch(table, error)
 
 
 def _quote(name: str) -> str:
