@@ -73,7 +73,7 @@ def _of_stray(stray: Stray) -> Finding:
 
 def _of_libraries(path: str, others: list[Holder], in_wal_mode: set[int]) -> Iterator[Finding]:
     """Yield what is known of the SQLite libraries that the holders use; some have connections in WAL mode."""
-    ours = set(_libraries(os.getpid()))
+    ours = set(_libraries(os.getpid())) if others else set()
     same = 0
     for holder in others:
         loaded = _libraries(holder.pid)
