@@ -44,7 +44,7 @@ def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
         setattr(session, _ATTRIBUTES.get(param.name or "", param.name or ""), value)
 
 
-_ATTRIBUTES = {"quiet": "given_quiet", "verbose": "given_verbose", "color": "given_color"}
+_ATTRIBUTES = {"quiet": "given_quiet", "verbose": "given_verbose", "color": "given_color", "log": "given_log"}
 
 
 def common(function: F) -> F:
@@ -56,6 +56,12 @@ def common(function: F) -> F:
             _kept("--verbose", "-v", is_flag=True, help="Cut nothing, and tell of each step."),
             _kept("--color/--no-color", help="Paint the terminal or not; NO_COLOR is respected."),
             _kept("--config", shell_complete=any_file, metavar="FILE", help="The configuration to read."),
+            _kept(
+                "--log",
+                shell_complete=any_file,
+                metavar="FILE",
+                help="Append each event as a line of JSON; - is stderr.",
+            ),
             _kept("--debug", is_flag=True, help="Show where an error came from."),
         )
     ):

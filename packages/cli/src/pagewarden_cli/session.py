@@ -20,6 +20,7 @@ from pagewarden_cli.human import safe, safe_command
 if TYPE_CHECKING:
     from pagewarden.config import Configuration, DatabaseSettings, RepositorySettings
     from pagewarden.events import Event
+    from pagewarden.logs import EventLog
     from pagewarden.processes.reader import PageReader
     from pagewarden.runtime import Runtime
     from pagewarden_cli.blocks import Block
@@ -48,6 +49,8 @@ class Session:
         self.given_quiet: bool | None = None
         self.given_verbose: bool | None = None
         self.given_color: bool | None = None
+        self.given_log: str | None = None
+        self._log: EventLog | None = None
 
     @cached_property
     def configuration(self) -> Configuration:
@@ -117,7 +120,10 @@ class Session:
 
     @contextmanager
     def runtime(self) -> Iterator[Runtime]:
-        """Build the runtime of this process, with progress bars; leaving it ends the page reader."""
+        """Build the runtime of this process, with progress bars and log; leaving it ends the page reader.
+
+        Raises ConfigurationInvalid for a log that cannot be written to.
+        """
         from pagewarden.runtime import DEFAULT_THREADS, Runtime
         from pagewarden_cli.progress import Bars
 
@@ -128,10 +134,10 @@ class Session:
         def observe(event: Event) -> None:
             if event.name == "checker.finished":  # it may have ended in the midst of a step
                 bars.finish(str(event.fields.get("checker")))
-            if self.verbose:
-                _show_event(event)
+            self.observe(event)
 
         with (
+            self._logging(),
             Bars(shown=shown, color=self.color) as bars,
             Runtime(
                 plugins=self.configuration.plugins,
@@ -142,6 +148,31 @@ class Session:
             ) as runtime,
         ):
             yield runtime
+
+    @contextmanager
+    def _logging(self) -> Iterator[None]:
+        """Open the log, if there is to be one, for as long as this context lasts."""
+        path = self.configuration.log() if self.given_log is None else self.given_log
+        if path is None:
+            yield
+            return
+        from pagewarden.logs import EventLog
+
+        with EventLog(path, self.warn) as self._log:
+            yield
+        self._log = None
+
+    @property
+    def observes(self) -> bool:
+        """Whether events are wanted: for the log, or to be shown."""
+        return self.verbose or self._log is not None
+
+    def observe(self, event: Event) -> None:
+        """Write an event to the log, and show it, as far as either is wanted. From any thread."""
+        if self._log is not None:
+            self._log.write(event)
+        if self.verbose:
+            _show_event(event)
 
     def note(self, text: str) -> None:
         """Say something beside the result, on stderr."""

@@ -83,6 +83,7 @@ class OutputSection(Section, frozen=True):
     color: bool = True
     quiet: bool = False
     verbose: bool = False
+    log: Text | None = None  # file that events are appended to as JSON lines; "-": stderr
 
 
 SECTIONS: Mapping[str, type[Section]] = {
@@ -159,6 +160,11 @@ class Configuration:
             check=section.check or defaults.check,
             compression=section.compression or defaults.compression,
         )
+
+    def log(self) -> str | None:
+        """Return the log's file, absolute, or "-" for stderr; None where there is none."""
+        named = self.output.log
+        return named if named in (None, "-") else self._beside(named)
 
     def repository(self, argument: str) -> RepositorySettings:
         """Return the settings of a configured name, or of a URL; a plain path becomes absolute.

@@ -148,7 +148,7 @@ def _explain(problem: str, kind: type[Section], table: str, path: Path) -> Confi
 
 
 _FIXES = {
-    **dict.fromkeys(("path", "name", "repository", "url", "db"), "write a text in quotes"),
+    **dict.fromkeys(("path", "name", "repository", "url", "db", "log"), "write a text in quotes"),
     **dict.fromkeys(("checkers", "only", "disabled"), 'write a list of names, such as ["check-pragma"]'),
     **dict.fromkeys(("color", "quiet", "verbose", "read_data", "compare"), "write true or false"),
     "assertions": 'write a list of statements, such as ["SELECT count(*) > 0 FROM users"]',
@@ -238,4 +238,5 @@ extra = []                # modules to import as plugins, such as "myapp.pagewar
 color = true
 quiet = false
 verbose = false
+# log = "/var/log/pagewarden.jsonl"    # every event as a line of JSON; "-" is stderr
 """
