@@ -122,6 +122,30 @@ def test_a_damaged_database() -> None:
     )
 
 
+def test_what_several_checkers_say_of_one_place_stands_together() -> None:
+    """With who said it; what is found elsewhere comes after it, and a hint once for all that it is for."""
+    pointer = replace(
+        DAMAGE, checker="check-structure", kind="bad-pointer", rowid=None, message="a bad one", evidence=""
+    )
+    elsewhere = replace(DAMAGE, pgno=9, object=None, rowid=None, message="another page", evidence="", hint="x")
+    report = replace(DAMAGED, position=None, checkers=(), findings=(DAMAGE, elsewhere, pointer))
+    assert text(report, quiet=True) == block(
+        """
+        /srv/app.db is damaged
+          note
+            damage flipped-bit (check-pages)  page 812, row 4711
+              one bit of page 812 differs from the baseline
+              evidence: byte 17: 41 became 43
+            damage bad-pointer (check-structure)  page 812
+              a bad one
+            hint: pagewarden restore --repo /backup --to /srv/app.db
+          damage flipped-bit  page 9
+            another page
+            hint: x
+        """
+    )
+
+
 def test_an_unknown_database_says_why_even_when_quiet() -> None:
     """`unknown` is never silence."""
     why = CheckerResult(name="check-pragma", verdict=Verdict.UNKNOWN, seconds=1.0, findings=0, why="it took too long")

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 import sqlite3
+import subprocess
+import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from pagewarden.processes.worker import Worker
 from tests.cli.conftest import Type, make_database
 
 
@@ -138,7 +145,7 @@ def test_several_databases_are_one_document(type_in: Type, database: Path, home:
     assert missing["database"] == str(home / "none.db")
     assert sound["verdict"] == "sound"
     shown = type_in("check", home / "none.db", other, "--debug")
-    assert f"{other} is sound" in shown.out
+    assert "\nnone.db   error\nother.db  sound  " in shown.out
     assert f"{home / 'none.db'} is not there" in shown.err
     assert "Traceback" in shown.err
 
@@ -181,3 +188,149 @@ def test_names_and_settings_come_from_the_configuration(type_in: Type, database:
     assert "check-foreign-keys" in names("second", "--level", "standard")
     everything = type_in("check", "--config", "c.toml", "--json").document
     assert [entry["database"] for entry in everything["databases"]] == [str(database), str(home / "other.db")]
+
+
+@pytest.fixture
+def folder(home: Path) -> Path:
+    """A folder with a damaged database, one that breaks a rule, two sound ones, and what is none."""
+    (home / "data" / "deep").mkdir(parents=True)
+    for name in ("damaged.db", "deep/orphan.db", "sound.db", "deep/sound.sqlite"):
+        make_database(home / "data" / name)
+    damage = home / "data" / "damaged.db"
+    content = bytearray(damage.read_bytes())
+    begin = content.index(b"note 77 xxxx") // 4096 * 4096
+    content[begin : begin + 4096] = bytes(4096)
+    damage.write_bytes(content)
+    with closing(sqlite3.connect(home / "data" / "deep" / "orphan.db")) as connection:
+        connection.execute("INSERT INTO note VALUES(9999, 9999, 'an orphan')")
+        connection.commit()
+    (home / "data" / "read.me").write_text("no database")
+    return home / "data"
+
+
+FOUND = ["damaged.db", "deep/orphan.db", "deep/sound.sqlite", "sound.db"]
+
+
+@pytest.mark.parametrize("jobs", ["1", "3"])
+def test_a_folder_is_one_document_and_one_table(type_in: Type, folder: Path, jobs: str) -> None:
+    """Every database in it or below it, the worst first; the exit code is the worst one's."""
+    typed = type_in("check", folder, "--json", "--jobs", jobs)
+    assert (typed.code, typed.document["verdict"], typed.document["looked_at"]) == (1, "damaged", 5)
+    assert [entry["database"] for entry in typed.document["databases"]] == [str(folder / name) for name in FOUND]
+    shown = type_in("check", folder, "--jobs", jobs)
+    assert (shown.code, shown.err) == (1, "")
+    first, head, *rows = shown.out.splitlines()
+    assert first.startswith("4 databases: 1 damaged, 1 sound with a broken rule, 2 sound; 5 files looked at; ")
+    assert head.split() == ["database", "verdict", "findings", "pages", "time"]
+    assert [row.split()[:2] for row in rows[:4]] == [
+        ["data/damaged.db", "damaged"],
+        ["data/deep/orphan.db", "sound"],
+        ["data/deep/sound.sqlite", "sound"],
+        ["data/sound.db", "sound"],
+    ]
+    assert rows[4:6] == ["", "data/damaged.db is damaged"]
+    assert "data/deep/orphan.db is sound" in rows
+    assert "data/sound.db is sound" not in rows
+
+
+def test_a_pattern_needs_no_shell_and_stands_beside_files_and_names(type_in: Type, folder: Path, home: Path) -> None:
+    """Each database once, with the settings that the configuration has for it; a folder without any is an error."""
+    (home / "c.toml").write_text('[databases.mine]\npath = "data/sound.db"\n')
+    typed = type_in("check", "--config", "c.toml", "mine", "data/**/*.db", "data/sound.db", "--json")
+    assert [entry["database"] for entry in typed.document["databases"]] == [
+        str(folder / name) for name in ("sound.db", "damaged.db", "deep/orphan.db")
+    ]
+    (home / "none").mkdir()
+    typed = type_in("check", "data/deep", "none", "gone/*.db", "--json")
+    assert typed.code == 1
+    assert [entry.get("error", {}).get("slug") for entry in typed.document["databases"]] == [
+        None,
+        None,
+        "database-not-found",
+        "database-not-found",
+    ]
+    typed = type_in("check", "none", "--json")
+    assert (typed.code, typed.document["error"]["slug"]) == (10, "database-not-found")
+    assert type_in("check", "data/sound*", "--json").document["databases"][0]["verdict"] == "sound"
+
+
+def test_a_file_that_is_called_like_a_pattern_is_a_file(type_in: Type, home: Path) -> None:
+    """And its document is that of one database."""
+    odd = make_database(home / "odd [1]*.db")
+    assert type_in("check", odd, "--json").document["database"] == str(odd)
+
+
+def test_quiet_and_verbose_say_less_and_more_of_many(type_in: Type, folder: Path) -> None:
+    """What is wrong alone; every checker of every database."""
+    quiet = type_in("check", folder, "--quiet").out
+    assert quiet.startswith("data/damaged.db is damaged\n")
+    assert "files looked at" not in quiet and "data/sound.db" not in quiet
+    verbose = type_in("check", folder, "--verbose")
+    assert f"{folder / 'sound.db'} is sound" in verbose.out
+    assert "check.started" in verbose.err and "checker.finished" in verbose.err
+
+
+def test_what_is_for_one_database_is_refused_for_many(type_in: Type, folder: Path) -> None:
+    """A name, and a baseline: of the others every page would differ."""
+    for words in (("--name", "x"), ("--baseline", "x")):
+        typed = type_in("check", folder, *words, "--json")
+        assert (typed.code, typed.document["error"]["slug"]) == (2, "configuration-invalid")
+        assert typed.document["error"]["message"] == f"{words[0]} is for one database"
+
+
+def test_an_interruption_ends_every_worker(folder: Path, pagewarden: list[str]) -> None:
+    """Ctrl-C while databases are checked: exit code 130, and no process is left."""
+    words = [*pagewarden, "check", str(folder), "--verbose", "--jobs", "2", "--level", "deep"]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    while "checker.finished" not in process.stderr.readline():
+        assert process.poll() is None
+    children = descendants(process.pid)
+    process.send_signal(signal.SIGINT)
+    told = process.communicate(timeout=30)[1]
+    assert (process.returncode, told.splitlines()[-1]) == (130, "pagewarden: interrupted")
+    assert len(children) >= 2
+    until = time.monotonic() + 10
+    while left := [pid for pid in children if Path(f"/proc/{pid}").exists()]:
+        assert time.monotonic() < until, left
+        time.sleep(0.02)
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the numbers of all processes below one."""
+    found = []
+    for child in Path(f"/proc/{pid}/task").glob("*/children"):
+        for number in map(int, child.read_text().split()):
+            found += [number, *descendants(number)]
+    return found
+
+
+def test_a_worker_that_dies_is_an_error_of_its_database_alone(
+    type_in: Type, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next database gets another worker."""
+    converse = Worker._converse
+
+    def dying(worker: Worker, verb: str, request: Any, kind: Any) -> Any:
+        if request["database"].endswith("sound.db"):
+            worker._child().kill()
+        return converse(worker, verb, request, kind)
+
+    monkeypatch.setattr(Worker, "_converse", dying)
+    typed = type_in("check", folder, "--json", "--jobs", "2")
+    assert [entry.get("error", {}).get("slug") for entry in typed.document["databases"]] == [None] * 3 + [
+        "worker-crashed"
+    ]
+
+
+def test_an_error_of_our_own_among_many_is_not_hidden(
+    type_in: Type, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends the run, as it would with one database."""
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Worker, "call", broken)
+    typed = type_in("check", folder, "--json", "--jobs", "2")
+    assert (typed.code, typed.document["error"]["message"]) == (70, "an error of our own: ZeroDivisionError")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -97,38 +97,78 @@ def _check(report: CheckReport, manner: Manner) -> list[Block]:
         blocks.append(Grid(("checker", "verdict", "time", "findings", "why"), rows, frozenset({2, 3}), indent=2))
     elif report.verdict is Verdict.UNKNOWN:
         blocks += [line(f"{checker.name}: {checker.why}", indent=2) for checker in report.checkers if checker.why]
-    findings = [f for f in report.findings if not manner.quiet or f.severity is not Severity.NOTICE]
-    return blocks + _findings(findings, manner)
+    return blocks + show_findings(report.findings, manner)
 
 
 def _verdict(verdict: Verdict) -> Span:
     return _state(verdict.value)
 
 
-def _findings(findings: list[Finding], manner: Manner) -> list[Block]:
-    shown = findings if manner.verbose else findings[:SHOWN_FINDINGS]
+def show_findings(findings: Sequence[Finding], manner: Manner, most: int = SHOWN_FINDINGS) -> list[Block]:
+    """Return findings for people: what several checkers say of one place together, and a hint once for all it is for.
+
+    At most `most` of them, unless everything is wanted.
+    """
+    wanted = [finding for finding in findings if not manner.quiet or finding.severity is not Severity.NOTICE]
+    groups: dict[str, list[Finding]] = {}
+    for finding in wanted if manner.verbose else wanted[:most]:
+        groups.setdefault(_place(finding), []).append(finding)
     blocks: list[Block] = []
-    for finding in shown:
-        blocks += _finding(finding)
-    if len(shown) < len(findings):
-        more = number(len(findings) - len(shown), "more finding")
-        blocks.append(line(Span(f"… and {more}; --verbose or --json show all", "dim"), indent=2))
+    told = ""
+    for group in groups.values():
+        for place, finding in enumerate(group):
+            if told and finding.hint != told:
+                blocks += _hint(told, 4)
+            told = finding.hint
+            if len(group) == 1:
+                blocks += _finding(finding)
+            else:
+                blocks += _beside(finding, first=place == 0)
+    blocks += _hint(told, 4)
+    left = len(wanted) - sum(map(len, groups.values()))
+    if left:
+        blocks.append(
+            line(Span(f"… and {number(left, 'more finding')}; --verbose or --json show all", "dim"), indent=2)
+        )
     return blocks
 
 
+def _place(finding: Finding) -> str:
+    """Return what findings are put together by: the table or index, or the page where it is not known whose that is."""
+    if finding.object is not None:
+        return finding.object
+    return "the database" if finding.pgno is None else f"page {finding.pgno}"
+
+
 def _finding(finding: Finding) -> list[Block]:
-    place = [f"page {finding.pgno}"] if finding.pgno is not None else []
-    place += [finding.object] if finding.object is not None else []
-    place += [f"row {finding.rowid}"] if finding.rowid is not None else []
-    where = f"  {', '.join(place)}" if place else ""
     style = STYLES[finding.severity]
     blocks: list[Block] = [
-        line(Span(f"{finding.severity} ", style), Span(finding.kind, "strong"), where, indent=2),
+        line(Span(f"{finding.severity} ", style), Span(finding.kind, "strong"), _where(finding), indent=2),
         line(finding.message, indent=4),
     ]
     if finding.evidence:
         blocks.append(line(Span("evidence: ", "dim"), finding.evidence, indent=4))
-    return blocks + _hint(finding.hint, 4)
+    return blocks
+
+
+def _where(finding: Finding, *, within: bool = False) -> str:
+    """Return page, table and row; the table is left out `within` what is said of it."""
+    place = [f"page {finding.pgno}"] if finding.pgno is not None else []
+    place += [finding.object] if finding.object is not None and not within else []
+    place += [f"row {finding.rowid}"] if finding.rowid is not None else []
+    return f"  {', '.join(place)}" if place else ""
+
+
+def _beside(finding: Finding, *, first: bool) -> list[Block]:
+    """Return one of several findings of one place, with who found it; the first one is preceded by the place."""
+    by = f" ({finding.checker})" if finding.checker else ""
+    style = STYLES[finding.severity]
+    said = (Span(f"{finding.severity} ", style), Span(finding.kind, "strong"), by, _where(finding, within=True))
+    blocks: list[Block] = [line(Span(_place(finding), "strong"), indent=2)] if first else []
+    blocks += [line(*said, indent=4), line(finding.message, indent=6)]
+    if finding.evidence:
+        blocks.append(line(Span("evidence: ", "dim"), finding.evidence, indent=6))
+    return blocks
 
 
 def _backup(report: BackupReport, manner: Manner) -> list[Block]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pagewarden.processes.reader import PageReader
     from pagewarden.runtime import Runtime
     from pagewarden_cli.blocks import Block
+    from pagewarden_cli.render import Manner
 
 R = TypeVar("R")
 
@@ -172,7 +173,7 @@ class Session:
         if self._log is not None:
             self._log.write(event)
         if self.verbose:
-            _show_event(event)
+            show_event(event)
 
     def note(self, text: str) -> None:
         """Say something beside the result, on stderr."""
@@ -191,16 +192,21 @@ class Session:
             return
         self._paint(self._render(report) if rendered is None else rendered())
 
-    def each(self, databases: Sequence[DatabaseSettings], run: Callable[[DatabaseSettings], R]) -> list[Outcome[R]]:
-        """Run for every database. Among several, an error of one does not keep the others from their turn."""
-        if len(databases) == 1:
+    def each(
+        self, databases: Sequence[DatabaseSettings], run: Callable[[DatabaseSettings], R], *, several: bool = False
+    ) -> list[Outcome[R]]:
+        """Run for every database. Among several, an error of one does not keep the others from their turn.
+
+        `several` says that there are others, or might have been.
+        """
+        if len(databases) == 1 and not several:
             return [Outcome(database=databases[0].path, report=run(databases[0]))]
         outcomes: list[Outcome[R]] = []
         for settings in databases:
             try:
                 outcomes.append(Outcome(database=settings.path, report=run(settings)))
             except PagewardenError as error:
-                self._trace(error)
+                self.trace(error)
                 outcomes.append(Outcome(database=settings.path, error=error))
         return outcomes
 
@@ -212,24 +218,37 @@ class Session:
         if len(outcomes) == 1 and outcomes[0].report is not None:
             self.show(outcomes[0].report)
             return code_of(outcomes[0].report)
+        return self.show_several(outcomes, code_of, lambda manner: self._one_by_one(outcomes, manner), **more)
+
+    def show_several(
+        self,
+        outcomes: Sequence[Outcome[R]],
+        code_of: Callable[[R], int],
+        rendered: Callable[[Manner], tuple[Block, ...]],
+        **more: object,
+    ) -> int:
+        """Print several outcomes as `show_each` does; for people as `rendered` says, errors after that, on stderr."""
         if self.json:
             documents = [
                 {"database": outcome.database, "error": to_wire(outcome.error)} if outcome.error else outcome.report
                 for outcome in outcomes
             ]
             self.print_json({"databases": documents, **more})
-        codes: list[int] = []
-        for outcome in outcomes:
-            if outcome.report is not None:
-                codes.append(code_of(outcome.report))
-                if not self.json:
-                    self._paint(self._render(outcome.report))
-            elif outcome.error is not None:
-                codes.append(outcome.error.exit_code)
-                if not self.json:
+        else:
+            self._paint(rendered(self._manner()))
+            for outcome in outcomes:
+                if outcome.error is not None:
                     _say_error(outcome.error.message, outcome.error.hint)
+        codes = [outcome.error.exit_code for outcome in outcomes if outcome.error is not None]
+        codes += [code_of(outcome.report) for outcome in outcomes if outcome.report is not None]
         errors = [code for code in codes if code not in (0, 1, 3)]
         return 1 if 1 in codes else (errors or [3 if 3 in codes else 0])[0]
+
+    def _one_by_one(self, outcomes: Sequence[Outcome[R]], manner: Manner) -> tuple[Block, ...]:
+        from pagewarden_cli.render import render
+
+        reports = [outcome.report for outcome in outcomes if outcome.report is not None]
+        return tuple(block for report in reports for block in render(report, manner))
 
     def print_json(self, document: object) -> None:
         """Print the one document of this invocation: indented on a terminal, in one line elsewhere."""
@@ -249,14 +268,14 @@ class Session:
 
     def fail(self, failure: Failure, error: BaseException) -> int:
         """Print what ended the invocation, and return its exit code."""
-        self._trace(error)
+        self.trace(error)
         if self.json:
             self.print_json({"error": msgspec.to_builtins(failure)})
         else:
             _say_error(failure.message, failure.hint)
         return failure.exit_code
 
-    def _trace(self, error: BaseException) -> None:
+    def trace(self, error: BaseException) -> None:
         """With --debug, show where an error came from."""
         if self.debug:
             import traceback
@@ -264,11 +283,16 @@ class Session:
             traceback.print_exception(error)
 
     def _render(self, report: object) -> tuple[Block, ...]:
+        from pagewarden_cli.render import render
+
+        return render(report, self._manner())
+
+    def _manner(self) -> Manner:
         from datetime import UTC, datetime
 
-        from pagewarden_cli.render import Manner, render
+        from pagewarden_cli.render import Manner
 
-        return render(report, Manner(quiet=self.quiet, verbose=self.verbose, now=datetime.now(UTC)))
+        return Manner(quiet=self.quiet, verbose=self.verbose, now=datetime.now(UTC))
 
     def _paint(self, blocks: tuple[Block, ...]) -> None:
         if sys.stdout is None or not blocks:
@@ -285,7 +309,8 @@ class Session:
             paint_plain(blocks, sys.stdout)
 
 
-def _show_event(event: Event) -> None:
+def show_event(event: Event) -> None:
+    """Tell of an event on stderr."""
     if sys.stderr is None:
         return
     took = "" if event.seconds is None else f" {event.seconds:.3f} s"

@@ -44,6 +44,7 @@ class DefaultsSection(Section, frozen=True):
     check: Judgement = "quick"  # how `backup` judges its source first
     compression: Compression = 1
     threads: Annotated[int, msgspec.Meta(ge=1, le=64)] = DEFAULT_THREADS
+    jobs: Annotated[int, msgspec.Meta(ge=1, le=64)] | None = None  # databases that are checked side by side
 
 
 class DatabaseSection(Section, frozen=True):

@@ -157,6 +157,7 @@ _FIXES = {
     "check": 'write "none", "quick", "standard" or "deep"',
     "compression": "write a whole number from 1 to 22",
     "threads": "write a whole number from 1 to 64",
+    "jobs": "write a whole number from 1 to 64",
     "max_time": "write a number of seconds above 0",
 }
 
@@ -211,6 +212,7 @@ assertions = []           # statements that a deep check runs: each returns one 
 check = "quick"           # how backup judges its source first: none, quick, standard or deep
 compression = 1           # zstd's level, 1 to 22
 threads = 2               # that read, hash and compress pages
+jobs = 2                  # databases that are checked side by side; one for each core, 4 at most, where it is left out
 
 [databases.app]           # `pagewarden check app` finds it by this name
 path = "/srv/app/app.db"

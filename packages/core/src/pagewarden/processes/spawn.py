@@ -57,6 +57,7 @@ class Child:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._errors = errors
+        self._interrupted = False
         self.channel = Channel(os.dup(self._process.stdout.fileno()), os.dup(self._process.stdin.fileno()), limit)
         self._process.stdout.close()
         self._process.stdin.close()
@@ -70,6 +71,12 @@ class Child:
     def running(self) -> bool:
         """Whether it has not ended yet."""
         return self._process.poll() is None
+
+    def interrupt(self) -> None:
+        """Tell it to clean up and end, as Ctrl-C does; only the first call does anything."""
+        if not self._interrupted and self._process.poll() is None:
+            self._interrupted = True
+            self._process.send_signal(signal.SIGINT)
 
     def kill(self) -> None:
         """End it at once, whatever it does. `stop` or `died` must follow."""

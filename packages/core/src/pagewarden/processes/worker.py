@@ -77,6 +77,17 @@ class Worker:
             finally:
                 self._busy = False
 
+    def interrupt(self, *, at_once: bool = False) -> None:
+        """End the run that another thread waits for, as Ctrl-C would: its call raises WorkerCrashed.
+
+        The process cleans up first, unless it is to end `at_once`.
+        """
+        for child in tuple(self._children):
+            if at_once:
+                child.kill()
+            else:
+                child.interrupt()
+
     def close(self) -> None:
         """End the process, if there is one, and start none any more; a call that another thread waits for is done."""
         if self._pid != os.getpid():
