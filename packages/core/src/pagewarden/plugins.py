@@ -28,10 +28,12 @@ from pagewarden.contracts import Checker, Notice, Notifier, Repairer, Target, Ta
 from pagewarden.deadline import call_with_deadline
 from pagewarden.errors import ConfigurationInvalid, PagewardenError, PluginUnusable, RepositoryNotFound, TargetFailed
 from pagewarden.events import Event
-from pagewarden.values import Level, PluginInfo, PluginsReport
+from pagewarden.values import Level
 
 if TYPE_CHECKING:
     import logging
+
+    from pagewarden.values import PluginInfo, PluginsReport
 
 GROUP = "pagewarden"
 """The entry-point group that a plugin registers in."""
@@ -72,6 +74,8 @@ class _Plugin:
     faults: list[str] = field(default_factory=list)
 
     def info(self) -> PluginInfo:
+        from pagewarden.values import PluginInfo
+
         return PluginInfo(
             name=self.name,
             version=self.version,
@@ -145,6 +149,8 @@ class Extensions:
 
     def report(self) -> PluginsReport:
         """Return what the verb `plugins` prints."""
+        from pagewarden.values import PluginsReport
+
         return PluginsReport(plugins=self.infos, faults=self.faults)
 
     def target(self, url: str, *, create: bool = False) -> Target:

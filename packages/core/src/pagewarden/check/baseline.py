@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 from pagewarden.check.images import within
 from pagewarden.errors import ConfigurationInvalid, PagewardenError
 from pagewarden.processes.reader import Attachment, PageReader
-from pagewarden.values import Position, RestorePoint
+from pagewarden.values import Position
 
 if TYPE_CHECKING:
     from pagewarden.repository import Repository, SourceFacts
     from pagewarden.runtime import Runtime
+    from pagewarden.values import RestorePoint
 
 OLDER = 5
 """How many older snapshots are asked for the content of a page that went back in time."""

@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pagewarden.values import DoctorFact, DoctorReport
-
 if TYPE_CHECKING:
     from pagewarden.runtime import Runtime
+    from pagewarden.values import DoctorFact, DoctorReport
 
 __all__ = ["DoctorRequest", "run_doctor"]
 
@@ -27,6 +26,7 @@ def run_doctor(request: DoctorRequest, runtime: Runtime) -> DoctorReport:
     Raises DatabaseNotFound where nothing stands at the path.
     """
     from pagewarden.doctor.machine import machine_facts
+    from pagewarden.values import DoctorReport
 
     began = runtime.monotonic()
     facts: list[DoctorFact] = list(machine_facts(runtime))
