@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
 import sqlite3
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from pagewarden.processes.worker import Worker
+from pagewarden_cli.crew import MOST_JOBS, usual_jobs
 from tests.cli.conftest import Type, make_database
 
 
@@ -334,3 +336,15 @@ def test_an_error_of_our_own_among_many_is_not_hidden(
     monkeypatch.setattr(Worker, "call", broken)
     typed = type_in("check", folder, "--json", "--jobs", "2")
     assert (typed.code, typed.document["error"]["message"]) == (70, "an error of our own: ZeroDivisionError")
+
+
+def test_few_small_databases_are_worth_no_process(tmp_path: Path) -> None:
+    """Many, or large ones, are; however many there are, there are no more than cores."""
+    small = [str(tmp_path / f"{number}.db") for number in range(400)]
+    assert usual_jobs(small[:5]) == 1
+    large = [str(tmp_path / "large"), str(tmp_path / "larger")]
+    for path in large:
+        Path(path).touch()
+        os.truncate(path, 1 << 30)
+    cores = min(MOST_JOBS, len(os.sched_getaffinity(0)))
+    assert usual_jobs(large) == usual_jobs(small) == cores

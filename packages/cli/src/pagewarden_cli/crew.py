@@ -27,14 +27,25 @@ if TYPE_CHECKING:
 MOST_JOBS = 4
 """How many databases are checked side by side unless more are asked for."""
 
+_SMALL = 32 << 20  # bytes of a database that takes twice as long as the smallest
+_WORTH = 4  # of the smallest databases are checked in the time that a worker takes to start
 _GRACE = 10.0  # seconds that workers may take to clean up
 
 Request = Mapping[str, object]
 
 
-def usual_jobs() -> int:
-    """Return how many jobs this machine has cores for."""
-    return min(MOST_JOBS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+def usual_jobs(paths: Sequence[str]) -> int:
+    """Return how many jobs this machine has cores for and these databases are worth."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    worth = sum(1 + _size(path) / _SMALL for path in paths)
+    return max(1, min(MOST_JOBS, cores, round(worth / _WORTH)))
+
+
+def _size(path: str) -> int:
+    try:
+        return Path(path).stat().st_size
+    except OSError:  # the check will say so
+        return 0
 
 
 class Crew:

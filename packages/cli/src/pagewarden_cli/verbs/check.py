@@ -94,7 +94,8 @@ def command(
         if len(settings) > 1:
             from pagewarden_cli.crew import usual_jobs
 
-            side_by_side = min(len(settings), jobs or session.configuration.defaults.jobs or usual_jobs())
+            wanted = jobs or session.configuration.defaults.jobs or usual_jobs([each.path for each in settings])
+            side_by_side = min(len(settings), wanted)
         if side_by_side > 1:
             judged = _judge_together(session, runtime, [request(each) for each in settings], side_by_side)
         else:
