@@ -68,6 +68,16 @@ static pw_status key_last(pw_walking *w, pw_visit *visit) {
   return status;
 }
 
+/* A record that is all on the page: report what is wrong with it; whether its order can be judged. */
+static __attribute__((noinline)) int record_comparable(pw_walking *w, const pw_visit *visit, const pw_cell *cell,
+                                                       uint32_t index) {
+  const pw_tree *tree = visit->tree;
+  pw_record record;
+  pw_record_state state = pw_record_look(w->walk, tree, cell->at, cell->local, cell->payload, &record);
+  return (state == PW_RECORD_WHOLE && pw_record_holds(tree, &record, cell->payload)) ||
+         pw_record_flaws(w, visit, cell, index, cell->at, state, &record);
+}
+
 /* A cell with an overflow chain: walk it, and put together what must be looked at. */
 static __attribute__((noinline)) pw_status cell_overflowing(pw_walking *w, pw_visit *visit, const pw_cell *cell,
                                                             uint32_t index, int judged) {
@@ -183,14 +193,9 @@ PW_ALWAYS_INLINE pw_status check_cells(pw_walking *w, pw_visit *visit, uint32_t 
     const int judged = total <= page.usable;
     if (cell.local < cell.payload) {
       status = cell_overflowing(w, visit, &cell, i, judged);
-    } else if (judged) {
-      pw_record record;
-      pw_record_state state = pw_record_look(w->walk, tree, cell.at, cell.local, cell.payload, &record);
-      int comparable = 1;
-      if (state != PW_RECORD_WHOLE || !pw_record_holds(tree, &record, cell.payload)) {
-        comparable = pw_record_flaws(w, visit, &cell, i, cell.at, state, &record);
-      }
-      if (index && comparable && tree->keys) {
+    } else if (judged && (pw_record_quick(w->refused, tree->keys, cell.at, cell.payload) ||
+                          record_comparable(w, visit, &cell, i))) {
+      if (index && tree->keys) {
         status = key_next(w, visit, i, cell.at);
       }
     }
@@ -202,9 +207,20 @@ PW_ALWAYS_INLINE pw_status check_cells(pw_walking *w, pw_visit *visit, uint32_t 
   return index ? key_last(w, visit) : PW_OK;
 }
 
+static void refuse(pw_walking *w, const pw_tree *tree) {
+  memset(w->refused, PW_CLASS_RESERVED, sizeof w->refused);
+  for (uint32_t i = 0; i < PW_QUICK && i < tree->columns; i++) {
+    w->refused[i] = (uint8_t)~w->walk->allowed[tree->first + i];
+  }
+  w->tree = tree;
+}
+
 /* Everything about a page whose header holds, and the chains of its cells. */
 pw_status pw_page_check(pw_walking *w, pw_visit *visit) {
   pw_status status;
+  if (w->tree != visit->tree) {
+    refuse(w, visit->tree);
+  }
   if (visit->page.leaf) {
     status = visit->page.index ? check_cells(w, visit, 1, 1) : check_cells(w, visit, 1, 0);
   } else {

@@ -1,7 +1,7 @@
 /* SQLite's comparison of records: NULL < numbers < texts < BLOBs, each column by its collation and direction.
 ** https://www.sqlite.org/fileformat2.html#record_sort_order; details as in sqlite3VdbeRecordCompare of SQLite's vdbeaux.c
 ** and the collations of main.c. */
-#include "walk.h"
+#include "record.h"
 
 /* A value in a record. */
 typedef struct {
@@ -10,15 +10,16 @@ typedef struct {
   uint32_t size;
 } value;
 
+/* An integer of 1 to 8 bytes; those behind it are slack at least. */
+static inline int64_t number_at(const uint8_t *at, uint32_t size) {
+  uint64_t n;
+  memcpy(&n, at, sizeof n);
+  n = PW_LITTLE_ENDIAN ? pw_swap64(n) : n;
+  return (int64_t)n >> (64 - 8 * size); /* the sign goes on to the left */
+}
+
 static int64_t integer(const value *v) {
-  if (v->serial >= 8) {
-    return (int64_t)v->serial - 8;
-  }
-  uint64_t n = v->at[0] & 0x80 ? UINT64_MAX : 0; /* the sign goes on to the left */
-  for (uint32_t i = 0; i < v->size; i++) {
-    n = n << 8 | v->at[i];
-  }
-  return (int64_t)n;
+  return v->serial >= 8 ? (int64_t)v->serial - 8 : number_at(v->at, v->size);
 }
 
 static double real(const value *v) {
@@ -176,7 +177,7 @@ static pw_comparison texts(uint32_t encoding, uint32_t collation, value left, va
   return collation == PW_ORDER_NOCASE ? nocase(&left, &right) : bytes(left.at, left.size, right.at, right.size);
 }
 
-static pw_comparison values(uint32_t encoding, uint32_t collation, const value *left, const value *right) {
+static __attribute__((noinline)) pw_comparison values(uint32_t encoding, uint32_t collation, const value *left, const value *right) {
   const uint32_t a = rank(left), b = rank(right);
   if (a != b) {
     return a < b ? PW_BELOW : PW_ABOVE;
@@ -193,30 +194,49 @@ static pw_comparison values(uint32_t encoding, uint32_t collation, const value *
   }
 }
 
-/* Compare the first `keys` columns of two records that hold (record.h) and are there as far as these columns go. */
+/* Read a serial type, and the size of its value, which is no larger than a payload; returns the bytes it takes. */
+PW_ALWAYS_INLINE uint32_t take(const uint8_t *types, uint64_t *serial, uint32_t *size) {
+  if (*types < 0x80) {
+    *serial = *types;
+    *size = pw_small_serial(*types).size;
+    return 1;
+  }
+  const uint32_t taken = pw_varint(types, serial);
+  *size = (uint32_t)pw_serial_size(*serial);
+  return taken;
+}
+
+/* Compare the first `keys` columns of two records that hold (record.h) and are there as far as these columns go. What
+** keys mostly are, numbers and texts in their own order, is told here; `values` knows the rest. */
 pw_comparison pw_keys_compare(const pw_walk *walk, const pw_tree *tree, const uint8_t *left, const uint8_t *right) {
-  const uint8_t *orders = walk->orders + tree->first;
+  const uint8_t *orders = walk->orders + tree->first, *past = orders + tree->keys;
   uint64_t header;
-  value a, b;
-  const uint8_t *a_types = left + pw_varint(left, &header);
-  a.at = left + header;
-  const uint8_t *b_types = right + pw_varint(right, &header);
-  b.at = right + header;
-  for (uint32_t column = 0; column < tree->keys; column++) {
-    a_types += pw_varint(a_types, &a.serial);
-    b_types += pw_varint(b_types, &b.serial);
-    a.size = (uint32_t)pw_serial_size(a.serial); /* no larger than a payload */
-    b.size = (uint32_t)pw_serial_size(b.serial);
-    const uint32_t collation = orders[column] & 3;
+  const uint8_t *a_types = left + pw_varint(left, &header), *a = left + header;
+  const uint8_t *b_types = right + pw_varint(right, &header), *b = right + header;
+  for (; orders < past; orders++) {
+    uint64_t a_serial, b_serial;
+    uint32_t a_size, b_size;
+    a_types += take(a_types, &a_serial, &a_size);
+    b_types += take(b_types, &b_serial, &b_size);
+    const uint32_t collation = *orders & 3;
     if (collation == PW_ORDER_UNKNOWN) {
       return PW_UNDECIDED;
     }
-    pw_comparison found = values(walk->encoding, collation, &a, &b);
-    if (found != PW_EQUAL) {
-      return found == PW_UNDECIDED || !(orders[column] & PW_ORDER_DESCENDING) ? found : (pw_comparison) - (int)found;
+    pw_comparison found;
+    if (a_serial - 1 < 6 && b_serial - 1 < 6) {
+      const int64_t x = number_at(a, a_size), y = number_at(b, b_size);
+      found = x < y ? PW_BELOW : x > y ? PW_ABOVE : PW_EQUAL;
+    } else if (collation == PW_ORDER_BINARY && a_serial >= 13 && b_serial >= 13 && (a_serial & b_serial & 1)) {
+      found = bytes(a, a_size, b, b_size);
+    } else {
+      const value one = {a_serial, a, a_size}, other = {b_serial, b, b_size};
+      found = values(walk->encoding, collation, &one, &other);
     }
-    a.at += a.size;
-    b.at += b.size;
+    if (found != PW_EQUAL) {
+      return found == PW_UNDECIDED || !(*orders & PW_ORDER_DESCENDING) ? found : (pw_comparison) - (int)found;
+    }
+    a += a_size;
+    b += b_size;
   }
   return PW_EQUAL;
 }

@@ -11,8 +11,10 @@
 #define PW_MAX_DEPTH 20u
 #define PW_MAX_KEY 65536u      /* bytes of a key or record header that are put together */
 #define PW_MAX_HEADER 98307u   /* bytes of a record header: 32767 columns, as in SQLite's OP_Column */
-#define PW_WINDOW (256u << 10) /* bytes of leaves read at once */
+#define PW_WINDOW (128u << 10) /* bytes of leaves read at once */
 #define PW_GAP 1u              /* pages between leaves that are read for the sake of one long read */
+
+#define PW_QUICK 64u           /* columns of a record that is judged quickly */
 
 #define PW_ALWAYS_INLINE static inline __attribute__((always_inline))
 #define PW_COLD __attribute__((cold, noinline))
@@ -29,6 +31,8 @@ typedef struct {
   uint32_t most_leaf; /* the largest payload that a table leaf keeps whole */
   uint32_t most;      /* the same for index pages */
   uint32_t least;     /* what stays of a larger one, at least */
+  const pw_tree *tree;       /* whose columns these are: */
+  uint8_t refused[PW_QUICK]; /* for each the pw_class bits that it must not have */
   /* the work buffer */
   uint8_t *slots, *maps, *window, *keys, *bits;
 } pw_walking;
