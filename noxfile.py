@@ -80,8 +80,18 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def native(session: nox.Session) -> None:
-    """Compile the C units with all warnings as errors and run their tests under ASan and UBSan."""
+    """Compile the C units with all warnings as errors, run their tests and the seeds of fuzzing under ASan and UBSan."""
+    session.install("zstandard>=0.25")
     session.run("python", "native/tools/sanitize.py", *session.posargs)
+    session.run("python", "native/tools/fuzz.py", "--seconds", "0", "--compiler", *(session.posargs[:1] or ["gcc"]))
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Fuzz every native parser for some seconds, guided by coverage; `-- --seconds 600` for the full length."""
+    session.install("zstandard>=0.25")
+    full_length = ["--seconds", "600"] if "PAGEWARDEN_FULL" in os.environ else []
+    session.run("python", "native/tools/fuzz.py", *(session.posargs or full_length))
 
 
 @nox.session
@@ -125,6 +135,6 @@ def build(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def full(session: nox.Session) -> None:
     """Run everything at full length; its output is quoted when an issue is resolved."""
-    for name in ("lint", "types", "native", "docs", "build", "tests", "corpora", "demo", "benchmarks"):
+    for name in ("lint", "types", "native", "fuzz", "docs", "build", "tests", "corpora", "demo", "benchmarks"):
         session.notify(name)
     os.environ["PAGEWARDEN_FULL"] = "1"
