@@ -80,7 +80,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def native(session: nox.Session) -> None:
-    """Compile the C units with all warnings as errors, run their tests and the seeds of fuzzing under ASan and UBSan."""
+    """Compile the C units, all warnings as errors; run their tests, and the seeds of fuzzing, under ASan and UBSan."""
     session.install("zstandard>=0.25")
     session.run("python", "native/tools/sanitize.py", *session.posargs)
     session.run("python", "native/tools/fuzz.py", "--seconds", "0", "--compiler", *(session.posargs[:1] or ["gcc"]))
