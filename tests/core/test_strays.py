@@ -127,10 +127,10 @@ def test_processes_that_open_and_close_are_not_blamed(tmp_path: Path) -> None:
     path = tmp_path / "busy.db"
     load.make(path, mode="wal", rows=300)
     with load.running(path, ["visitor"] * 3 + ["writer"], tmp_path / "reports"):
-        for _ in range(60):
+        for _ in range(25):
             assert strays(path) == []
     with load.running(path, ["visitor"], tmp_path / "alone"):
-        for _ in range(60):
+        for _ in range(25):
             assert strays(path) == []
 
 
