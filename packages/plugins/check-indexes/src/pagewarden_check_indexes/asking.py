@@ -4,7 +4,8 @@
    names the rowid, too, takes one descent, however many rows share a key. What is not found is missing, or wrong.
 2. `compare_totals`: the entries of the index are counted, and so are the rows. If every row was found and the numbers
    are equal, there is no entry beside those of the rows. Entries of one unique key follow each other, so doubles are
-   found in one pass.
+   found in one pass. Rows with a NULL in their key have no place of their own in a unique index, where SQLite does not
+   descend by rowid; they are compared as a set.
 
 Each is a statement of its own that begins and ends a read transaction: rows are taken in portions, so that a table of
 any size holds up no checkpoint for long (H8).
@@ -56,6 +57,7 @@ class Totals:
 
     rows: int  # that must have an entry
     entries: int
+    missing: tuple[Place, ...]  # rows with a NULL in the key of a unique index, of which it has no entry
     strange: tuple[Place, ...]  # entries of no row, or with another key than their row
     doubles: tuple[Place, ...]  # keys of a unique index that have several entries; the first one's rowid
 
@@ -81,7 +83,8 @@ def compare_rows(
         ).fetchone()
         reached = None if row is None else int(row[0])
         bounds, portion = (first, last if reached is None else reached), f"{index.rowid} BETWEEN ? AND ?"
-    found = _unmatched(connection, index, index.rows, index.entries, portion=portion, bounds=bounds, most=most)
+    limits = [portion, *(_present(index) if index.unique else ())]
+    found = _unmatched(connection, index, index.rows, index.entries, limits=limits, bounds=bounds, most=most)
     return Rows(missing=found, reached=reached)
 
 
@@ -101,6 +104,7 @@ def compare_totals(connection: sqlite3.Connection, index: Index, *, lacking: boo
     return Totals(
         rows=rows,
         entries=entries,
+        missing=_missing_nulls(connection, index, most) if index.unique else (),
         strange=_unmatched(connection, index, index.entries, index.rows, most=most) if suspect else (),
         doubles=_doubles(connection, index, most) if index.unique else (),
     )
@@ -112,7 +116,7 @@ def _unmatched(
     source: str,
     other: str,
     *,
-    portion: str = "",
+    limits: Sequence[str] = (),
     bounds: tuple[int, ...] = (),
     most: int,
 ) -> tuple[Place, ...]:
@@ -132,7 +136,7 @@ def _unmatched(
         same.append(f"{index.rowid} = {row}.r")
     found = connection.execute(
         f"SELECT {f'{row}.r' if index.rowid else 'NULL'}, {', '.join(shown)}"
-        f" FROM (SELECT {', '.join(columns)} FROM {source}{_where(index.condition, portion)}) AS {row}"
+        f" FROM (SELECT {', '.join(columns)} FROM {source}{_where(index.condition, *limits)}) AS {row}"
         f" WHERE NOT EXISTS (SELECT 1 FROM {other}{_where(index.condition, *same)}) LIMIT {most}",
         bounds,
     ).fetchall()
@@ -141,12 +145,31 @@ def _unmatched(
 
 def _doubles(connection: sqlite3.Connection, index: Index, most: int) -> tuple[Place, ...]:
     keys = [term for term in index.terms if term.key]
-    present = [f"{term.text} IS NOT NULL" for term in keys]  # NULLs are never equal to each other
     grouped = ", ".join(f"{term.text} COLLATE {quote(term.collation)}" for term in keys)
     found = connection.execute(
         f"SELECT {f'min({index.rowid})' if index.rowid else 'NULL'}, {', '.join(_shown(term.text) for term in keys)}"
-        f" FROM {index.entries}{_where(index.condition, *present)} GROUP BY {grouped} HAVING count(*) > 1 LIMIT {most}"
+        f" FROM {index.entries}{_where(index.condition, *_present(index))}"
+        f" GROUP BY {grouped} HAVING count(*) > 1 LIMIT {most}"
     ).fetchall()
+    return tuple(map(_place, found))
+
+
+def _present(index: Index) -> list[str]:
+    """Return what holds for rows whose key is unique: NULLs are never equal to each other."""
+    return [f"{term.text} IS NOT NULL" for term in index.terms if term.key]
+
+
+def _missing_nulls(connection: sqlite3.Connection, index: Index, most: int) -> tuple[Place, ...]:
+    """Return rows with a NULL in their key that the index has no entry of."""
+    columns = [f"{term.text} COLLATE BINARY AS k{number}" for number, term in enumerate(index.terms)]
+    columns.append(f"{index.rowid or 'NULL'} AS r")
+    null = " OR ".join(f"{term.text} IS NULL" for term in index.terms if term.key)
+    chosen = [
+        f"SELECT {', '.join(columns)} FROM {source}{_where(index.condition, null)}"
+        for source in (index.rows, index.entries)
+    ]
+    shown = ", ".join(_shown(f"k{number}") for number in range(len(index.terms)))
+    found = connection.execute(f"SELECT r, {shown} FROM ({' EXCEPT '.join(chosen)}) LIMIT {most}").fetchall()
     return tuple(map(_place, found))
 
 

@@ -131,9 +131,10 @@ def _judge(
     if not part.totals or lacking >= most:
         return
     totals = compare_totals(connection, index, lacking=lacking > 0, most=most - lacking)
+    yield from (_missing(index, place) for place in totals.missing)
     yield from (_strange(index, place) for place in totals.strange)
     yield from (_double(index, place) for place in totals.doubles)
-    if totals.rows != totals.entries and not lacking and not totals.strange:
+    if totals.rows != totals.entries and not (lacking or totals.missing or totals.strange):
         yield _miscounted(index, totals.rows, totals.entries)
 
 
