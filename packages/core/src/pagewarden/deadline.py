@@ -1,8 +1,9 @@
 """Foreign code under a deadline: a plugin's object runs in a thread of its own, so that a hang is an answer.
 
-Python cannot kill a thread. What can be done is done in this order: the deadline passes, `interrupt` is called (for a
-checker: its SQLite connections are interrupted), the thread is given a moment to end, and then it is abandoned. It is a
-daemon, so it does not keep the process from ending.
+Python cannot kill a thread. What can be done is done in this order: the deadline passes; `interrupt` is called (for a
+checker: its SQLite connections are interrupted), again and again while the thread is given a moment to end, because
+SQLite forgets an interrupt that comes between two statements; then the thread is abandoned. It is a daemon, so it does
+not keep the process from ending.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ T = TypeVar("T")
 
 GRACE_SECONDS = 2.0
 """How long a thread may take to end after it was interrupted. SQLite looks at the flag every few thousand steps."""
+
+_AGAIN = 0.05  # seconds between two interrupts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +48,8 @@ def call_with_deadline(
 ) -> Ended[T]:
     """Run `work` in a thread called `name` for at most `seconds` (None: for ever), and never raise what it raises.
 
-    `interrupt` is called from the calling thread once the deadline has passed, or when the caller itself is
-    interrupted (Ctrl-C), which is then raised.
+    `interrupt` is called from the calling thread once the deadline has passed, and until the thread ends or `grace` is
+    over, or when the caller itself is interrupted (Ctrl-C), which is then raised.
     """
     values: list[T] = []
     errors: list[BaseException] = []
@@ -64,8 +67,11 @@ def call_with_deadline(
         thread.join(None if seconds is None else max(0.0, seconds))
         late = thread.is_alive()
         if late:
+            until = monotonic() + grace
             interrupt()
-            thread.join(grace)
+            while thread.is_alive() and (left := until - monotonic()) > 0:
+                thread.join(min(_AGAIN, left))
+                interrupt()
     except BaseException:
         interrupt()
         raise

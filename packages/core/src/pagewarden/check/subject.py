@@ -100,8 +100,7 @@ class CheckSubject:
         connection = self.door(copy=copy).connect()
         with self._lock:
             self._connections.append(connection)
-        if self._stopped.is_set():  # the deadline passed meanwhile, and its interrupt came too early for this one
-            connection.interrupt()
+        self.guard()  # the deadline may have passed meanwhile, and its interrupt came too early for this one
         return connection
 
     def reached(self, place: str) -> None:

@@ -18,6 +18,8 @@ from pagewarden.deadline import GRACE_SECONDS
 if TYPE_CHECKING:
     from pagewarden.check.checkers import CheckerRun, Judged
 
+_AGAIN = 0.05  # seconds between two interrupts
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
@@ -94,12 +96,14 @@ def judge_together(
             results[number] = result
             on_judged(result)
     except BaseException:
-        for run in runs:
-            run.interrupt()
         until = time.monotonic() + GRACE_SECONDS
-        for thread in threads:
-            if thread.ident is not None:
-                thread.join(max(0.0, until - time.monotonic()))
+        while True:  # again and again: SQLite forgets an interrupt that comes between two statements
+            for run in runs:
+                run.interrupt()
+            working = [thread for thread in threads if thread.is_alive()]
+            if not working or time.monotonic() > until:
+                break
+            working[0].join(_AGAIN)
         raise
     return [results[number] for number in range(len(runs))]
 
