@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import random
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pagewarden.pages import Backend, PageSource
+from pagewarden.pages import Backend, PageSource, structure
 from pagewarden.pages._native import NativeBackend
 from pagewarden.pages._twin import TwinBackend
 from pagewarden.pages.structure import StructureWalk
@@ -125,31 +126,55 @@ def test_the_log_is_read_where_it_holds_a_page(using: Backend, tmp_path: Path) -
             os.close(log)
 
 
+@contextmanager
+def refusing(database: Database, refused: set[int], folder: Path) -> Iterator[PageSource]:
+    """Open a database of which the disk refuses some pages: reading them is EIO."""
+    logged = [pgno for pgno in range(1, database.pages + 1) if pgno not in refused]
+    frames = b"".join(pgno.to_bytes(4, "little") + pgno.to_bytes(4, "little") for pgno in logged)
+    (folder / "log").write_bytes(
+        bytes(32) + b"".join(bytes(24) + database.page(pgno) for pgno in range(1, database.pages + 1))
+    )
+    log = os.open(folder / "log", os.O_RDONLY)
+    memory = os.open("/proc/self/mem", os.O_RDONLY)  # nothing is mapped at low addresses
+    try:
+        yield PageSource(
+            database=memory, wal=log, frames=frames, page_size=database.page_size, pages=database.pages,
+            file_size=len(database.data),
+        )  # fmt: skip
+    finally:
+        os.close(memory)
+        os.close(log)
+
+
 def test_a_page_that_the_disk_refuses_is_a_flaw_and_not_the_end(using: Backend, tmp_path: Path) -> None:
     """Where reading a page gives EIO it is named, and all others are looked at."""
     database = build()
     refused = {database.leaf("a", 1), database.leaf("b", 1), database.number(1, 32)}
-    logged = [pgno for pgno in range(1, database.pages + 1) if pgno not in refused]
-    frames = b"".join(pgno.to_bytes(4, "little") + pgno.to_bytes(4, "little") for pgno in logged)
-    (tmp_path / "log").write_bytes(
-        bytes(32) + b"".join(bytes(24) + database.page(pgno) for pgno in range(1, database.pages + 1))
-    )
-    log = os.open(tmp_path / "log", os.O_RDONLY)
-    memory = os.open("/proc/self/mem", os.O_RDONLY)  # nothing is mapped at low addresses: reading there is EIO
-    try:
-        source = PageSource(
-            database=memory, wal=log, frames=frames, page_size=database.page_size, pages=database.pages,
-            file_size=len(database.data),
-        )  # fmt: skip
+    with refusing(database, refused, tmp_path) as source:
         flaws = StructureWalk(database.plan(), threads=1, using=using).step(source, 60.0).flaws
-    finally:
-        os.close(memory)
-        os.close(log)
     assert {flaw.pgno for flaw in flaws if flaw.kind is FlawKind.UNREADABLE} == refused
     assert kinds(flaws) == {FlawKind.UNREADABLE, FlawKind.UNUSED}, flaws
     assert {flaw.tree for flaw in flaws if flaw.kind is FlawKind.UNREADABLE} == {
         database.tree("a"), database.tree("b"), None,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", ["plain", "maps"])
+def test_whatever_the_disk_refuses_the_walk_ends(using: Backend, tmp_path: Path, shape: str) -> None:
+    """Pages of any kind may be refused, page 1, overflow and ptrmap pages, too: each that has a place is named."""
+    chance = random.Random(2)
+    database = build(page_size=512, rows=60, pragmas=("auto_vacuum=FULL",) if shape == "maps" else ())
+    for refused in ({1}, {2}, {3}, *(set(chance.sample(range(1, database.pages + 1), 40)) for _ in range(6))):
+        with refusing(database, refused, tmp_path) as source:
+            steps = [
+                StructureWalk(database.plan(), threads=1, using=each).step(source, 60.0)
+                for each in (using, BACKENDS[0])
+            ]
+        assert steps[0] == steps[1]
+        assert steps[0].done
+        named = {flaw.pgno for flaw in steps[0].flaws if flaw.kind is FlawKind.UNREADABLE}
+        assert named <= refused
+        assert named or refused == {2}, steps[0]  # a ptrmap page judges nothing then
 
 
 def test_the_lock_byte_page_is_no_page(using: Backend, tmp_path: Path) -> None:
@@ -206,6 +231,23 @@ def test_flaws_are_bounded(using: Backend, tmp_path: Path) -> None:
     count = database.number(trunk, 4)
     assert len([flaw for flaw in seen.flaws if flaw.kind is FlawKind.PAGE_NUMBER]) == min(100, count)
     assert seen.left_out == max(0, count - 100)
+
+
+def test_all_flaws_of_a_walk_are_bounded(using: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond so many flaws, and so many runs of unused pages, the others are counted and not kept."""
+    database = build(page_size=512)
+    for pgno in range(2, database.pages, 2):
+        database.put(pgno, 0, b"\x07")
+    whole = database.walk(using, tmp_path)
+    unused = sum(flaw.kind is FlawKind.UNUSED for flaw in whole.flaws)
+    assert unused > 5
+    monkeypatch.setattr(structure, "MOST_UNUSED", 2)
+    fewer = database.walk(using, tmp_path)
+    assert (len(fewer.flaws), fewer.left_out) == (len(whole.flaws) - unused + 2, whole.left_out + unused - 2)
+    monkeypatch.setattr(structure, "MOST_FLAWS", 5)
+    few = database.walk(using, tmp_path)
+    assert few.flaws == whole.flaws[:5]
+    assert few.left_out == whole.left_out + len(whole.flaws) - 5
 
 
 NONSENSE: list[dict[str, Any]] = [
