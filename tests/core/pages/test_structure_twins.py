@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pagewarden.pages import Backend
+from pagewarden.pages import Backend, lock_page
+from pagewarden.pages.walk import WalkPlan
 from pagewarden.structure import Collation, Column, FlawKind, StrictType
 from tests.core.pages.trees import Database, build
 
@@ -88,3 +91,57 @@ def test_they_agree_on_any_description(both: tuple[Backend, Backend], tmp_path: 
         assert database.walk(native, tmp_path) == expected
         kinds |= {flaw.kind for flaw in expected.flaws}
     assert kinds == {FlawKind.NOT_NULL, FlawKind.STRICT_TYPE, FlawKind.KEY_ORDER}
+
+
+@pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le", "UTF-16be"])
+def test_whatever_text_sqlite_has_put_in_order_is_in_order(
+    both: tuple[Backend, Backend], tmp_path: Path, encoding: str
+) -> None:
+    """NULs, halves of surrogates, odd bytes, no UTF-8 at all: no order that SQLite itself makes is a flaw."""
+    chance = random.Random(f"texts in {encoding}")
+    pieces = [
+        b"a",
+        b"A",
+        b"\0a",
+        b"a\0",
+        b"\0A",
+        b" ",
+        b" \0",
+        b"\0 ",
+        b"\xd8\0",
+        b"\0\xd8",
+        b"\xdc\1",
+        b"\1\xdc",
+        b"\xe9",
+        b"\0\0",
+    ]
+    path = tmp_path / "texts.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(f"PRAGMA encoding='{encoding}'")
+        connection.execute("PRAGMA page_size=512")
+        connection.execute("BEGIN")
+        connection.execute("CREATE TABLE t(a TEXT)")
+        for number, order in enumerate(("BINARY", "NOCASE", "RTRIM", "NOCASE DESC", "RTRIM DESC")):
+            connection.execute(f"CREATE INDEX i{number} ON t(a COLLATE {order})")
+        texts = [(b"".join(chance.choices(pieces, k=chance.randrange(7))),) for _ in range(400)]
+        connection.executemany("INSERT INTO t VALUES (CAST(? AS TEXT))", texts)
+        connection.execute("COMMIT")
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    database = Database.read(path)
+    for using in both:
+        assert database.flaws(using, tmp_path) == ()
+
+
+@pytest.mark.parametrize("pointer_map", [False, True])
+@pytest.mark.parametrize(("page_size", "usable"), [(512, 480), (1024, 1021), (65536, 65536)])
+def test_they_agree_on_what_is_unused(
+    both: tuple[Backend, Backend], page_size: int, usable: int, pointer_map: bool
+) -> None:
+    """H12, H13: without a tree all pages are, but for the lock-byte page and ptrmap pages; runs end at either."""
+    lock = lock_page(page_size)
+    for pages in (1, 2, 3, 63, 64, 65, 130, 4095, 4096, lock - 1, lock, lock + 1, lock + 2, lock + 300):
+        plan = WalkPlan(page_size=page_size, usable=usable, pages=pages, encoding=1, pointer_map=pointer_map, trees=())
+        native, twin = (list(using.walker(plan).unused()) for using in both)
+        assert native == twin
+        if not pointer_map:
+            assert sum(count for _, count in native) == pages - (pages >= lock)

@@ -67,17 +67,14 @@ class TwinParts:
         return given
 
     def split(self) -> TwinParts | None:
-        """Give away about half of what is largest, at the bottom: whole trees, else children of one page."""
-        whole = next((i for i, item in enumerate(self.stack) if isinstance(item, Frame)), len(self.stack))
-        spare = min(whole, len(self.stack) - 1)
-        if spare > 0:
-            given = TwinParts()
-            count = (spare + 1) // 2
-            given.stack, self.stack = self.stack[:count], self.stack[count:]
-            return given
-        for place, item in enumerate(self.stack):
+        """Give away about half of what is largest: children of the page nearest to the root that has some to spare."""
+        for item in self.stack:
             if isinstance(item, Frame) and item.end - item.following > 1:
-                return self._give(place, (item.following + item.end + 1) // 2)
+                given = TwinParts()
+                middle = (item.following + item.end + 1) // 2
+                given.stack.append(replace(item, following=middle))
+                item.end = middle
+                return given
         return None
 
     @property
@@ -94,13 +91,3 @@ class TwinParts:
         if isinstance(top, Frame):
             return top.tree, *top.path, top.following
         return None
-
-    def _give(self, place: int, child: int) -> TwinParts:
-        frame = self.stack[place]
-        assert isinstance(frame, Frame)
-        given = TwinParts()
-        given.stack.append(replace(frame, following=child))
-        frame.end = child
-        if frame.following == frame.end:
-            del self.stack[place]
-        return given
