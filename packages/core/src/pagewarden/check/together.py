@@ -10,8 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pagewarden.deadline import GRACE_SECONDS
 
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
 _AGAIN = 0.05  # seconds between two interrupts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class Told(NamedTuple):
     """An event, as a thread of a checker's tells it."""
 
     name: str

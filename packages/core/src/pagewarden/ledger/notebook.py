@@ -7,13 +7,15 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pagewarden.errors import LedgerUnusable
 from pagewarden.ledger.store import Damaged, Store
-from pagewarden.ledger.suspects import Known, Look, State, what_became
 from pagewarden.ledger.words import moment, readable
 from pagewarden.values import CheckReport, Finding, Level, Severity, Verdict
+
+if TYPE_CHECKING:  # what decides on suspect pages is imported where there are some
+    from pagewarden.ledger.suspects import Known, Look
 
 KEPT_RUNS = 1000
 """How many runs of one database are kept."""
@@ -123,7 +125,11 @@ class Notebook:
             "SELECT id, pgno, checker, state, last_seen, page_sum, moment FROM suspects"
             " WHERE database = ? AND state IN ('seen', 'confirmed') ORDER BY pgno, id",
             (self._database,),
-        )
+        ).fetchall()
+        if not rows:
+            return []
+        from pagewarden.ledger.suspects import Known, State
+
         try:
             return [
                 Known(
@@ -177,6 +183,10 @@ class Notebook:
         self, connection: sqlite3.Connection, report: CheckReport, known: Sequence[Known], seen: Look | None
     ) -> None:
         """Write what became of open suspect pages."""
+        if not known:
+            return
+        from pagewarden.ledger.suspects import State, what_became
+
         row = connection.execute("SELECT time FROM restores WHERE database = ?", (self._database,)).fetchone()
         reported = {finding.pgno for finding in report.findings if finding.severity is Severity.DAMAGE}
         satisfied = {each.name for each in report.checkers if each.verdict is Verdict.SOUND and not each.why}
@@ -204,7 +214,7 @@ class Notebook:
         now = moment(self._clock())
         for (pgno, kind), finding in suspicious.items():
             transient = kind == TRANSIENT_KIND
-            state = State.TRANSIENT if transient else State.SEEN
+            state = "transient" if transient else "seen"
             connection.execute(
                 "INSERT INTO suspects(database, pgno, kind, object, checker, evidence, state, first_seen, last_seen,"
                 " settled, page_sum, moment) SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM"
