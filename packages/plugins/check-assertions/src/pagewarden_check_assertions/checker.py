@@ -25,6 +25,7 @@ class AssertionsChecker:
 
     name = "check-assertions"
     level = Level.DEEP
+    in_process = True
 
     def check(self, subject: Subject) -> Generator[Finding, None, CheckOutcome]:
         """Yield a violation for each assertion that does not hold; one that cannot be run is `unknown`, and named."""

@@ -34,6 +34,7 @@ class PragmaChecker:
 
     name = "check-pragma"
     level = Level.DEEP
+    in_process = True
 
     def check(self, subject: Subject) -> CheckOutcome:
         """Return one finding for each line of SQLite's answer."""

@@ -25,6 +25,7 @@ class VirtualTablesChecker:
 
     name = "check-virtual-tables"
     level = Level.DEEP
+    in_process = True
 
     def check(self, subject: Subject) -> Generator[Finding, None, CheckOutcome]:
         """Yield damage for each index that contradicts itself; a table of an unknown module is `unknown` (H7)."""
