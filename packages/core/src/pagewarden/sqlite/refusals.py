@@ -29,7 +29,7 @@ def refusal_of(error: sqlite3.DatabaseError | UnicodeDecodeError) -> Refusal | N
     if isinstance(error, UnicodeDecodeError):
         # Python could not make an exception of SQLite's message, which quotes a name of the schema.
         message = error.object.decode("utf-8", "replace")
-        return Refusal(damage=True, message=message) if "malformed" in message else None
+        return Refusal(damage="malformed" in message, message=message)
     message = str(error)
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if "unsafe use of" in message:  # SQLite calls a schema malformed for a function that it does not trust in it
