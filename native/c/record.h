@@ -33,6 +33,7 @@ PW_ALWAYS_INLINE int pw_record_take(const uint8_t **next, const uint8_t *end, ui
   }
   uint64_t serial;
   *next += pw_varint(*next, &serial);
+  *total = *total > INT64_MAX ? INT64_MAX : *total; /* small ones may have gone past: the sum must not go round */
   *total += pw_serial_size(serial);
   *total = *total > INT64_MAX ? INT64_MAX : *total;
   *wrong |= pw_serial_class(serial) & ~may;
