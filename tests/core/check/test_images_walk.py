@@ -48,7 +48,8 @@ def test_a_commit_is_walked_whole_while_others_write(plugins: Plugins, tmp_path:
     with Session(path) as writer:
         report = run_check(CheckRequest(database=str(path)), plugins.runtime(walk))
     assert report.verdict is Verdict.SOUND, report.checkers
-    assert walked == [False, True]
+    # A walk that its first slice ended was whole before the commit, and is discarded all the same.
+    assert walked in ([False, True], [False, True, True])
 
 
 def test_no_slice_of_a_walk_holds_its_lock_for_long(plugins: Plugins, tmp_path: Path) -> None:
