@@ -62,11 +62,18 @@ def modules_of(*words: str | Path, program: str = PROGRAM) -> set[str]:
     return set(done.stderr.split())
 
 
-def test_a_check_of_a_sound_database_imports_little(database: Path) -> None:
+def test_a_quick_check_of_a_sound_database_imports_little(database: Path) -> None:
     """Nothing that it does not use: no metadata parser, no terminal, no repository, no reader of trees."""
-    modules = modules_of("check", database)
+    modules = modules_of("check", "--level", "quick", database)
     assert "pagewarden.check.run" in modules
     assert HEAVY & modules == set()
+
+
+def test_a_check_of_a_sound_database_imports_only_trees_besides(database: Path) -> None:
+    """The default level reads the schema to tell the walk of the b-trees what they hold, and imports that much more."""
+    modules = modules_of("check", database)
+    assert "pagewarden_check_structure.checker" in modules
+    assert HEAVY & modules == {"pagewarden.pages", "pagewarden.sqlite.btree"}
 
 
 def test_a_page_reader_that_copies_nothing_imports_little(database: Path) -> None:
