@@ -12,7 +12,7 @@ from pagewarden.testing.contracts import CheckerContract
 from pagewarden.testing.subjects import ClosedSubject
 from pagewarden.values import Severity, Verdict
 from pagewarden_check_indexes import asking, pagewarden_checkers
-from pagewarden_check_indexes import checker as module
+from pagewarden_check_indexes import judgement as module
 from pagewarden_check_indexes.checker import IndexesChecker
 
 

@@ -16,7 +16,7 @@ from pagewarden.structure import Flaw, FlawKind, StructureStep, Tree
 from pagewarden.testing.contracts import CheckerContract
 from pagewarden.testing.subjects import ClosedSubject
 from pagewarden.values import Finding, Level, Severity, Verdict
-from pagewarden_check_structure import checker as module
+from pagewarden_check_structure import judgement as module
 from pagewarden_check_structure import pagewarden_checkers, words
 from pagewarden_check_structure.checker import StructureChecker
 from tests.core.pages.trees import Database, build
