@@ -142,14 +142,10 @@ class Stage:
             delay = moment * (self.working if at_work else self.seconds)
             time.sleep(delay)
             readers = _readers(process.pid)
-            if process.poll() is None:
+            victim = victim if readers else "main"
+            if process.poll() is None and _kill(readers[0] if victim == "reader" else process.pid):
                 break
             process.communicate()
-        if victim == "reader" and readers:
-            os.kill(readers[0], signal.SIGKILL)
-        else:
-            victim = "main"
-            process.kill()
         out, err = process.communicate(timeout=PATIENCE)
         if victim == "reader":
             _ended_well(process.returncode, out, err)
@@ -229,6 +225,15 @@ def _set(path: Path, who: str, *, in_log: bool = False) -> None:
         session.kill()
     else:
         session.close()
+
+
+def _kill(pid: int) -> bool:
+    """Kill a process; return whether it was still there."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _readers(pid: int) -> list[int]:

@@ -354,10 +354,10 @@ def test_serving_ends_with_the_conversation(tmp_path: Path) -> None:
                 os.close(answers[0])
 
     ping: dict[str, Value] = {"call": "ping", "arguments": {}}
-    serve({"threads": 1, "copies": True}, ping)
-    serve({"threads": 1, "copies": False}, ping, ping, deaf=True)
+    serve({"threads": 1, "copies": True, "stored": False}, ping)
+    serve({"threads": 1, "copies": False, "stored": False}, ping, ping, deaf=True)
     with pytest.raises(ProtocolError, match="no map"):
-        serve({"threads": 1, "copies": False}, "ping")
+        serve({"threads": 1, "copies": False, "stored": False}, "ping")
 
 
 def test_the_parent_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
