@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pagewarden.sqlite import describe as describing
 from pagewarden.sqlite.describe import Description, describe_trees
-from pagewarden.sqlite.schema import Layout
+from pagewarden.sqlite.schema import Layout, SchemaEntry
 from pagewarden.structure import Collation, Column, StrictType, Tree
 
 PAGE = 4096
@@ -131,6 +132,53 @@ def test_what_only_the_application_has_is_no_obstacle(tmp_path: Path) -> None:
     assert [column.collation for column in one(path, "i").columns] == [
         Collation.BINARY, Collation.BINARY, Collation.UNKNOWN, Collation.BINARY
     ]  # fmt: skip
+
+
+def test_functions_that_some_sqlite_does_not_trust_in_a_schema_are_no_obstacle(tmp_path: Path) -> None:
+    """JSON in indexes, CHECKs and generated columns, which SQLite 3.40 calls unsafe (docs/decisions/0007)."""
+    path = build(
+        tmp_path / "a.db",
+        "CREATE TABLE t(a, b, c AS (json_extract(b, '$.q')) VIRTUAL, CHECK(json_valid(b)))",
+        "CREATE INDEX arrow ON t(b->>'$.a')",
+        "CREATE INDEX generated ON t(c)",
+        "CREATE INDEX partial ON t(a) WHERE json_extract(b, '$.z') > 1",
+    )
+    assert describe(path).unknown == ()
+    assert names(one(path, "t")) == ["a", "b"]
+    assert names(one(path, "arrow")) == ["expression", "rowid"]
+    assert names(one(path, "generated")) == ["c", "rowid"]
+    assert names(one(path, "partial")) == ["a", "rowid"]
+
+
+def test_nothing_of_a_hostile_schema_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """H29: its functions are parsed and not called; where it is loaded, only questions that read no table are taken."""
+    called: list[object] = []
+    connect = sqlite3.connect
+
+    def with_function(path: str, *, isolation_level: None) -> sqlite3.Connection:
+        connection = connect(path, isolation_level=isolation_level)
+        connection.create_function("ours", 1, called.append, deterministic=True)
+        return connection
+
+    columns = "a DEFAULT (ours(1)), b AS (ours(a)) STORED, c, CHECK(ours(a)), CHECK(load_extension('x'))"
+    path = forge(
+        build(tmp_path / "a.db"),
+        ("table", "t", "t", 2, f"CREATE TABLE t({columns})"),
+        ("index", "i", "t", 3, "CREATE INDEX i ON t(ours(2), randomblob(1)) WHERE ours(3)"),
+        ("index", "j", "t", 4, "CREATE INDEX j ON t(ours(2)) WHERE ours(3)"),
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr("sqlite3.connect", with_function)
+        assert names(one(path, "t")) == ["a", "b", "c"]
+        assert names(one(path, "j")) == ["expression", "rowid"]
+    assert called == []
+    entry = SchemaEntry(kind="table", name="t", table="t", root=2, stated=2, sql="CREATE TABLE t(a)")
+    with closing(connect(":memory:", isolation_level=None)) as connection:
+        describing._load(connection, [entry])
+        assert connection.execute("PRAGMA table_xinfo(t)").fetchall()
+        for other in ("SELECT * FROM t", "SELECT ours(1)", "INSERT INTO t VALUES (1)", "ATTACH 'b' AS b", "PRAGMA x=1"):
+            with pytest.raises(sqlite3.DatabaseError, match=r"not authorized|no such function"):
+                connection.execute(other)
 
 
 def test_the_oldest_schema_formats_know_no_descending_order(tmp_path: Path) -> None:
