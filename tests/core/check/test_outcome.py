@@ -117,4 +117,4 @@ def test_a_generator_that_never_ends_ends() -> None:
 def test_a_reason_is_kept_beside_the_bound() -> None:
     """Both are told."""
     collected = collect(CheckOutcome(findings=(VIOLATION,) * (MAX_FINDINGS + 1), why="half of it"))
-    assert collected.why == "half of it; it reported more than 10000 findings, which are left out"
+    assert collected.why == "half of it; it reported more than 10000 findings; the first 10000 are kept"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pagewarden.processes import spawn
-from pagewarden.processes.spawn import LAST_WORDS, Child, module_path, signal_name
+from pagewarden.processes.spawn import LAST_WORDS, Child, gist, module_path, signal_name
 from tests.support.program import succeed
 
 MUTE = "tests.support.mute"
@@ -90,6 +90,14 @@ def test_the_end_is_seen_though_a_grandchild_holds_the_pipe() -> None:
     began = time.monotonic()
     assert child.died() == ("ended with status 4", "last words")
     assert time.monotonic() - began < 0.9
+
+
+def test_the_gist_of_last_words_is_how_it_crashed_or_the_last_line() -> None:
+    """A crash in native code is told before its stack, an exception after it."""
+    crash = "mine\nFatal Python error: Aborted\n\nCurrent thread 0x1\n  File x\n\nExtension modules: a (total: 1)"
+    assert gist(crash) == "Fatal Python error: Aborted"
+    assert gist("Traceback\n  File x\nValueError: two") == "ValueError: two"
+    assert gist("") == ""
 
 
 def test_signals_are_named() -> None:

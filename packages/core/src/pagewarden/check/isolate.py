@@ -18,7 +18,7 @@ from pagewarden.check.watch import Watch, memory_bound
 from pagewarden.contracts import Checker, CheckOutcome, Subject
 from pagewarden.errors import from_wire
 from pagewarden.processes.channel import ProtocolError, Value
-from pagewarden.processes.spawn import Child
+from pagewarden.processes.spawn import Child, gist
 from pagewarden.values import Finding, Verdict
 
 MODULE = "pagewarden.processes.checker_main"
@@ -160,8 +160,8 @@ class _Talk:
         how, words = self._child.died()
         if hung:
             return CheckerFailed(f"hung: it {hung}, and its process was killed")
-        last = f": {words.splitlines()[-1]}" if words else ""
-        return CheckerFailed(f"died: its process {how}{last}")
+        why = gist(words)
+        return CheckerFailed(f"died: its process {how}{f': {why}' if why else ''}")
 
 
 class _Failed(Shape, frozen=True):

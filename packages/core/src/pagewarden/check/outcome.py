@@ -63,7 +63,7 @@ class Collected:
                 last: object = end.value
                 break
             if len(self.findings) >= MAX_FINDINGS:
-                self.why = f"it reported more than {MAX_FINDINGS} findings, which are left out"
+                self.why = f"it reported more than {MAX_FINDINGS} findings; the first {MAX_FINDINGS} are kept"
                 return
             self.findings.append(whole(finding))
         if isinstance(last, CheckOutcome):

@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 
 from pagewarden.errors import ReaderCrashed, from_wire
 from pagewarden.processes.channel import ProtocolError, Value
-from pagewarden.processes.spawn import Child
+from pagewarden.processes.spawn import Child, gist
 
 MODULE = "pagewarden.processes.reader_main"
 
@@ -153,9 +153,9 @@ class ReaderClient:
         how, words = child.died()
         if isinstance(error, ProtocolError):
             how = f"answered nonsense ({error})"
-        last = words.splitlines()[-1] if words else ""
+        why = gist(words)
         return ReaderCrashed(
-            f"the page reader {how} during {call}" + (f": {last}" if last else ""),
+            f"the page reader {how} during {call}" + (f": {why}" if why else ""),
             hint="try again; if it happens again, the database holds something that it cannot bear: please report it",
             stderr=words,
         )

@@ -22,8 +22,10 @@ from pathlib import Path
 import pagewarden
 from pagewarden.processes.channel import MAX_MESSAGE, Channel
 
-LAST_WORDS = 4096
-"""Bytes of a dead child's standard error that are kept."""
+LAST_WORDS = 16 << 10
+"""Bytes of a dead child's standard error that are kept: the stack of a crash in native code, with what stands above."""
+
+_CRASH = "Fatal Python error: "  # what faulthandler begins with; it ends with a list of modules
 
 _GRACE = 5.0  # seconds that a child may take to end once its input has ended
 
@@ -137,6 +139,13 @@ def _await_end(pid: int, seconds: float) -> bool:
     finally:
         os.close(descriptor)
     return True
+
+
+def gist(words: str) -> str:
+    """Return the line of a dead child's last words that says why it died: how it crashed, else the last one."""
+    lines = words.splitlines()
+    crashes = [line for line in lines if line.startswith(_CRASH)]
+    return (crashes or lines or [""])[-1]
 
 
 def signal_name(number: int) -> str:
