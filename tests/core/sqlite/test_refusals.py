@@ -56,6 +56,21 @@ def test_what_only_the_application_has_is_no_damage(tmp_path: Path, statement: s
     assert found == Refusal(damage=False, message=f"it needs what only the application has: {message}")
 
 
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        (f"SELECT 1{'+1' * 1001}", "Expression tree is too large (maximum depth 1000)"),
+        (" UNION ALL ".join(["SELECT 1"] * 501), "too many terms in compound SELECT"),
+        (f"SELECT * FROM {', '.join(f't AS t{number}' for number in range(65))}", "at most 64 tables in a join"),
+        ("SELECT zeroblob(2000000000)", "string or blob too big"),
+    ],
+)
+def test_a_limit_of_sqlite_is_not_worded_as_the_application_s(tmp_path: Path, statement: str, message: str) -> None:
+    """Nor is it damage: no application could give what is lacking."""
+    found = refusal(tmp_path / "a.db", statement)
+    assert found == Refusal(damage=False, message=f"it goes beyond a limit of this sqlite: {message}")
+
+
 def test_what_is_not_trusted_is_no_damage(tmp_path: Path) -> None:
     """SQLite calls the schema malformed, or the use unsafe; the file is whole."""
     view = "CREATE VIEW v AS SELECT load_extension(a) FROM t"

@@ -200,6 +200,23 @@ def test_the_indexes_of_constraints_are_compared(tmp_path: Path) -> None:
     assert {found.object for found in judge(path).findings} == {one, other}
 
 
+@pytest.mark.parametrize("kind", ["INDEX", "UNIQUE INDEX"])
+def test_indexes_of_any_number_of_columns_are_compared(tmp_path: Path, kind: str) -> None:
+    """SQLite nests a chain of ANDs or ORs as deep as it is long, and goes no deeper than 1,000."""
+    columns = [f"c{number}" for number in range(1000)]
+    path = build(
+        tmp_path / "a.db",
+        f"CREATE TABLE t({', '.join(f'{column} COLLATE NOCASE' for column in columns)})",
+        f"CREATE {kind} i ON t({', '.join(columns)})",
+        "INSERT INTO t(c0, c999) VALUES ('a', NULL), ('b', 1)",
+        f"INSERT INTO t VALUES ({', '.join(['1'] * 1000)})",
+    )
+    judged = judge(path)
+    assert (judged.findings, judged.judged, judged.why) == ([], Verdict.SOUND, "")
+    graft(path, "i", "t", "DELETE FROM t WHERE rowid = 2", "DELETE FROM t WHERE rowid = 3")
+    assert sorted((each[0], each[2]) for each in told(path)) == [("index-mismatch", 2), ("index-mismatch", 3)]
+
+
 def test_odd_names_are_quoted(tmp_path: Path) -> None:
     """H29: names of tables that are numbers, words of SQL, or end a string; columns that take the rowid's names."""
     statements = []

@@ -5,19 +5,22 @@ The texts differ between SQLite's versions (H9), so that error codes decide wher
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from dataclasses import dataclass
 
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 # A statement that is wrong; SQLITE_SCHEMA where it is the first one of a connection.
 _WRONG = frozenset({sqlite3.SQLITE_ERROR, sqlite3.SQLITE_SCHEMA, sqlite3.SQLITE_AUTH})
+# The limits of sqlite3_limit() have no error code, but for that of a value's length.
+_LIMIT = re.compile(r"\btoo (large|many|big)\b|\bat most \d+ tables in a join|parser stack overflow", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
     """Why SQLite did not go on, where that says something of the database."""
 
-    damage: bool  # whether the file is at fault; otherwise it needs what only its application has (H7)
+    damage: bool  # whether the file is at fault; otherwise it needs what this SQLite has not (H7)
     message: str  # SQLite's own
 
 
@@ -37,6 +40,8 @@ def refusal_of(error: sqlite3.DatabaseError | UnicodeDecodeError) -> Refusal | N
     # No SQLite writes a schema format above 4, and this error is the only sign of one.
     if code in _DAMAGED or "unsupported file format" in message:
         return Refusal(damage=True, message=message)
+    if code == sqlite3.SQLITE_TOOBIG or (code in _WRONG and _LIMIT.search(message)):
+        return Refusal(damage=False, message=f"it goes beyond a limit of this sqlite: {message}")
     if code in _WRONG:  # no such tokenizer, collation, function or module: the application would have it
         return Refusal(damage=False, message=f"it needs what only the application has: {message}")
     return None

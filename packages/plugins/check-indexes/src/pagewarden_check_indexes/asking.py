@@ -163,7 +163,7 @@ def _missing_nulls(connection: sqlite3.Connection, index: Index, most: int) -> t
     """Return rows with a NULL in their key that the index has no entry of."""
     columns = [f"{term.text} COLLATE BINARY AS k{number}" for number, term in enumerate(index.terms)]
     columns.append(f"{index.rowid or 'NULL'} AS r")
-    null = " OR ".join(f"{term.text} IS NULL" for term in index.terms if term.key)
+    null = _joined("OR", [f"{term.text} IS NULL" for term in index.terms if term.key])
     chosen = [
         f"SELECT {', '.join(columns)} FROM {source}{_where(index.condition, null)}"
         for source in (index.rows, index.entries)
@@ -175,7 +175,18 @@ def _missing_nulls(connection: sqlite3.Connection, index: Index, most: int) -> t
 
 def _where(*conditions: str) -> str:
     given = [f"({condition})" for condition in conditions if condition]
-    return f" WHERE {' AND '.join(given)}" if given else ""
+    return f" WHERE {_joined('AND', given)}" if given else ""
+
+
+def _joined(operator: str, conditions: Sequence[str]) -> str:
+    """Join conditions in pairs of pairs: in one chain they would be nested as deep as they are many, up to 1,000."""
+    given = list(conditions)
+    while len(given) > 1:
+        given = [
+            f"({f' {operator} '.join(given[start : start + 2])})" if start + 1 < len(given) else given[start]
+            for start in range(0, len(given), 2)
+        ]
+    return given[0]
 
 
 def _shown(text: str) -> str:
