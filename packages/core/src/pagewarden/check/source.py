@@ -83,7 +83,7 @@ class WalSource:
         self.pages = attachment.pages
         self._path = path
         self._runtime = runtime
-        self._copies = Copies(path, runtime, deadline, tell)
+        self._copies = Copies(path, runtime, deadline, tell, pages=self.pages, page_size=self.page_size)
         self._commit = SharedCommit(
             path,
             lambda: runtime.reader,
@@ -121,7 +121,7 @@ class RollbackSource:
         self.pages = attachment.pages
         self._path = path
         self._runtime = runtime
-        self._copies = Copies(path, runtime, deadline, tell)
+        self._copies = Copies(path, runtime, deadline, tell, pages=self.pages, page_size=self.page_size)
         self._lock = threading.Lock()
         self._first: Attachment | None = None  # of the commit that all read
         self._moved = False  # whether there is a newer one

@@ -27,7 +27,10 @@ class RawImage:
         self._descriptor = -1
         self.pages_copied = 0  # those that were copied again count again
         # Eight bytes for each page, on disk: memory must not grow with the database.
-        self._sums = tempfile.TemporaryFile(dir=self.path.parent)  # noqa: SIM115 - closed by _close()
+        try:
+            self._sums = tempfile.TemporaryFile(dir=self.path.parent)  # noqa: SIM115 - closed by _close()
+        except OSError as error:
+            raise durable.failure(error, f"cannot write beside {self.path}") from error
         try:
             self._descriptor = durable.create(self.path, readable=True)
         except OSError as error:
