@@ -32,6 +32,8 @@ PORTION = 50_000
 SHOWN = 100
 """Characters of a key that are shown."""
 
+_SHOWN_AT_MOST = 1000  # characters of all columns together
+
 _FIRST, _LAST = -(1 << 63), (1 << 63) - 1  # rowids
 
 
@@ -40,7 +42,7 @@ class Place:
     """A row or an entry that index and table disagree about."""
 
     rowid: int | None  # None in a table WITHOUT ROWID
-    key: str  # as SQL quotes it, at most SHOWN characters of each column
+    key: str  # as SQL quotes it, at most SHOWN characters of each column, and the first ones of many columns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,4 +196,6 @@ def _shown(text: str) -> str:
 
 
 def _place(row: Sequence[object]) -> Place:
-    return Place(rowid=row[0] if isinstance(row[0], int) else None, key=", ".join(map(str, row[1:])))
+    key = ", ".join(map(str, row[1:]))
+    shown = key if len(key) <= _SHOWN_AT_MOST else f"{key[:_SHOWN_AT_MOST]}…"
+    return Place(rowid=row[0] if isinstance(row[0], int) else None, key=shown)
