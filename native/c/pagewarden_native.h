@@ -309,6 +309,11 @@ typedef struct {
   uint32_t commits;      /* commits that they prove: their own, and that of a broken frame which one of them continues */
   uint32_t last_commit;  /* the last frame among those that bears the mark of a commit, 0 where there is none */
   uint32_t older;        /* frames with other salts, all zeros aside */
+  uint32_t bare;         /* frames right behind the chain that name a page, and whose salts and checksum are zeros */
+  uint32_t bare_commit;  /* the last of them that bears the mark of a commit, 0 where there is none */
+  uint32_t pending;      /* such marks in the frames without salts that end at frame `at` */
+  uint32_t pending_last; /* the last of those */
+  int32_t apart;         /* whether a frame with salts was looked at */
   int32_t done;          /* whether the end of the file was reached */
 } pw_behind;
 

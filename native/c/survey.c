@@ -8,6 +8,10 @@
 ** its successor continues. Or it is broken in the stored checksum; then the successor continues what its bytes sum up to
 ** (`other`). In both cases a successor proves that it was once whole, so its commit mark counts, too.
 **
+** A frame whose salts and checksum are zeros is one that SQLite meant to sum up at the commit, and did not: it was cut
+** off there, or, after ROLLBACK TO of a transaction that has spilled, forgot it (seen with 3.40). In the latter case the
+** next transaction continues the checksum before those frames, which proves that they were committed.
+**
 ** What is legal behind the end of a chain proves no commit: frames that a large transaction spilled and rolled back
 ** bear no mark, and frames of an older generation have other salts. Of those only the headers are read. */
 #include <errno.h>
@@ -35,6 +39,10 @@ static void judge(pw_behind *state, const uint8_t *header, const uint8_t *page) 
     continues = same(other, header + 16);
   }
   if (continues) {
+    if (state->pending) {
+      state->commits += state->pending;
+      state->last_commit = state->pending_last;
+    }
     if (state->broken_commit) {
       state->commits++;
       state->last_commit = state->at;
@@ -47,16 +55,37 @@ static void judge(pw_behind *state, const uint8_t *header, const uint8_t *page) 
     }
   }
   state->broken_commit = !continues && commits;
+  state->pending = 0;
+  state->apart = 1;
   state->other[0] = sum[0];
   state->other[1] = sum[1];
   state->checksum[0] = pw_get_be32(header + 16);
   state->checksum[1] = pw_get_be32(header + 20);
 }
 
+static int is_bare(const uint8_t *header) {
+  static const uint8_t zeros[16];
+  return pw_get_be32(header) != 0 && memcmp(header + 8, zeros, 16) == 0;
+}
+
+/* Take note of one frame without salts and checksum. What the frame before it stores is what a successor continues. */
+static void note_bare(pw_behind *state, const uint8_t *header) {
+  const int commits = pw_get_be32(header + 4) != 0;
+  state->bare += !state->apart;
+  if (commits) {
+    state->bare_commit = state->apart ? state->bare_commit : state->at + 1;
+    state->pending++;
+    state->pending_last = state->at + 1;
+  }
+  state->broken_commit = 0;
+}
+
 /* Take note of one frame that bears other salts: an older generation's, or damaged there. */
 static void pass(pw_behind *state, const uint8_t *header) {
   state->older += (pw_get_be32(header + 8) | pw_get_be32(header + 12)) != 0;
   state->broken_commit = pw_get_be32(header + 4) != 0;
+  state->pending = 0;
+  state->apart = 1;
   state->checksum[0] = state->other[0] = pw_get_be32(header + 16);
   state->checksum[1] = state->other[1] = pw_get_be32(header + 20);
 }
@@ -89,6 +118,8 @@ pw_status pw_wal_behind(int wal, pw_behind *state, uint32_t most, uint8_t *buffe
     }
     if (ours) {
       judge(state, header, buffer);
+    } else if (is_bare(header)) {
+      note_bare(state, header);
     } else {
       pass(state, header);
     }

@@ -105,6 +105,33 @@ def test_what_a_rolled_back_transaction_left_proves_no_commit(surveyed: Backend,
         assert (behind.commits, behind.last_commit) == (0, 0)
 
 
+def test_frames_that_were_never_summed_up_are_told_and_proved_by_a_successor(
+    surveyed: Backend, log: Path, tmp_path: Path
+) -> None:
+    """SQLite 3.40 may commit frames without salts and checksums; what is written next continues the frame before."""
+    original = Path(f"{log}-wal").read_bytes()
+    every = frames_of(original)
+    marks = [number for number, frame in enumerate(every, 1) if frame.pages]
+    first, last = marks[1] + 1, marks[2]
+    path = copied(log, tmp_path / "bare")
+    bare = bytearray(original)
+    for number in range(first, last + 1):
+        at = 32 + (number - 1) * FRAME
+        bare[at + 8 : at + 24] = bytes(16)
+    lost = bare[32 + (first - 1) * FRAME : 32 + last * FRAME]
+    Path(f"{path}-wal").write_bytes(bare[: 32 + last * FRAME])
+    seen, behind = look(path)
+    assert (seen.frames_valid, seen.end) == (first - 1, WalEnd.SALTS)
+    assert behind == WalBehind(frames=last, bare=last - first + 1, bare_commit=last)
+    after = rebuild([*every[: first - 1], *every[last:]], big=False, salts=original[16:24])
+    cut = 32 + (first - 1) * FRAME
+    Path(f"{path}-wal").write_bytes(after[:cut] + lost + after[cut:])
+    seen, behind = look(path)
+    assert (seen.frames_valid, behind.bare, behind.bare_commit) == (first - 1, last - first + 1, last)
+    assert (behind.stranded, behind.first) == (len(every) - last, last + 1)
+    assert (behind.commits, behind.last_commit) == (len(marks) - 2, marks[-1])
+
+
 def test_both_backends_see_the_same(both: tuple[Backend, Backend], log: Path, tmp_path: Path) -> None:
     """Over logs that were damaged in several places at random, and from any start."""
     native, twin = both
@@ -116,6 +143,9 @@ def test_both_backends_see_the_same(both: tuple[Backend, Backend], log: Path, tm
         for _ in range(chance.randrange(1, 4)):
             within = chance.choice((chance.randrange(24), chance.randrange(FRAME)))
             damaged[32 + chance.randrange(len(original) // FRAME) * FRAME + within] ^= 1 << chance.randrange(8)
+        for _ in range(seed % 4):  # frames without salts and checksum
+            at = 32 + chance.randrange(len(original) // FRAME) * FRAME
+            damaged[at + 8 : at + 24] = bytes(16)
         wal = tmp_path / "wal"
         wal.write_bytes(damaged[: chance.choice((len(damaged), chance.randrange(40, len(damaged))))])
         start = WalStart(

@@ -124,6 +124,27 @@ static void what_is_legal_proves_no_commit(int big) {
   free(other);
 }
 
+/* Frames 3 and 4, commits, without salts and checksums, and from `next` on a chain that continues frame 2's. */
+static void frames_that_were_never_summed_up_are_told(int big) {
+  uint8_t *wal = make(big);
+  uint32_t sum[2] = {pw_get_be32(wal + 32 + FRAME + 16), pw_get_be32(wal + 32 + FRAME + 20)};
+  for (uint32_t i = 2; i < 4; i++) {
+    memset(wal + 32 + i * FRAME + 8, 0, 16);
+  }
+  pw_behind seen = look(wal, 32 + 4 * FRAME, 2, big, 10);
+  CHECK(seen.bare == 2 && seen.bare_commit == 4 && seen.commits == 0 && seen.stranded == 0 && seen.older == 0);
+  seen = look(wal, SIZE, 2, big, 10); /* what follows continues frame 4 as it might have been: nothing is proved */
+  CHECK(seen.bare == 2 && seen.stranded == FRAMES - 5 && seen.commits == 1);
+  chain_from(wal, 4, big, sum);
+  seen = look(wal, SIZE, 2, big, 1);
+  CHECK(seen.stranded == FRAMES - 4 && seen.first == 5 && seen.commits == 3 && seen.last_commit == 7);
+  /* Elsewhere they are no frames right behind the chain. */
+  memset(wal + 32 + 6 * FRAME + 8, 0, 16);
+  seen = look(wal, SIZE, 4, big, 10);
+  CHECK(seen.bare == 0 && seen.bare_commit == 0);
+  free(wal);
+}
+
 static void a_page_zero_continues_nothing(int big) {
   uint8_t *wal = make(big);
   uint32_t sum[2];
@@ -196,6 +217,7 @@ int main(void) {
     one_broken_frame_is_followed_by_all_others(big);
     two_broken_frames_hide_each_other(big);
     what_is_legal_proves_no_commit(big);
+    frames_that_were_never_summed_up_are_told(big);
     a_page_zero_continues_nothing(big);
   }
   every_length_is_judged();

@@ -153,6 +153,41 @@ def test_the_last_commit_may_have_been_cut_off(left: Path, runtime: Runtime) -> 
     assert report.exit_code == 0
 
 
+def test_frames_that_sqlite_never_summed_up_are_told(left: Path, runtime: Runtime) -> None:
+    """SQLite 3.40 may commit frames without salts and checksums, and so does a writer leave them that was cut off: a
+    notice, until it is seen that readers were served them."""
+    *_, before, last = marks(left)
+    with Path(f"{left}-wal").open("r+b") as wal:
+        for frame in range(before + 1, last + 1):
+            wal.seek(32 + (frame - 1) * FRAME + 8)
+            wal.write(bytes(16))
+    report = check(left, runtime)
+    (finding,) = report.findings
+    assert (finding.kind, finding.severity, report.exit_code) == ("broken-commit", Severity.NOTICE, 0)
+    which = f"frame {last}" if last == before + 1 else f"frames {before + 1} to {last}"
+    assert f"SQLite itself left {which} of the -wal without salts and checksums" in finding.message
+    assert f"leaves out the commit in them, frame {last}" in finding.message
+    assert "generation" not in finding.message
+
+
+def test_served_frames_without_checksums_are_not_called_old(tmp_path: Path, runtime: Runtime) -> None:
+    """They are in use, and a recovery would drop them."""
+    path = build(tmp_path / "app.db", mode="wal", rows=30)
+    with Session(path) as session:
+        session.run("PRAGMA wal_autocheckpoint=0")
+        for number in range(2):
+            session.run("UPDATE item SET name = ? WHERE id = 1", f"new {number}")
+        before, last = marks(path)[-2:]
+        with Path(f"{path}-wal").open("r+b") as wal:
+            for frame in range(before + 1, last + 1):
+                wal.seek(32 + (frame - 1) * FRAME + 8)
+                wal.write(bytes(16))
+        finding = only(path, runtime)
+        assert (finding.kind, finding.severity) == ("bad-wal", Severity.DAMAGE)
+        assert "SQLite itself left frame" in finding.message
+        assert "without salts and checksums" in finding.message
+
+
 def test_frames_that_live_readers_are_served_are_found_damaged(tmp_path: Path, runtime: Runtime) -> None:
     """H14: SQLite verifies nothing while the wal-index stands; how much a recovery would drop is said."""
     path = build(tmp_path / "app.db", mode="wal", rows=30)

@@ -129,6 +129,8 @@ class WalSurvey:
     stranded_last: int = 0  # the last frame of those commits, 0 for none
     broken_commit: bool = False  # whether the frame that ends the chain bears its salts and the mark of a commit
     older: int = 0  # frames with salts of another generation
+    bare: int = 0  # frames right behind the chain that SQLite left without salts and checksum
+    bare_commit: int = 0  # the last of them that bears the mark of a commit, 0 for none
     # The wal-index
     live: bool = False  # whether one that is in use said what follows
     index_frames: int = 0  # mxFrame: the last frame that readers are served

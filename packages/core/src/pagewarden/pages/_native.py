@@ -324,4 +324,6 @@ class NativeBackend:
             last_commit=state.last_commit,
             older=state.older,
             frames=state.at,
+            bare=state.bare,
+            bare_commit=state.bare_commit,
         )

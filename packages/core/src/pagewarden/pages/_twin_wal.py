@@ -95,14 +95,22 @@ def behind(wal_fd: int, start: WalStart) -> WalBehind:
     """Look at every frame from `start` to the end of the file. native/c/survey.c says why this is what it is."""
     size, order = start.page_size, "big" if start.big_endian else "little"
     at, stored, other = start.at, start.checksum, start.other
-    stranded = first = older = 0
+    stranded = first = older = bare = bare_commit = 0
     commits: list[int] = []
+    pending: list[int] = []  # commit marks in the frames without salts and checksum before this one
+    apart = False
     broken_commit = False
     while at < _M32:
         frame = pread_whole(wal_fd, WAL_FRAME_HEADER + size, WAL_HEADER + at * (WAL_FRAME_HEADER + size))
         if len(frame) < WAL_FRAME_HEADER + size:
             break
         pgno, pages, *checksum = struct.unpack_from(">2I8x2I", frame)
+        if pgno and not any(frame[8:24]):
+            bare += not apart
+            pending += [at + 1] * bool(pages)
+            bare_commit = at + 1 if pages and not apart else bare_commit
+            at, broken_commit = at + 1, False
+            continue
         after = sums = (checksum[0], checksum[1])
         continues = False
         if frame[8:16] == start.salts:
@@ -113,8 +121,9 @@ def behind(wal_fd: int, start: WalStart) -> WalBehind:
             older += frame[8:16] != _NO_SALTS
         if continues:
             stranded, first = stranded + 1, first or at + 1
-            commits += [at] * broken_commit + [at + 1] * bool(pages)
+            commits += pending + [at] * broken_commit + [at + 1] * bool(pages)
         broken_commit = bool(pages) and not continues
+        pending, apart = [], True
         at, stored, other = at + 1, after, sums
     return WalBehind(
         stranded=stranded,
@@ -123,6 +132,8 @@ def behind(wal_fd: int, start: WalStart) -> WalBehind:
         last_commit=commits[-1] if commits else 0,
         older=older,
         frames=at,
+        bare=bare,
+        bare_commit=bare_commit,
     )
 
 

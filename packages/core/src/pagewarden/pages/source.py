@@ -111,7 +111,7 @@ _WHY = {
     WalEnd.LIMIT: "",
     WalEnd.END: "",
     WalEnd.PARTIAL: "the file ends within frame {0}",
-    WalEnd.SALTS: "frame {0} carries other salts than the header: it is left from an older generation",
+    WalEnd.SALTS: "frame {0} carries other salts than the header",
     WalEnd.PGNO: "frame {0} names page 0",
     WalEnd.CHECKSUM: "the checksum of frame {0} does not match",
     WalEnd.NO_HEADER: "the file is shorter than a header",
@@ -177,6 +177,8 @@ class WalBehind:
     last_commit: int = 0  # the last of those frames, 0 where there is none
     older: int = 0  # frames with other salts
     frames: int = 0  # whole frames in the file
+    bare: int = 0  # frames right behind the chain that name a page, and whose salts and checksum are zeros
+    bare_commit: int = 0  # the last of them that bears the mark of a commit, 0 where there is none
 
 
 def frame_bound(size: int) -> int:

@@ -101,6 +101,8 @@ class _Look:
             stranded_last=behind.last_commit,
             broken_commit=self._breaks_a_commit(scan),
             older=behind.older,
+            bare=behind.bare,
+            bare_commit=behind.bare_commit,
             live=live,
             index_frames=index.frames if index is not None and live else 0,
             backfilled=index.backfilled if index is not None and live else 0,

@@ -46,7 +46,10 @@ class WalChecker:
             kinds = {finding.kind for finding in damage}
             yield from (finding for finding in still if finding.kind in kinds)
         elif (
-            survey.broken_commit and _alone(subject.path) and (again := _same(survey, subject)) and again.broken_commit
+            (survey.broken_commit or survey.bare_commit)
+            and _alone(subject.path)
+            and (again := _same(survey, subject))
+            and (again.broken_commit or again.bare_commit)
         ):
             yield _broken_commit(again, subject)
         used = survey.index_frames or survey.committed
@@ -74,7 +77,7 @@ def _judge(survey: WalSurvey, subject: Subject) -> Iterator[Finding]:
     if fault or (survey.live and survey.index_frames > survey.valid):
         what = "and SQLite serves it all the same" if fault else "though the database file has all of it"
         dropped = f"{_commits(max(lost, 1))} from frame {survey.valid + 1} on"
-        message = f"the -wal is damaged, {what}: {fault or survey.end}; a recovery would drop {dropped}"
+        message = f"the -wal is damaged, {what}: {_end(survey) or fault}; a recovery would drop {dropped}"
         yield _damage("bad-wal", message, survey, path)
     elif survey.header_fault:
         if lost:
@@ -82,7 +85,7 @@ def _judge(survey: WalSurvey, subject: Subject) -> Iterator[Finding]:
             yield _damage("bad-wal-header", message, survey, path)
     elif lost:
         span = f"frame {survey.valid + 1} to frame {survey.stranded_last}"
-        message = f"SQLite leaves {_commits(lost)} of the -wal out, from {span}: {survey.end}"
+        message = f"SQLite leaves {_commits(lost)} of the -wal out, from {span}: {_end(survey)}"
         yield _damage("stranded-commits", message, survey, path)
     else:
         yield from _at_odds(survey, path)
@@ -110,15 +113,33 @@ def _damage(kind: str, message: str, survey: WalSurvey, path: str, *signs: str) 
 
 
 def _broken_commit(survey: WalSurvey, subject: Subject) -> Finding:
-    """A writer that was cut off leaves that, and so does a last frame that rotted: which it was cannot be told."""
+    """A writer that was cut off leaves that, and so does a last frame that rotted: which it was cannot be told.
+
+    Nor can it where frames have no checksums: SQLite writes them so, and sums them up last of all at the commit.
+    """
+    message = (
+        f"{_end(survey)}, and leaves out the commit in them, frame {survey.bare_commit}: the writer was cut off in it, "
+        "or a bug of SQLite's has lost it"
+        if survey.bare_commit
+        else "SQLite leaves the last transaction of the -wal out: its commit, "
+        f"frame {survey.valid + 1}, is damaged, or was cut off when it was written"
+    )
     return Finding(
         kind="broken-commit",
         severity=Severity.NOTICE,
-        message=f"SQLite leaves the last transaction of the -wal out: its commit, frame {survey.valid + 1}, is "
-        "damaged, or was cut off when it was written",
+        message=message,
         evidence=_evidence(survey),
         hint=_saving(subject.path),
     )
+
+
+def _end(survey: WalSurvey) -> str:
+    """Say why the chain ends."""
+    if not survey.bare:
+        return survey.end
+    first, last = survey.valid + 1, survey.valid + survey.bare
+    which = f"frame {first}" if first == last else f"frames {first} to {last}"
+    return f"SQLite itself left {which} of the -wal without salts and checksums"
 
 
 def _evidence(survey: WalSurvey) -> str:
