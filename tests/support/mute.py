@@ -24,19 +24,27 @@ def main() -> None:
     elif wish == "shout":
         os.write(2, b"early words\n")
         for _ in range(100):
-            try:
-                os.write(2, b"x" * 4095 + b"\n")
-            except BlockingIOError:
-                break
+            os.write(2, b"x" * 4095 + b"\n")
         channel.send("still here")
         sys.exit(3)
     elif wish == "fork":
-        # A grandchild holds on to standard error after this process has ended.
+        # A grandchild of another group holds on to all pipes after this process has ended.
         if os.fork() == 0:
-            time.sleep(1)
+            os.setsid()
+            time.sleep(2)
             os._exit(0)
         os.write(2, b"last words\n")
         os._exit(4)
+    elif wish == "breed":
+        child = os.fork()
+        if child == 0:
+            time.sleep(60)
+            os._exit(0)
+        channel.send(child)
+        channel.receive()
+    elif wish == "shout and take":
+        os.write(2, b"x" * (1 << 20))
+        channel.send(channel.receive() == "y" * (1 << 20))
 
 
 if __name__ == "__main__":

@@ -155,6 +155,45 @@ def prints(subject: Subject) -> list[Finding]:
     return []
 
 
+def shouts(subject: Subject) -> list[Finding]:
+    """Write far more than a pipe holds, below Python."""
+    for descriptor in (1, 2):
+        view = memoryview(b"x" * (1 << 20))
+        while view:
+            view = view[os.write(descriptor, view) :]
+    return []
+
+
+def breed(subject: Subject, *, session: bool = False) -> None:
+    """Start a process that holds all that there is, and note its id."""
+    child = os.fork()
+    if child == 0:
+        if session:
+            os.setsid()
+        time.sleep(20)
+        os._exit(0)
+    with Path(os.environ["PAGEWARDEN_TEST_FILE"]).open("a") as file:
+        file.write(f"{child}\n")
+
+
+def breeds(subject: Subject) -> list[Finding]:
+    """Start a process, and end well."""
+    breed(subject)
+    return []
+
+
+def breeds_and_dies(subject: Subject) -> None:
+    """Start a process, and die."""
+    breed(subject)
+    os._exit(7)
+
+
+def disowns(subject: Subject) -> None:
+    """Start a process that leaves the group and holds the conversation, and die."""
+    breed(subject, session=True)
+    os._exit(7)
+
+
 def cut_short(subject: Subject) -> Iterator[Finding]:
     """Tell where it is, and be slow about the rest."""
     yield found(kind="notice", object=subject.resume or None)
@@ -222,7 +261,8 @@ def moves(subject: Subject) -> list[Finding]:
 
 BEHAVIOURS: tuple[Behaviour, ...] = (
     raises, busy, leaves, exits, kills, crashes, aborts, swells, sleeps, spins, counts, returns_none, returns_words,
-    floods, babbles, bellows, asks, asks_much, prints, cut_short, sees, moves,
+    floods, babbles, bellows, asks, asks_much, prints, cut_short, sees, moves, shouts, breeds, breeds_and_dies,
+    disowns,
 )  # fmt: skip
 
 

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 
@@ -23,6 +24,7 @@ from pagewarden.values import CheckReport, Severity, Verdict
 from tests.core.check.checkers import Chosen
 from tests.core.check.conftest import Baseline
 from tests.support.databases import build
+from tests.support.gone import gone
 from tests.support.session import Session
 
 RUINOUS = "tests.support.ruinous"
@@ -82,7 +84,7 @@ def test_each_way_to_fail_is_unknown_by_name_and_the_others_still_report(
     """In processes of their own, all at once, beside a sound one; what had been found until then stays."""
     monkeypatch.setattr("pagewarden.check.isolate.memory_bound", lambda: 400 << 20)
     began = time.monotonic()
-    report = check(*ENDS, "prints")
+    report = check(*ENDS, "prints", "shouts")
     assert time.monotonic() - began < 60
     results = {result.name.removeprefix("check-"): result for result in report.checkers}
     for name, why in ENDS.items():
@@ -91,7 +93,8 @@ def test_each_way_to_fail_is_unknown_by_name_and_the_others_still_report(
     found = {name for name, result in results.items() if result.findings}
     assert found == {"raises", "kills", "returns-words", "floods"}
     assert {name for name, result in results.items() if result.verdict is Verdict.DAMAGED} == found
-    assert (results["prints"].verdict, results["prints"].why) == (Verdict.SOUND, "")
+    for name in ("prints", "shouts"):
+        assert (results[name].verdict, results[name].why) == (Verdict.SOUND, ""), name
 
 
 def test_a_checker_that_hangs_is_killed_at_the_deadline_with_all_that_it_started(
@@ -110,15 +113,29 @@ def test_a_checker_that_hangs_is_killed_at_the_deadline_with_all_that_it_started
     assert gone(int((tmp_path / "pid").read_text()))
 
 
-def gone(pid: int) -> bool:
-    """Wait a moment until a process is gone, or is one that nobody has reaped; return whether it is."""
-    for _ in range(200):
-        with suppress(FileNotFoundError, ProcessLookupError):
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX":
-                time.sleep(0.02)
-                continue
-        return True
-    return False
+def test_what_a_checker_started_ends_with_it(check: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it ended well, or died."""
+    monkeypatch.setenv("PAGEWARDEN_TEST_FILE", str(tmp_path / "pids"))
+    report = check("breeds", "breeds-and-dies")
+    assert [result.why for result in report.checkers] == [
+        "",
+        "check-breeds-and-dies died: its process ended with status 7",
+    ]
+    pids = (tmp_path / "pids").read_text().split()
+    assert len(pids) == 2
+    assert all(gone(int(pid)) for pid in pids)
+
+
+def test_the_death_of_a_checker_is_seen_though_something_holds_the_conversation(
+    check: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that left its group has all its pipes, and is not waited for."""
+    monkeypatch.setenv("PAGEWARDEN_TEST_FILE", str(tmp_path / "pids"))
+    began = time.monotonic()
+    (result,) = check("disowns").checkers
+    os.kill(int((tmp_path / "pids").read_text()), signal.SIGKILL)
+    assert result.why == "check-disowns died: its process ended with status 7"
+    assert time.monotonic() - began < 15
 
 
 @pytest.mark.usefixtures("quick_watch")

@@ -12,6 +12,7 @@ import pytest
 
 from pagewarden.processes import spawn
 from pagewarden.processes.spawn import LAST_WORDS, Child, gist, module_path, signal_name
+from tests.support.gone import gone
 from tests.support.program import succeed
 
 MUTE = "tests.support.mute"
@@ -70,10 +71,15 @@ def test_a_child_is_waited_for_where_processes_have_no_descriptors(monkeypatch: 
     child.channel.send("linger")
     child.kill()
     assert child.died() == ("was killed by SIGKILL", "")
+    child = Child(MUTE)
+    child.channel.send("fork")
+    with pytest.raises(EOFError):
+        child.channel.receive()
+    assert child.died() == ("ended with status 4", "last words")
 
 
 def test_the_last_words_are_kept_and_bounded() -> None:
-    """A child that writes more than its pipe holds neither hangs nor fills memory."""
+    """A child that writes more than its pipe holds neither hangs, nor is refused, nor fills memory."""
     child = Child(MUTE)
     child.channel.send("shout")
     assert child.channel.receive() == "still here"
@@ -84,12 +90,42 @@ def test_the_last_words_are_kept_and_bounded() -> None:
 
 
 def test_the_end_is_seen_though_a_grandchild_holds_the_pipe() -> None:
-    """What is there of standard error is taken, and nobody waits for its end."""
+    """What is there of standard error is taken, and nobody waits for its end, nor for that of the channel."""
     child = Child(MUTE)
     child.channel.send("fork")
     began = time.monotonic()
+    with pytest.raises(EOFError):
+        child.channel.receive()
+    with pytest.raises(BrokenPipeError):
+        child.channel.send("x" * (1 << 20))
     assert child.died() == ("ended with status 4", "last words")
-    assert time.monotonic() - began < 0.9
+    assert time.monotonic() - began < 1.9
+
+
+@pytest.mark.parametrize("end", ["stop", "died", "killed"])
+def test_what_a_child_started_ends_with_it(end: str) -> None:
+    """However it ends itself: its group is killed before its id is given free."""
+    child = Child(MUTE)
+    child.channel.send("breed")
+    grandchild = child.channel.receive()
+    assert isinstance(grandchild, int)
+    if end == "killed":
+        os.kill(child.pid, signal.SIGKILL)
+        with pytest.raises(EOFError):
+            child.channel.receive()
+        assert not child.running
+        child.kill()  # too late, and yet nothing is reaped by it
+    child.stop() if end == "stop" else child.died()
+    assert gone(grandchild)
+
+
+def test_a_child_that_talks_to_standard_error_and_reads_nothing_is_heard() -> None:
+    """A long message for it waits until it reads; what it writes meanwhile is taken."""
+    child = Child(MUTE)
+    child.channel.send("shout and take")
+    child.channel.send("y" * (1 << 20))
+    assert child.channel.receive() is True
+    child.stop()
 
 
 def test_the_gist_of_last_words_is_how_it_crashed_or_the_last_line() -> None:

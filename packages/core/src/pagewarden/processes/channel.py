@@ -11,8 +11,9 @@
 from __future__ import annotations
 
 import os
+import select
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 MAX_MESSAGE = 64 << 20
 """Bytes of the largest message."""
@@ -30,9 +31,16 @@ class ProtocolError(ValueError):
 class Channel:
     """One end of a conversation. Not for two threads at once."""
 
-    def __init__(self, reading: int, writing: int, limit: int = MAX_MESSAGE) -> None:
-        """Take over two descriptors. A message of more than `limit` bytes is not received."""
+    def __init__(
+        self, reading: int, writing: int, limit: int = MAX_MESSAGE, attend: Callable[[int, int], None] | None = None
+    ) -> None:
+        """Take over two descriptors. A message of more than `limit` bytes is not received.
+
+        `attend(descriptor, event)` waits until one of them is ready for select.POLLIN or POLLOUT, or raises EOFError;
+        with it, `writing` does not block. Without it, the system waits.
+        """
         self._reading = reading
+        self._attend = attend
         self._writing = writing
         self._limit = limit
 
@@ -45,7 +53,10 @@ class Channel:
             raise ProtocolError(f"a message of {len(payload)} bytes is too long")
         view = memoryview(_LENGTH.pack(len(payload)) + payload)
         while view:
-            view = view[os.write(self._writing, view) :]
+            try:
+                view = view[os.write(self._writing, view) :]
+            except BlockingIOError:
+                self._await_room()
 
     def receive(self) -> Value:
         """Return the next message. Raises EOFError once the far side is gone, ProtocolError for nonsense."""
@@ -65,11 +76,20 @@ class Channel:
                 os.close(descriptor)
         self._reading = self._writing = -1
 
+    def _await_room(self) -> None:
+        assert self._attend is not None
+        try:
+            self._attend(self._writing, select.POLLOUT)
+        except EOFError as error:
+            raise BrokenPipeError("the far side is gone") from error
+
     def _read(self, size: int) -> bytes:
         # Memory grows with what arrives, never with what was announced.
         parts = []
         missing = size
         while missing:
+            if self._attend is not None:
+                self._attend(self._reading, select.POLLIN)
             part = os.read(self._reading, min(missing, 1 << 20))
             if not part:
                 raise EOFError("the far side is gone")

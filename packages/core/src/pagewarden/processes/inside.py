@@ -8,26 +8,11 @@ import select
 import sys
 import threading
 import time
-from typing import Any
 
 from pagewarden.processes.channel import Channel
 
 _LOOK_EVERY = 2000  # milliseconds between two looks for the parent
 _GRACE = 1.0  # seconds to end by oneself once the parent is gone
-
-
-class _Lossy(io.RawIOBase):
-    """Standard error as a stream that loses what does not fit into the pipe."""
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        try:
-            os.write(2, data)
-        except BlockingIOError:
-            pass
-        return len(data)
 
 
 def take_channel() -> Channel:
@@ -37,7 +22,9 @@ def take_channel() -> Channel:
     os.dup2(nowhere, 0)
     os.close(nowhere)
     os.dup2(2, 1)
-    sys.stdout = sys.stderr = io.TextIOWrapper(_Lossy(), errors="backslashreplace", write_through=True)
+    sys.stdout = sys.stderr = io.TextIOWrapper(
+        io.FileIO(2, "w", closefd=False), errors="backslashreplace", write_through=True
+    )
     return channel
 
 

@@ -4,9 +4,12 @@
 2. It runs `python -P -m MODULE` with the parent's module path, so that it imports what the parent would, and nothing
    from the current directory that the parent would not. The environment passes through.
 3. Its standard input and output are the channel; it ends when its input ends, so it never outlives its parent.
-4. Its standard error is a pipe that nobody waits on: a writer never blocks, what exceeds the pipe (64 KiB) is lost, and
-   what is there when the child dies explains why.
-5. It has a process group of its own: Ctrl-C in a terminal goes to the parent, which decides.
+4. Its standard error is a pipe as any program expects it. Whoever waits for a message or for the child's end empties it
+   meanwhile, so a writer is never held up for longer than the parent works on an answer; the last of it explains why a
+   child died. No thread does that: a thread of ours would make every later fork of an application's a risky one.
+5. It has a process group of its own: Ctrl-C in a terminal goes to the parent, which decides. What is left of the group
+   is killed when the child has ended, before its id can be another's.
+6. A conversation is over when the child has ended, even where something that it started keeps the channel open.
 """
 
 from __future__ import annotations
@@ -16,6 +19,9 @@ import select
 import signal
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,6 +34,8 @@ LAST_WORDS = 16 << 10
 _CRASH = "Fatal Python error: "  # what faulthandler begins with; it ends with a list of modules
 
 _GRACE = 5.0  # seconds that a child may take to end once its input has ended
+_LOOK_EVERY = 0.05  # seconds between two looks for its end, where no descriptor tells
+_PIPE = 64 << 10  # bytes that a pipe holds
 
 
 class Child:
@@ -40,8 +48,7 @@ class Child:
         """
         errors, writing = os.pipe()
         try:
-            os.set_blocking(errors, False)
-            os.set_blocking(writing, False)
+            os.set_blocking(errors, False)  # this end alone
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", module],
                 stdin=subprocess.PIPE,
@@ -59,8 +66,14 @@ class Child:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._errors = errors
+        self._words = b""  # the last of what was read of them
+        self._silent = False  # whether nobody can write any more of them
         self._interrupted = False
-        self.channel = Channel(os.dup(self._process.stdout.fileno()), os.dup(self._process.stdin.fileno()), limit)
+        self._lock = threading.RLock()  # while it is held, the process's id is not given to another
+        self._ending = _open_process(self._process.pid)
+        writing = os.dup(self._process.stdin.fileno())
+        os.set_blocking(writing, False)  # this end alone, too
+        self.channel = Channel(os.dup(self._process.stdout.fileno()), writing, limit, self._attend)
         self._process.stdout.close()
         self._process.stdin.close()
 
@@ -72,73 +85,110 @@ class Child:
     @property
     def running(self) -> bool:
         """Whether it has not ended yet."""
-        return self._process.poll() is None
+        with self._lock:
+            return self._look() is True
 
     def interrupt(self) -> None:
         """Tell it to clean up and end, as Ctrl-C does; only the first call does anything."""
-        if not self._interrupted and self._process.poll() is None:
-            self._interrupted = True
-            self._process.send_signal(signal.SIGINT)
+        if not self._interrupted:
+            self._interrupted = self._signal(os.kill, signal.SIGINT)
 
     def kill(self) -> None:
         """End it at once, whatever it does. `stop` or `died` must follow."""
-        self._process.kill()
+        self._signal(os.kill, signal.SIGKILL)
 
     def kill_group(self) -> None:
         """End it at once with every process that it started, unless that left the group. From any thread."""
-        if self.running:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+        self._signal(os.killpg, signal.SIGKILL)
 
     def stop(self) -> None:
         """Let it end by ending its input, or kill it if it does not."""
-        self.channel.close()
-        self._wait()
-        self._close_errors()
+        self._close()
 
     def died(self) -> tuple[str, str]:
         """Return how it ended, as a clause, and the last of what it wrote to standard error. It is gone afterwards."""
-        self.channel.close()
-        code = self._wait()
+        code, words = self._close()
         how = f"was killed by {signal_name(-code)}" if code < 0 else f"ended with status {code}"
-        return how, self._close_errors()
+        return how, words
 
-    def _wait(self) -> int:
-        waited = self._process.poll() is None and _await_end(self._process.pid, _GRACE)
+    def _signal(self, send: Callable[[int, int], None], number: int) -> bool:
+        """Send a signal while its id is its own; return whether that was done."""
+        with self._lock, suppress(ProcessLookupError, PermissionError):  # macOS: a group of the dead permits nothing
+            if self._look() is not None:
+                send(self._process.pid, number)
+                return True
+        return False
+
+    def _look(self) -> bool | None:
+        """Return whether it is running; None if it was reaped, be it by an application that ignores SIGCHLD.
+
+        It is not reaped by that: until it is, its id, which is its group's, cannot be another's.
+        """
+        if self._process.returncode is not None:
+            return None
         try:
-            return self._process.wait(0 if waited else _GRACE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            return self._process.wait()
+            return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        except ChildProcessError:
+            return None
 
-    def _close_errors(self) -> str:
-        text = b""
-        try:
-            while part := os.read(self._errors, 65536):
-                text = (text + part)[-LAST_WORDS:]
-        except BlockingIOError:
-            pass  # something that it started still holds the pipe; what there is has been read
-        os.close(self._errors)
-        return text.decode("utf-8", "replace").strip()
+    def _attend(self, descriptor: int, event: int) -> None:
+        """Wait until the channel's `descriptor` can be read or written. Raises EOFError if the child has ended.
+
+        What it said before it ended can be read first.
+        """
+        while True:
+            ended = not self.running
+            if descriptor in self._wait(descriptor, event, 0 if ended else None):
+                return
+            if ended:
+                raise EOFError("the far side has ended")
+
+    def _wait(self, descriptor: int, event: int, seconds: float | None) -> Collection[int]:
+        """Empty standard error until something happens or the time is over; return which descriptors are ready."""
+        poll = select.poll()
+        for each, wanted in ((descriptor, event), (self._errors, select.POLLIN), (self._ending, select.POLLIN)):
+            if each >= 0 and not (each == self._errors and self._silent):
+                poll.register(each, wanted)
+        if self._ending < 0:  # nothing will tell that it has ended
+            seconds = min(_LOOK_EVERY, _LOOK_EVERY if seconds is None else seconds)
+        ready = dict(poll.poll(None if seconds is None else int(seconds * 1000 + 1)))
+        if self._errors in ready:
+            self._drain()
+        return ready
+
+    def _drain(self) -> None:
+        """Read what there is of standard error, and no more: whatever holds the pipe could write for ever."""
+        with suppress(BlockingIOError):
+            part = os.read(self._errors, _PIPE)
+            self._silent = not part
+            self._words = (self._words + part)[-LAST_WORDS:]
+
+    def _close(self) -> tuple[int, str]:
+        """Wait until it ends, or make it; return its status and last words. Nothing is left of it and its group."""
+        self.channel.close()
+        until = time.monotonic() + _GRACE
+        while self.running and (left := until - time.monotonic()) > 0:
+            self._wait(-1, 0, left)
+        self.kill_group()
+        self.kill()  # it may have gone to another group
+        with self._lock:
+            code = self._process.wait()
+        self._drain()
+        for descriptor in filter(lambda each: each >= 0, (self._errors, self._ending)):
+            os.close(descriptor)
+        return code, self._words.decode("utf-8", "replace").strip()
 
 
-def _await_end(pid: int, seconds: float) -> bool:
-    """Wait until a child ends, or `seconds` are over; return false where the system cannot do that.
+def _open_process(pid: int) -> int:
+    """Return a descriptor that is readable once a child has ended; -1 where the system has none.
 
     Popen.wait with a time looks again and again, with pauses of up to 50 ms, which is a sixth of the time in which a
     small database is checked; where the system has descriptors of processes, they tell at once.
     """
     try:
-        descriptor = os.pidfd_open(pid)
+        return os.pidfd_open(pid)
     except (AttributeError, OSError):  # not Linux, or an old one
-        return False
-    try:
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
-        poll.poll(round(seconds * 1000))
-    finally:
-        os.close(descriptor)
-    return True
+        return -1
 
 
 def gist(words: str) -> str:

@@ -6,7 +6,7 @@
 3. A thread waits for the next message. The end of the input means that the application is gone or has given up: what
    is running is interrupted as by SIGINT, cleans up, and the process ends.
 4. Standard output is the channel, so whatever a plugin prints goes to standard error, and standard error is a pipe that
-   nobody need read: what does not fit is lost, and never an exception in a plugin.
+   the application empties while it waits for an answer: never an exception in a plugin.
 """
 
 from __future__ import annotations
