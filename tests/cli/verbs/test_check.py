@@ -16,6 +16,7 @@ import pytest
 
 from pagewarden.processes.worker import Worker
 from pagewarden_cli.crew import MOST_JOBS, usual_jobs
+from pagewarden_cli.summary import NAME_WIDTH
 from tests.cli.conftest import Type, make_database
 
 
@@ -233,6 +234,23 @@ def test_a_folder_is_one_document_and_one_table(type_in: Type, folder: Path, job
     assert rows[4:6] == ["", "data/damaged.db is damaged"]
     assert "data/deep/orphan.db is sound" in rows
     assert "data/sound.db is sound" not in rows
+
+
+def test_a_name_that_is_too_long_is_one_error_and_widens_no_table(type_in: Type, folder: Path) -> None:
+    """SQLite cannot keep a journal beside such a file; the others are judged, and the table stays as wide as names are
+    shown, though the document has all of them."""
+    long = folder / ("n" * 250 + ".db")
+    make_database(long.with_name("m.db"))
+    long.with_name("m.db").rename(long)
+    shown = type_in("check", folder)
+    assert shown.code == 1
+    assert "5 databases: 1 damaged, 1 with an error, 1 sound with a broken rule, 2 sound" in shown.out
+    table = [each for each in shown.out.splitlines() if "  error" in each or each.startswith("database ")]
+    assert len(table) == 2 and max(map(len, table)) < NAME_WIDTH + 50
+    assert "nn…nn" in table[1] and ".db  error" in table[1]
+    assert f"{long} cannot have a -journal or -wal beside it" in shown.err
+    typed = type_in("check", long, "--json")
+    assert typed.code == 12 and "database-unreadable" in typed.out + typed.err
 
 
 def test_a_pattern_needs_no_shell_and_stands_beside_files_and_names(type_in: Type, folder: Path, home: Path) -> None:

@@ -37,6 +37,19 @@ def test_nothing_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     examine(path)
 
 
+@pytest.mark.parametrize("length", [248, 253, 255])
+def test_a_name_that_leaves_no_room_for_a_journal_s_is_refused(tmp_path: Path, length: int) -> None:
+    """File systems take 255 bytes: what SQLite adds to them would not be found, and counts as not there."""
+    path = tmp_path / ("n" * length)
+    path.touch()
+    with pytest.raises(DatabaseUnreadable, match="-journal or -wal beside it: file name too long") as caught:
+        examine(path)
+    assert caught.value.hint.endswith(f"mv {path} NAME")
+    path.unlink()
+    build(path.with_name("n" * 247))
+    assert examine(path.with_name("n" * 247)).companions == frozenset()
+
+
 def test_what_cannot_be_a_database_is_named(tmp_path: Path) -> None:
     """Missing, a folder, a FIFO, a socket, a device, a second name (H4), a name with a NUL."""
     path = build(tmp_path / "a.db")

@@ -15,6 +15,9 @@ from pagewarden_cli.session import Outcome
 SHOWN_EACH = 5
 """How many findings of one database are shown unless everything is wanted."""
 
+NAME_WIDTH = 100
+"""Characters of a database's name that the table shows; longer ones are cut in the middle."""
+
 _ORDER = ("damaged", "error", "violation", "unknown", "sound")  # the worst first
 
 
@@ -68,7 +71,7 @@ def _found(outcome: Outcome[CheckReport]) -> int:
 
 
 def _row(outcome: Outcome[CheckReport]) -> tuple[Span, ...]:
-    name, report = Span(_shown(outcome.database)), outcome.report
+    name, report = Span(_cut(_shown(outcome.database))), outcome.report
     if report is None:
         return (name, Span("error", "bad"), Span(""), Span(""), Span(""))
     return (
@@ -94,3 +97,10 @@ def _details(report: CheckReport, manner: Manner) -> list[Block]:
         if checker.verdict is Verdict.UNKNOWN:
             blocks.append(line(Span(f"{checker.name}: ", "dim"), checker.why, indent=2))
     return blocks + show_findings(report.findings, manner, SHOWN_EACH)
+
+
+def _cut(name: str) -> str:
+    if len(name) <= NAME_WIDTH:
+        return name
+    half = (NAME_WIDTH - 1) // 2
+    return f"{name[:half]}…{name[-half:]}"

@@ -86,7 +86,14 @@ def examine(path: str | os.PathLike[str]) -> Place:
         )
     if not os.access(real, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
         raise DatabaseUnreadable(f"{real} may not be read by this user", hint=f"ls -l {quoted}")
-    sizes = {name: _size(real + name) for name in ("-wal", "-shm", "-journal")}
+    try:
+        sizes = {name: _size(real + name) for name in ("-wal", "-shm", "-journal")}
+    except OSError as error:
+        # SQLite takes a name that it cannot lengthen for that of a database without journal and log.
+        raise DatabaseUnreadable(
+            f"{real} cannot have a -journal or -wal beside it: {(error.strerror or str(error)).lower()}",
+            hint=f"close all connections and give it a shorter name: mv {quoted} NAME",
+        ) from error
     if found.st_size == 0 and sizes["-wal"]:
         # pagerOpenWalIfPresent() in SQLite's pager.c removes the log of an empty database, read-only or not.
         raise DatabaseUnsettled(
