@@ -194,6 +194,14 @@ def disowns(subject: Subject) -> None:
     os._exit(7)
 
 
+def seizes(subject: Subject) -> None:
+    """Note its id and that of a process that it starts, then keep Python's lock for a minute, as native code can."""
+    breed(subject)
+    with Path(os.environ["PAGEWARDEN_TEST_FILE"]).open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    ctypes.PyDLL(None).sleep(60)
+
+
 def cut_short(subject: Subject) -> Iterator[Finding]:
     """Tell where it is, and be slow about the rest."""
     yield found(kind="notice", object=subject.resume or None)
@@ -262,7 +270,7 @@ def moves(subject: Subject) -> list[Finding]:
 BEHAVIOURS: tuple[Behaviour, ...] = (
     raises, busy, leaves, exits, kills, crashes, aborts, swells, sleeps, spins, counts, returns_none, returns_words,
     floods, babbles, bellows, asks, asks_much, prints, cut_short, sees, moves, shouts, breeds, breeds_and_dies,
-    disowns,
+    disowns, seizes,
 )  # fmt: skip
 
 

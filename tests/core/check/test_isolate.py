@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import subprocess
 import sys
 import threading
 import time
@@ -114,9 +115,11 @@ def test_a_checker_that_hangs_is_killed_at_the_deadline_with_all_that_it_started
 
 
 def test_what_a_checker_started_ends_with_it(check: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where it ended well, or died."""
+    """Also where it ended well, or died; nobody waits until it ends by itself."""
     monkeypatch.setenv("PAGEWARDEN_TEST_FILE", str(tmp_path / "pids"))
+    began = time.monotonic()
     report = check("breeds", "breeds-and-dies")
+    assert time.monotonic() - began < 15
     assert [result.why for result in report.checkers] == [
         "",
         "check-breeds-and-dies died: its process ended with status 7",
@@ -136,6 +139,31 @@ def test_the_death_of_a_checker_is_seen_though_something_holds_the_conversation(
     os.kill(int((tmp_path / "pids").read_text()), signal.SIGKILL)
     assert result.why == "check-disowns died: its process ended with status 7"
     assert time.monotonic() - began < 15
+
+
+def test_a_checker_that_keeps_pythons_lock_ends_with_a_run_that_is_killed(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, with what it started: no thread of its process could see that the run is gone."""
+    noted = tmp_path / "pids"
+    monkeypatch.setenv("PAGEWARDEN_TEST_FILE", str(noted))
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from pagewarden.check import CheckRequest, run_check\n"
+        "from pagewarden.runtime import PluginChoice, Runtime\n"
+        f"runtime = Runtime(state=Path({str(tmp_path / 'state')!r}), plugins=PluginChoice(extra=({RUINOUS!r},)))\n"
+        f"run_check(CheckRequest(database={str(database)!r}, only=('check-seizes',)), runtime)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with subprocess.Popen([sys.executable, "-c", program], env=environment) as run:
+        try:
+            while not noted.exists() or len(noted.read_text().split()) < 2:
+                assert run.poll() is None
+                time.sleep(0.02)
+            time.sleep(0.1)  # it is in the native call by then
+        finally:
+            run.kill()
+    assert all(gone(int(pid)) for pid in noted.read_text().split())
 
 
 @pytest.mark.usefixtures("quick_watch")

@@ -73,7 +73,7 @@ class _Talk:
         self._answers = Answers()
         self._told: tuple[int, int] | None = None
         self._over = False
-        self._child = Child(MODULE, limit=LARGEST_MESSAGE)
+        self._child = Child(MODULE, limit=LARGEST_MESSAGE, lifeline=True)
         self._watch = Watch(self._child)
         setup: dict[str, Value] = {"home": home, "checker": name, "memory": memory_bound()}
         task: dict[str, Value] = {

@@ -14,6 +14,7 @@ import os
 import resource
 import signal
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -27,7 +28,7 @@ from pagewarden.check.outcome import Collected, ContractBroken
 from pagewarden.contracts import Baseline, Checker, FileFacts, LiveImage, PageImage
 from pagewarden.errors import PagewardenError, from_wire, to_wire
 from pagewarden.processes.channel import Channel, Value
-from pagewarden.processes.inside import end_with_parent, take_channel
+from pagewarden.processes.inside import end_group_with_parent, end_with_parent, take_channel
 from pagewarden.structure import StructureStep, Tree, WalSurvey
 from pagewarden.values import Finding, Level, Position
 
@@ -251,6 +252,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the run's to handle
     faulthandler.enable(os.dup(2))  # a crash in native code leaves its stack on standard error
     end_with_parent()
+    end_group_with_parent(int(sys.argv[1]))
     serve(take_channel())
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import select
+import signal
 import sys
 import threading
 import time
@@ -26,6 +28,20 @@ def take_channel() -> Channel:
         io.FileIO(2, "w", closefd=False), errors="backslashreplace", write_through=True
     )
     return channel
+
+
+def end_group_with_parent(lifeline: int) -> None:
+    """Have the system kill this process's group when the pipe `lifeline` ends, which is when the parent is gone.
+
+    Foreign native code may keep Python's lock, and then no thread of ours would see that. Linux alone can do it.
+    """
+    os.set_inheritable(lifeline, False)
+    if sys.platform == "linux":
+        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+        if select.select([lifeline], [], [], 0)[0]:  # it has ended before that
+            os.killpg(0, signal.SIGKILL)
 
 
 def end_with_parent() -> None:

@@ -9,7 +9,9 @@
    child died. No thread does that: a thread of ours would make every later fork of an application's a risky one.
 5. It has a process group of its own: Ctrl-C in a terminal goes to the parent, which decides. What is left of the group
    is killed when the child has ended, before its id can be another's.
-6. A conversation is over when the child has ended, even where something that it started keeps the channel open.
+6. Where the child asks for it, it is given one more pipe, the number of which is its argument: nothing is ever written
+   there, and the system itself ends the group when the pipe does (`inside.end_group_with_parent`).
+7. A conversation is over when the child has ended, even where something that it started keeps the channel open.
 """
 
 from __future__ import annotations
@@ -41,31 +43,34 @@ _PIPE = 64 << 10  # bytes that a pipe holds
 class Child:
     """A running child and the channel to it."""
 
-    def __init__(self, module: str, *, limit: int = MAX_MESSAGE) -> None:
+    def __init__(self, module: str, *, limit: int = MAX_MESSAGE, lifeline: bool = False) -> None:
         """Start `module`; its first answer is not waited for. A longer message than `limit` bytes is not received.
 
-        Raises OSError if no process can be started.
+        With `lifeline` it is given a pipe that ends with this process. Raises OSError if no process can be started.
         """
         errors, writing = os.pipe()
+        given, kept = os.pipe() if lifeline else (-1, -1)
         try:
             os.set_blocking(errors, False)  # this end alone
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", module],
+                [sys.executable, "-P", "-m", module, *([str(given)] if lifeline else [])],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=writing,
                 bufsize=0,
                 env=os.environ | {"PYTHONPATH": module_path()},
                 process_group=0,
+                pass_fds=(given,) if lifeline else (),
             )
         except BaseException:
-            os.close(errors)
+            _close_all(errors, kept)
             raise
         finally:
-            os.close(writing)
+            _close_all(writing, given)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._errors = errors
+        self._kept = kept
         self._words = b""  # the last of what was read of them
         self._silent = False  # whether nobody can write any more of them
         self._interrupted = False
@@ -174,9 +179,14 @@ class Child:
         with self._lock:
             code = self._process.wait()
         self._drain()
-        for descriptor in filter(lambda each: each >= 0, (self._errors, self._ending)):
-            os.close(descriptor)
+        _close_all(self._errors, self._ending, self._kept)
         return code, self._words.decode("utf-8", "replace").strip()
+
+
+def _close_all(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def _open_process(pid: int) -> int:
