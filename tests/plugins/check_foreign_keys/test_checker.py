@@ -11,7 +11,7 @@ from pagewarden.check.outcome import Collected
 from pagewarden.contracts import Checker
 from pagewarden.testing.contracts import CheckerContract
 from pagewarden.testing.subjects import ClosedSubject
-from pagewarden.values import Level, Severity
+from pagewarden.values import Level, Severity, Verdict
 from pagewarden_check_foreign_keys import pagewarden_checkers
 from pagewarden_check_foreign_keys.checker import FINDINGS, ForeignKeyChecker
 
@@ -103,15 +103,72 @@ def test_only_so_many_violations_are_listed(tmp_path: Path) -> None:
     assert outcome.why == "250 more violations were left out"
 
 
-def test_other_errors_are_passed_on(tmp_path: Path) -> None:
-    """Damage that SQLite stumbles over makes the run say unknown."""
+def test_damage_that_sqlite_stumbles_over_is_damage_and_hides_no_other_table(tmp_path: Path) -> None:
+    """It is a finding that names the table, and no failure of the checker's."""
+    path = tmp_path / "a.db"
+    judge(
+        path,
+        "CREATE TABLE p(id INTEGER PRIMARY KEY)",
+        "CREATE TABLE c(a REFERENCES p)",
+        "INSERT INTO c VALUES(1)",
+        "CREATE TABLE d(a REFERENCES p)",
+        "INSERT INTO d VALUES(2)",
+    )
+    data = bytearray(path.read_bytes())
+    data[8192:12288] = b"\xff" * 4096
+    path.write_bytes(data)
+    outcome = judge(path)
+    assert [(each.kind, each.severity, each.object) for each in outcome.findings] == [
+        ("malformed", Severity.DAMAGE, "c"),
+        ("foreign-key", Severity.VIOLATION, "d"),
+    ]
+    assert outcome.findings[0].message.startswith("sqlite cannot read the foreign keys of table c: database disk image")
+
+
+def test_a_schema_that_sqlite_cannot_read_is_damage(tmp_path: Path) -> None:
+    """One finding; no table of it can be told."""
+    path = tmp_path / "a.db"
+    judge(path, "CREATE TABLE c(a REFERENCES gone)")
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE c", b"CREATE XXXXX c"))
+    (finding,) = judge(path).findings
+    assert (finding.kind, finding.severity, finding.object) == ("malformed", Severity.DAMAGE, None)
+    assert finding.message.startswith("sqlite cannot read the schema: malformed database schema")
+
+
+def test_what_only_the_application_has_leaves_the_others_to_be_judged(tmp_path: Path) -> None:
+    """H7: a collation of the parent's, which the look-up needs."""
+    path = tmp_path / "a.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.create_collation("theirs", lambda a, b: (a > b) - (a < b))
+        connection.execute("CREATE TABLE p(id TEXT COLLATE theirs UNIQUE)")
+    outcome = judge(
+        path,
+        "CREATE TABLE c(a REFERENCES p(id))",
+        "INSERT INTO c VALUES('x')",
+        "CREATE TABLE d(a REFERENCES gone)",
+        "INSERT INTO d VALUES(2)",
+    )
+    assert [each.object for each in outcome.findings] == ["d"]
+    assert outcome.verdict is Verdict.UNKNOWN
+    assert outcome.why.startswith("the keys of these tables were not judged: c (it needs what only the application has")
+
+
+class _Interrupted(ClosedSubject):
+    """A database of which nothing can be asked to the end."""
+
+    def connect(self, *, copy: bool = False) -> sqlite3.Connection:
+        """Return a connection that is interrupted at once."""
+        connection = super().connect(copy=copy)
+        connection.set_progress_handler(lambda: 1, 1)
+        return connection
+
+
+def test_what_says_nothing_of_the_file_is_passed_on(tmp_path: Path) -> None:
+    """An interrupt is no finding."""
     path = tmp_path / "a.db"
     judge(path, "CREATE TABLE p(id INTEGER PRIMARY KEY)", "CREATE TABLE c(a REFERENCES p)", "INSERT INTO c VALUES(1)")
-    data = bytearray(path.read_bytes())
-    data[8192:] = b"\xff" * (len(data) - 8192)
-    path.write_bytes(data)
-    with pytest.raises(sqlite3.DatabaseError, match="malformed"):
-        judge(path)
+    with _Interrupted(path) as subject, pytest.raises(sqlite3.OperationalError, match="interrupted"):
+        list(ForeignKeyChecker().check(subject))
 
 
 def test_it_begins_where_the_time_was_over_and_goes_round(tmp_path: Path) -> None:

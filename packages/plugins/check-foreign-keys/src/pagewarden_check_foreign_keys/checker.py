@@ -7,10 +7,13 @@ import sqlite3
 from collections.abc import Generator, Iterator
 
 from pagewarden.contracts import CheckOutcome, Subject
-from pagewarden.values import Finding, Level, Severity
+from pagewarden.sqlite.refusals import Refusal, refusal_of
+from pagewarden.values import Finding, Level, Severity, Verdict
 
 FINDINGS = 1000
 """How many violations become findings; the others are counted."""
+
+_NAMED = 5  # tables that could not be judged, by name
 
 
 class ForeignKeyChecker:
@@ -27,29 +30,73 @@ class ForeignKeyChecker:
     def check(self, subject: Subject) -> Generator[Finding, None, CheckOutcome]:
         """Yield a violation for each row that names a missing parent, and for each key that cannot be enforced.
 
-        It begins with the table at which the time of the last run was over, and goes round.
+        What SQLite cannot read is damage; a table that needs its application is `unknown` (H7). It begins with the
+        table at which the time of the last run was over, and goes round.
         """
         connection = subject.connect()
         connection.text_factory = lambda data: data.decode("utf-8", "replace")
-        connection.execute("BEGIN")  # so that all tables are seen at one commit
-        tables = [
-            str(name)
-            for (name,) in connection.execute(
-                "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0 ORDER BY name"
-            ).fetchall()
-        ]
+        try:
+            connection.execute("BEGIN")  # so that all tables are seen at one commit
+            tables = _tables(connection)
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            refusal = _refusal(error)
+            if refusal.damage:
+                yield _malformed("the schema", None, refusal)
+                return CheckOutcome()
+            return CheckOutcome(verdict=Verdict.UNKNOWN, why=f"not judged: {refusal.message}")
         found = left_out = 0
+        unjudged: list[str] = []
         for number, table in enumerate(_from(tables, subject.resume)):
             subject.progress(number, len(tables))
             subject.reached(table)
-            for finding in _violations(connection, subject.path, table):
-                if found < FINDINGS:
-                    found += 1
-                    yield finding
+            try:
+                for finding in _violations(connection, subject.path, table):
+                    if found < FINDINGS:
+                        found += 1
+                        yield finding
+                    else:
+                        left_out += 1
+            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+                refusal = _refusal(error)
+                if refusal.damage:
+                    yield _malformed(f"the foreign keys of table {table}", table, refusal)
                 else:
-                    left_out += 1
-        connection.execute("ROLLBACK")
-        return CheckOutcome(why=f"{left_out} more violations were left out" if left_out else "")
+                    unjudged.append(f"{table} ({refusal.message})")
+        if connection.in_transaction:  # SQLite itself ends it at some errors
+            connection.execute("ROLLBACK")
+        return _outcome(left_out, unjudged)
+
+
+def _tables(connection: sqlite3.Connection) -> list[str]:
+    names = "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0 ORDER BY name"
+    return [str(name) for (name,) in connection.execute(names).fetchall()]
+
+
+def _outcome(left_out: int, unjudged: list[str]) -> CheckOutcome:
+    whys = [f"{left_out} more violations were left out"] if left_out else []
+    if not unjudged:
+        return CheckOutcome(why="".join(whys))
+    more = f" and {len(unjudged) - _NAMED} more" if len(unjudged) > _NAMED else ""
+    whys.append(f"the keys of these tables were not judged: {'; '.join(unjudged[:_NAMED])}{more}")
+    return CheckOutcome(verdict=Verdict.UNKNOWN, why="; ".join(whys))
+
+
+def _refusal(error: sqlite3.DatabaseError | UnicodeDecodeError) -> Refusal:
+    """Return what an error says of the database; raise what says nothing of it."""
+    refusal = refusal_of(error)
+    if refusal is None:
+        raise error
+    return refusal
+
+
+def _malformed(what: str, table: str | None, refusal: Refusal) -> Finding:
+    return Finding(
+        kind="malformed",
+        severity=Severity.DAMAGE,
+        object=table,
+        message=f"sqlite cannot read {what}: {refusal.message}",
+        evidence=refusal.message,
+    )
 
 
 def _from(tables: list[str], resume: str) -> list[str]:
