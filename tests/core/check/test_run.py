@@ -200,7 +200,9 @@ def test_what_a_late_checker_found_stays_and_is_not_named_any_more(plugins: Plug
 def test_a_run_without_time_judges_nothing(plugins: Plugins, database: Path) -> None:
     """Not even a fast checker; that is unknown."""
     report = check(plugins.runtime(lambda _: []), database, max_time=1e-6)
-    assert (report.verdict, why(report)) == (Verdict.UNKNOWN, "no time was left of 1e-06 s")
+    assert report.verdict is Verdict.UNKNOWN
+    assert why(report).startswith("no time was left of 1e-06 s: opening took 0.")
+    assert "(hint: --max-time " in why(report)
 
 
 def test_a_checker_that_hangs_is_abandoned(plugins: Plugins, database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -403,6 +405,17 @@ def test_a_file_of_which_only_the_first_bytes_are_left_is_damaged(runtime: Runti
     report = check(runtime, database)
     assert (report.verdict, report.exit_code) == (Verdict.DAMAGED, 1)
     assert report.findings[0].kind == "unopenable"
+
+
+def test_a_file_that_was_cut_off_within_its_header_is_told_once(runtime: Runtime, database: Path) -> None:
+    """After how many bytes; the others only point to it, and nobody calls it encrypted."""
+    database.write_bytes(database.read_bytes()[:50])
+    report = check(runtime, database)
+    (finding,) = report.findings
+    assert (finding.kind, report.verdict) == ("unopenable", Verdict.DAMAGED)
+    assert finding.message.endswith("the file was cut off after 50 bytes, and a header has 100")
+    whys = {each.why for each in report.checkers if each.verdict is Verdict.UNKNOWN}
+    assert whys == {"sqlite cannot open it: see what open found"}
 
 
 def test_json_functions_in_the_schema_are_no_damage(runtime: Runtime, database: Path) -> None:

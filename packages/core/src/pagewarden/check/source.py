@@ -28,7 +28,7 @@ from pagewarden.live import open_readonly, read_commit
 from pagewarden.live.connection import open_copy
 from pagewarden.live.shared import SharedCommit
 from pagewarden.processes.reader import Attachment
-from pagewarden.sqlite.header import MAGIC
+from pagewarden.sqlite.header import HEADER_SIZE, MAGIC
 
 if TYPE_CHECKING:
     from pagewarden.runtime import Runtime
@@ -160,20 +160,27 @@ class BrokenSource:
 
     def __init__(self, path: str, runtime: Runtime, refusal: PagewardenError, page_size: int | None) -> None:
         """`refusal` is what SQLite said; `page_size` is the baseline's."""
-        self.refusal = refusal
+        size = Path(path).stat().st_size
+        self._cut_off = 0 < size < HEADER_SIZE
+        self.refusal = refusal if not self._cut_off else _cut_off(size, refusal.hint)
         self.page_size = page_size or 0
-        self.pages = -(-Path(path).stat().st_size // page_size) if page_size else 0
+        self.pages = -(-size // page_size) if page_size else 0
         self._path = path
         self._runtime = runtime
 
     def door(self, *, copy: bool) -> Door:  # noqa: ARG002 - nobody can write through SQLite, which cannot open it
-        """The file itself, where SQLite will say what is wrong."""
+        """The file itself, where SQLite will say what is wrong; it says nothing of use where not even a header is left.
+
+        Raises NotADatabase.
+        """
+        if self._cut_off:
+            raise self._told()
         return Door(path=self._path)
 
     def with_image(self, call: ImageCall[T]) -> T:
         """Read the bare file. Nobody can write to it through SQLite, which cannot open it either."""
         if not self.page_size:
-            raise self.refusal
+            raise self._told()
         reader = self._runtime.reader
         handle, pages = reader.open_file(self._path, self.page_size)
         facts = FileFacts(file_size=Path(self._path).stat().st_size, journal_mode="rollback")
@@ -186,8 +193,19 @@ class BrokenSource:
         finally:
             reader.release(handle)
 
+    def _told(self) -> PagewardenError:
+        """Return what whoever asks for more is told: the finding has the rest, and once is enough."""
+        told = NotADatabase("sqlite cannot open it: see what open found")
+        told.hint = ""
+        return told
+
     def close(self) -> None:
         """Nothing was made."""
+
+
+def _cut_off(size: int, hint: str) -> NotADatabase:
+    bytes_left = "1 byte" if size == 1 else f"{size} bytes"
+    return NotADatabase(f"the file was cut off after {bytes_left}, and a header has {HEADER_SIZE}", hint=hint)
 
 
 class ClosedSource:
