@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Sized
 from contextlib import closing
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -152,6 +155,33 @@ def test_a_system_without_proc_says_that_it_cannot_tell(
     assert not found.complete
     assert "cannot be told" in found.why
     found.refuse("replace", forcible=True)
+
+
+@pytest.mark.parametrize(("user", "whose"), [(0, "although this is root"), (1000, "as this user")])
+def test_why_a_process_cannot_be_looked_into_is_said_truly(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: int, whose: str
+) -> None:
+    """Root may be shut off by a container alone; and one that has ended, or left but its exit status, hides nothing."""
+    proc = tmp_path / "proc"
+    for pid, state in (("self", "S"), ("20", "S"), ("21", "Z"), ("22", "X")):
+        (proc / pid / "fd").mkdir(parents=True)
+        (proc / pid / "stat").write_text(f"{pid} (a) S (name) {state} 1 1 1 0")
+    (proc / "23").mkdir()
+    looked = []
+
+    def shut_off(pid: int, wanted: Sized, names: Sized) -> NoReturn:
+        looked.append(pid)
+        if pid == 22:
+            shutil.rmtree(proc / "22")
+        raise PermissionError(13, f"no leave for {len(wanted)} files of {len(names)} names")
+
+    monkeypatch.setattr(holders, "_PROC", proc)
+    monkeypatch.setattr(holders, "_open_files", shut_off)
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    found = find_holders(str(database))
+    assert sorted(looked) == [20, 21, 22, 23]
+    assert found.why.startswith("2 processes cannot be looked into, ")  # 20, and 23 of which nothing can be read
+    assert whose in found.why
 
 
 def test_processes_that_end_or_hide_do_not_matter(

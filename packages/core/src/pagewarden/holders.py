@@ -132,7 +132,7 @@ def find_holders(path: str, *, also: Sequence[str] = ()) -> Holders:
                 files.setdefault(pid, set()).add(str(opened))
                 descriptors.setdefault(pid, []).append(opened)
         except PermissionError:
-            hidden += 1
+            hidden += not _ended(pid)
     holders = tuple(
         Holder(
             pid=pid,
@@ -144,7 +144,9 @@ def find_holders(path: str, *, also: Sequence[str] = ()) -> Holders:
         for pid in sorted(files)
     )
     what = "1 process" if hidden == 1 else f"{hidden} processes"
-    why = f"{what} cannot be looked into, as this user" if hidden else ""
+    # The superuser may look into any process, but for those that a container or another namespace shuts off.
+    whose = "although this is root: no leave to trace it, as in a container" if not os.geteuid() else "as this user"
+    why = f"{what} cannot be looked into, {whose}" if hidden else ""
     return Holders(path=path, holders=holders, locks=locks, why=why)
 
 
@@ -194,6 +196,15 @@ def _processes() -> Iterator[int]:
     for entry in os.scandir(_PROC):
         if entry.name.isdecimal():
             yield int(entry.name)
+
+
+def _ended(pid: int) -> bool:
+    """Whether a process is gone, or only its exit status is left: it has nothing open any more."""
+    try:
+        line = Path(f"{_PROC}/{pid}/stat").read_bytes()
+    except OSError:
+        return not Path(f"{_PROC}/{pid}").exists()
+    return line.rpartition(b") ")[2][:1] in (b"Z", b"X")  # its name may hold anything
 
 
 def _open_files(pid: int, wanted: dict[_Inode, str], names: dict[str, str]) -> Iterator[OpenFile]:
