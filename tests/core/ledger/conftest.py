@@ -48,7 +48,7 @@ def write(state: Path, said: CheckReport, **resumes: str) -> list[str]:
         said,
         level=Level.STANDARD,
         started=datetime.now(UTC),
-        resumes={name.replace("_", "-"): place for name, place in resumes.items()},
+        resumes={name.replace("_", "-"): (place, None) for name, place in resumes.items()},
         look=lambda _: None,
     )
     notebook.close()

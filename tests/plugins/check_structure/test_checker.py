@@ -19,6 +19,7 @@ from pagewarden.values import Finding, Level, Severity, Verdict
 from pagewarden_check_structure import judgement as module
 from pagewarden_check_structure import pagewarden_checkers, words
 from pagewarden_check_structure.checker import StructureChecker
+from pagewarden_check_structure.place import UNITS, position
 from tests.core.pages.trees import Database, build
 
 
@@ -268,17 +269,58 @@ def test_many_flaws_are_summed_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_it_resumes_and_tells_how_far_it_is(tmp_path: Path) -> None:
-    """Where the last run stopped; after each step the place and the pages are told."""
-    path = write(build(rows=5), tmp_path)
+    """Where the last run stopped; after each step the place is told, and how much lies before it."""
+    path = tmp_path / "a.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for number in range(3):
+            connection.execute(f"CREATE TABLE t{number}(a)")  # with the schema four trees, one page each
     _, subject, image = stepping(
         path,
-        StructureStep(flaws=(), pages=4, reached="5/1"),
-        StructureStep(flaws=(), pages=9, reached="", done=True),
-        resume="3/7",
+        StructureStep(flaws=(), pages=4, reached="3"),  # others were walked by another thread
+        StructureStep(flaws=(), pages=4, reached="4/0"),
+        StructureStep(flaws=(), pages=4, reached="1"),
+        StructureStep(flaws=(), pages=4, reached="3", walked=True),
+        StructureStep(flaws=(), pages=4, reached="", done=True, walked=True),
+        resume="3",
     )
-    assert image.resumed == "3/7"
-    assert subject.places == ["5/1", ""]
-    assert [done for done, _ in subject.told] == [0, 4, 9]
+    assert image.resumed == "3"
+    assert subject.places == ["3", "4/0", "1", "3"]
+    assert subject.told == [(done, 4) for done in (0, 0, 1, 2, 4, 4)]
+
+
+@pytest.mark.parametrize("resume", ["77", "nonsense"])
+def test_a_walk_that_cannot_be_resumed_is_no_part_of_a_whole(tmp_path: Path, resume: str) -> None:
+    """It begins anew, and says so."""
+    path = write(build(rows=5), tmp_path)
+    step = StructureStep(flaws=(), pages=9, reached="", done=True)
+    _, subject, _ = stepping(path, step, resume=resume)
+    assert subject.places == [""]
+
+
+def test_places_of_a_walk_grow(tmp_path: Path) -> None:
+    """Each further child is further, and none is as far as the next tree; pages may hold what they like."""
+    path = tmp_path / "a.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA page_size=512")
+        connection.execute("CREATE TABLE t(a)")
+        connection.executemany("INSERT INTO t VALUES(?)", [("x" * 100,) for _ in range(3000)])
+        connection.execute("CREATE TABLE u(a)")
+        (last,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'u'").fetchone()
+    data = path.read_bytes()
+    trees = [Tree(name=str(root), root=root, index=False) for root in (1, 2, last)]
+    paths = ["1", "2", "2/0/0", "2/0/1", "2/0/900", "2/1", "2/1/3", "2/2/0", "2/900", str(last)]
+
+    def positions(data: bytes) -> list[int]:
+        found = [position(lambda n: data[512 * n - 512 : 512 * n], trees, len(data) // 512, place) for place in paths]
+        return [at for at in found if at is not None]
+
+    sound = positions(data)
+    assert sound == sorted(sound) and len(set(sound)) >= len(paths) - 1
+    assert sound[-1] == 2 * UNITS
+    for byte in (b"\0", b"\5", b"\xff"):
+        hostile = positions(data[:512] + byte * (len(data) - 512))
+        assert hostile == sorted(hostile) and hostile[-1] == 2 * UNITS
+    assert position(lambda _: data[:512], trees, 1, "2/x") is None
 
 
 def test_what_was_not_judged_is_said(tmp_path: Path) -> None:

@@ -120,7 +120,12 @@ class Subject(Protocol):
         """What this checker told `reached` last, in a run whose time was over before it ended; "" to begin anew."""
 
     def reached(self, place: str) -> None:
-        """Note how far the checker is: the next run resumes there if this one's time is over."""
+        """Note how far the checker is: the next run resumes there if this one's time is over.
+
+        What `progress` was told before is what was judged from where this call began to `place`; parts of several runs
+        add up to a verdict. Tell "" first where that would not be true of this call: where it could not resume, or
+        leaves something unjudged.
+        """
 
     def connect(self, *, copy: bool = False) -> sqlite3.Connection:
         """Return a new read-only connection for the calling thread; core closes it, and interrupts it in time.
@@ -129,7 +134,7 @@ class Subject(Protocol):
         """
 
     def progress(self, done: int, total: int) -> None:
-        """Tell how far the checker is. Raises the run's own signal once the deadline has passed."""
+        """Tell how far the checker is, from where this call began, first 0. Raises once the deadline has passed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +153,8 @@ class Checker(Protocol):
     A checker of an installed or importable plugin runs in a process of its own, which may die without harm, unless it
     has an attribute `in_process` that is true: then it shares the run's process, in a thread, and starts sooner. One
     whose attribute `surroundings` is true asks for no page and no connection: it is called even where the database
-    cannot be opened now.
+    cannot be opened now. One that resumes may have an attribute `whole_only`, which names what it can judge only in one
+    run, not in parts.
     """
 
     name: str  # unique, the stem of the distribution: "check-pragma"

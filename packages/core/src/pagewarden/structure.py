@@ -104,6 +104,7 @@ class StructureStep:
     done: bool = False  # whether this is the last step
     left_out: int = 0  # flaws beyond the bound on their number, since the walk began
     unordered: int = 0  # keys whose order was not judged, because they are longer than what is put together; likewise
+    walked: bool = False  # whether all trees were, so that only the freelist and what nothing uses is left
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

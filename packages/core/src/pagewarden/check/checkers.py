@@ -3,13 +3,15 @@
 1. It is called. If it asks for pages, it is called again with a commit attached, and again where that moved, or where
    it was lost with a page reader that another checker's pages had killed.
 2. What it returned is held against its contract. What it raised, and a deadline, make its verdict `unknown`; findings
-   that it had reported until then stay.
+   that it had reported until then stay. Where a deadline cut it, it may have closed a circle (ledger/circle.py).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from pagewarden.check.outcome import CheckerFailed, Collected, ContractBroken
@@ -18,6 +20,7 @@ from pagewarden.check.subject import CheckSubject
 from pagewarden.contracts import Baseline, Checker, FileFacts
 from pagewarden.deadline import Ended, call_with_deadline
 from pagewarden.errors import PagewardenError, ReaderCrashed
+from pagewarden.ledger.circle import Arc, Circle, extended
 from pagewarden.processes.reader import Attachment
 from pagewarden.values import CheckerResult, Finding, Level, Verdict
 
@@ -36,6 +39,7 @@ class Judged:
     result: CheckerResult
     findings: tuple[Finding, ...]
     resume: str | None = None  # where its next run begins; "" at the beginning, None where this run does not say
+    circle: Circle | None = None  # what runs that were cut short judged until now; stands where `resume` says something
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +51,11 @@ class Task:
     assertions: Sequence[str]
     source: Source
     baseline: Callable[[Attachment | None], Baseline | None]
+    of: str  # which file is judged, and how
+    began: datetime
+    opening: float  # seconds that were over when the database was open
     resume: Callable[[str], str]  # where the checker of a name was stopped in the last run
+    circle: Callable[[str], Circle | None]  # what runs of it that were cut short judged until now
     max_time: float | None  # seconds for the whole run
     deadline: float | None  # reading of the runtime's monotonic clock
     runtime: Runtime
@@ -81,15 +89,15 @@ class CheckerRun:
         self._task = task
         self._subject: CheckSubject | None = None
         self._interrupted = False
-        self._done = (0, 0)  # what it told of its progress
-        self._reached: str | None = None
+        self._arc = Arc()
+        self._whole_only = str(getattr(checker, "whole_only", ""))
 
     def judge(self) -> Judged:
         """Let the checker judge."""
         clock = self._task.runtime.monotonic
         began = clock()
         if self._task.remaining() == 0:
-            return judged(self.name, Collected(), f"no time was left of {self._task.max_time:g} s", 0.0)
+            return judged(self.name, Collected(), self._no_time(), 0.0)
         attempts: list[_Attempt] = []
 
         def call(make: MakeImage | None, facts: FileFacts | None, attachment: Attachment | None) -> None:
@@ -107,8 +115,34 @@ class CheckerRun:
         if refusal and not attempt.ended.late:
             return judged(self.name, Collected(), refusal, clock() - began)
         why = self._failure(attempt.ended)
-        resume = self._reached if attempt.ended.late else ""
-        return judged(self.name, attempt.collected, why, clock() - began, resume)
+        seconds = clock() - began
+        if not attempt.ended.late:
+            return judged(self.name, attempt.collected, why, seconds, "")
+        return self._cut(judged(self.name, attempt.collected, why, seconds, self._arc.place), attempt)
+
+    def _cut(self, said: Judged, attempt: _Attempt) -> Judged:
+        """Add what a call that was cut short judged to what earlier ones did."""
+        arc = self._arc
+        if attempt.ended.abandoned or arc.place is None or arc.apart:
+            return said
+        before = self._task.circle(self.name)
+        circle = extended(
+            before,
+            arc,
+            of=self._task.of,
+            began=self._task.began,
+            verdict=attempt.collected.judged,
+            findings=len(said.findings),
+        )
+        if circle.runs == 1:
+            return replace(said, circle=circle)
+        told = circle.told(self._whole_only)
+        if circle.closed:
+            why, verdict = f"{told}; the next round begins where this run was stopped", circle.verdict
+        else:
+            why, verdict = f"{said.result.why}; {told}", Verdict.worst([said.result.verdict, circle.verdict])
+        result = replace(said.result, verdict=verdict, why=why)
+        return replace(said, result=result, circle=None if circle.closed else circle)
 
     def interrupt(self) -> None:
         """Stop the checker, because the run was: what it is doing, and what it would begin."""
@@ -137,13 +171,14 @@ class CheckerRun:
     def _attempt(self, make: MakeImage | None, facts: FileFacts | None, attachment: Attachment | None) -> _Attempt:
         """Call the checker once, in a thread of its own."""
         task, name = self._task, self.name
+        arc = self._arc = Arc()  # a call that begins again covers nothing yet
         subject = self._subject = CheckSubject(
             path=task.path,
             level=task.level,
             door=lambda copy: task.source.door(copy=copy),
             baseline=lambda: task.baseline(attachment),
             progress=self._progress,
-            reached=self._note,
+            reached=arc.reached,
             resume=lambda: task.resume(name),
             assertions=task.assertions,
             image=make,
@@ -172,11 +207,8 @@ class CheckerRun:
         return _Attempt(ended=ended, collected=collected, image_wanted=subject.image_wanted and make is None)
 
     def _progress(self, done: int, total: int) -> None:
-        self._done = done, total
+        self._arc.progress(done, total)
         self._task.runtime.progress(self.name, done, total)
-
-    def _note(self, place: str) -> None:
-        self._reached = place
 
     def _failure(self, ended: Ended[None]) -> str:
         """Say why a call does not count as a judgement; "" if it does."""
@@ -199,10 +231,19 @@ class CheckerRun:
         seconds = f"the {self._task.max_time:g} s were over"
         if ended.abandoned:
             return f"{self.name} did not end when {seconds}, and was abandoned"
-        done, total = self._done
-        far = f", at {done} of {total}" if total else ""
-        resumed = "; the next run begins there" if self._reached else ""
+        done, total = self._arc.last
+        far = f", at {done} of {total}" if done and total else ""
+        resumed = "; the next run begins there" if self._arc.place else ""
         return f"{self.name} was stopped when {seconds}{far}{resumed}"
+
+    def _no_time(self) -> str:
+        """Say that nothing could begin, and what time would do."""
+        opening = self._task.opening
+        least = math.ceil(20 * opening) / 10  # twice as long, in tenths of a second
+        return (
+            f"no time was left of {self._task.max_time:g} s: opening took {opening:.2g} s"
+            f" (hint: --max-time {least:g} or more)"
+        )
 
 
 def judged(name: str, collected: Collected, why: str, seconds: float, resume: str | None = None) -> Judged:

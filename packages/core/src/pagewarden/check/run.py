@@ -154,7 +154,11 @@ class _Run:
             assertions=self._request.assertions,
             source=source,
             baseline=self._baselines.at,
+            of=self._judged_what(source),
+            began=self._began,
+            opening=self._runtime.monotonic() - self._started,
             resume=self._notebook.resume,
+            circle=self._notebook.circle,
             max_time=self._request.max_time,
             deadline=self._deadline,
             runtime=self._runtime,
@@ -166,6 +170,12 @@ class _Run:
             on_judged=self._said,
             meanwhile=self._notebook.open,
         )
+
+    def _judged_what(self, source: Source | BrokenSource | ClosedSource) -> str:
+        """Return what tells this file and way of judging from others: parts of different ones make no whole."""
+        request, place = self._request, self._place
+        how = (request.level, request.baseline, request.repository, request.name)
+        return f"{place.device}:{place.inode}:{source.page_size}:{':'.join(str(each) for each in how)}"
 
     def _pass_on(self, told: Told) -> None:
         self._runtime.emit(told.name, self._path, told.seconds, **told.fields)
@@ -228,7 +238,7 @@ class _Run:
             report,
             level=self._request.level,
             started=self._began,
-            resumes={part.result.name: part.resume for part in parts if part.resume is not None},
+            resumes={part.result.name: (part.resume, part.circle) for part in parts if part.resume is not None},
             look=look,
         )
         self._notebook.close()
@@ -255,15 +265,16 @@ class _Run:
 def _notice(report: CheckReport, runtime: Runtime) -> Notice:
     """Return what a person should read: which database, what was found, what to do."""
     damage = [finding for finding in report.findings if finding.severity is Severity.DAMAGE]
+    damaged = damage or report.verdict is Verdict.DAMAGED  # what an earlier run found, of which this is the rest
     lines = [finding.message for finding in damage[:10]]
     if len(damage) > len(lines):
         lines.append(f"and {len(damage) - len(lines)} more")
     lines += [f"{result.name}: {result.why}" for result in report.checkers if result.why]
     lines += [damage[0].hint] if damage else []
     return Notice(
-        title=f"{report.database} is {report.verdict}" if damage else f"{report.database} could not be judged",
+        title=f"{report.database} is {report.verdict}" if damaged else f"{report.database} could not be judged",
         body="\n".join(lines),
-        severity=Severity.DAMAGE if damage else Severity.NOTICE,
+        severity=Severity.DAMAGE if damaged else Severity.NOTICE,
         database=report.database,
         time=runtime.clock(),
     )

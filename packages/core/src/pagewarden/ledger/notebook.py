@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from pagewarden.errors import LedgerUnusable
+from pagewarden.ledger.circle import Circle
 from pagewarden.ledger.store import Damaged, Store
-from pagewarden.ledger.words import moment, readable
+from pagewarden.ledger.words import moment, readable, time_of
 from pagewarden.values import CheckReport, Finding, Level, Severity, Verdict
 
 if TYPE_CHECKING:  # what decides on suspect pages is imported where there are some
@@ -33,7 +34,7 @@ T = TypeVar("T")
 
 
 class Notebook:
-    """The ledger, for one check of one database. `resume` may be asked by any thread, the rest by the run's."""
+    """The ledger, for one check of one database. Any thread may ask `resume` and `circle`, the run's all else."""
 
     def __init__(self, state: Callable[[], Path], database: str, clock: Callable[[], datetime]) -> None:
         """Nothing is opened yet. `state` finds the state directory; `database` is the real path."""
@@ -45,6 +46,7 @@ class Notebook:
         self._lock = threading.RLock()
         self._usable = True
         self._resumes: Mapping[str, str] | None = None
+        self._circles: Mapping[str, Circle] | None = None
 
     def resume(self, checker: str) -> str:
         """Return where the time of a checker was over in the last run; "" where it was not."""
@@ -52,6 +54,13 @@ class Notebook:
             if self._resumes is None:
                 self._resumes = self._use(self._read_resumes, make=False) or {}
             return self._resumes.get(checker, "")
+
+    def circle(self, checker: str) -> Circle | None:
+        """Return what runs of a checker that were cut short judged together until now."""
+        with self._lock:
+            if self._circles is None:
+                self._circles = self._use(self._read_circles, make=False) or {}
+            return self._circles.get(checker)
 
     def open(self) -> None:
         """Open the ledger, or make it, so that `write` finds it ready."""
@@ -64,12 +73,13 @@ class Notebook:
         *,
         level: Level,
         started: datetime,
-        resumes: Mapping[str, str],
+        resumes: Mapping[str, tuple[str, Circle | None]],
         look: Callable[[Sequence[int]], Look | None],
     ) -> None:
         """Write what a check found, and what became of the pages that earlier ones suspected.
 
-        `resumes` are the checkers whose place changed, "" where there is none any more; `look(pgnos)` looks at pages.
+        `resumes` are the checkers whose place changed, "" where there is none any more, with their circles;
+        `look(pgnos)` looks at pages.
         """
         with self._lock:
             suspicious = self._suspicious(report.findings)
@@ -119,6 +129,27 @@ class Notebook:
     def _read_resumes(self, connection: sqlite3.Connection) -> dict[str, str]:
         rows = connection.execute("SELECT checker, place FROM resumes WHERE database = ?", (self._database,))
         return {str(checker): str(place) for checker, place in rows}
+
+    def _read_circles(self, connection: sqlite3.Connection) -> dict[str, Circle]:
+        rows = connection.execute(
+            "SELECT checker, judged, begun, runs, covered, total, verdict, findings FROM circles WHERE database = ?",
+            (self._database,),
+        ).fetchall()
+        try:
+            return {
+                str(checker): Circle(
+                    of=str(of),
+                    begun=time_of(begun),
+                    runs=int(runs),
+                    covered=int(covered),
+                    total=float(total),
+                    verdict=Verdict(verdict),
+                    findings=int(findings),
+                )
+                for checker, of, begun, runs, covered, total, verdict, findings in rows
+            }
+        except (ValueError, TypeError) as error:
+            raise Damaged(f"a row of it is nonsense: {error}") from error
 
     def _read_open(self, connection: sqlite3.Connection) -> list[Known]:
         rows = connection.execute(
@@ -170,14 +201,23 @@ class Notebook:
             ],
         )
 
-    def _write_resumes(self, connection: sqlite3.Connection, resumes: Mapping[str, str]) -> None:
+    def _write_resumes(self, connection: sqlite3.Connection, resumes: Mapping[str, tuple[str, Circle | None]]) -> None:
         now = moment(self._clock())
-        for checker, place in resumes.items():
-            connection.execute("DELETE FROM resumes WHERE database = ? AND checker = ?", (self._database, checker))
+        for checker, (place, circle) in resumes.items():
+            for table in ("resumes", "circles"):
+                connection.execute(f"DELETE FROM {table} WHERE database = ? AND checker = ?", (self._database, checker))
             if place:
                 connection.execute(
                     "INSERT INTO resumes VALUES (?, ?, ?, ?)", (self._database, checker, readable(place), now)
                 )
+            if circle is not None:
+                connection.execute(
+                    "INSERT INTO circles VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        self._database, checker, readable(circle.of), moment(circle.begun), circle.runs, circle.covered,
+                        circle.total, circle.verdict, circle.findings,
+                    ),
+                )  # fmt: skip
 
     def _settle(
         self, connection: sqlite3.Connection, report: CheckReport, known: Sequence[Known], seen: Look | None

@@ -26,7 +26,7 @@ from pagewarden.live.place import NETWORK_FILE_SYSTEMS, file_system
 
 NAME = "ledger.db"
 
-VERSION = 1
+VERSION = 2
 """Of the schema, kept as `PRAGMA user_version`."""
 
 APPLICATION = 0x50574C31
@@ -89,6 +89,21 @@ CREATE TABLE restores(
     time TEXT NOT NULL -- when a restore or repair of ours last replaced it
 ) WITHOUT ROWID;
 """
+
+_CIRCLES = """
+CREATE TABLE circles( -- what runs of a checker that were cut short judged together; goes with a row of resumes
+    database TEXT NOT NULL,
+    checker TEXT NOT NULL,
+    judged TEXT NOT NULL, -- which file, and how
+    begun TEXT NOT NULL,
+    runs INTEGER NOT NULL,
+    covered INTEGER NOT NULL, -- in billionths
+    total REAL NOT NULL,
+    verdict TEXT NOT NULL,
+    findings INTEGER NOT NULL,
+    PRIMARY KEY (database, checker)
+) WITHOUT ROWID
+"""  # since version 2
 
 T = TypeVar("T")
 
@@ -162,6 +177,8 @@ class Store:
             connection.execute(f"PRAGMA {setting}")
         if _version(connection) == 0:
             self._make(connection)
+        if _version(connection) == 1:
+            self._upgrade(connection)
         version = _version(connection)
         if version > VERSION:
             self.close()
@@ -183,7 +200,22 @@ class Store:
                     raise Damaged("it is a database, and no ledger")
                 for statement in _SCHEMA.strip().split(";\n"):
                     connection.execute(statement)
+                connection.execute(_CIRCLES)
                 connection.execute(f"PRAGMA application_id={APPLICATION}")
+                connection.execute(f"PRAGMA user_version={VERSION}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def _upgrade(self, connection: sqlite3.Connection) -> None:
+        """Make a ledger of version 1 one of this version, unless another process was first."""
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            ours = connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION
+            if ours and _version(connection) == 1:
+                connection.execute(_CIRCLES)
                 connection.execute(f"PRAGMA user_version={VERSION}")
             connection.execute("COMMIT")
         except BaseException:

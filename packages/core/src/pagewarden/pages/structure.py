@@ -77,7 +77,7 @@ class StructureWalk:
         flaws, self._flaws = tuple(self._flaws), []
         return StructureStep(
             flaws=flaws, pages=self._pages, reached=self._reached(), done=self._done, left_out=self._left_out,
-            unordered=self._unordered,
+            unordered=self._unordered, walked=self._walked,
         )  # fmt: skip
 
     # Where the walk is

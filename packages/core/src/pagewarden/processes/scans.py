@@ -63,6 +63,7 @@ def step_to_wire(step: StructureStep) -> dict[str, Value]:
         "done": step.done,
         "left_out": step.left_out,
         "unordered": step.unordered,
+        "walked": step.walked,
     }
 
 

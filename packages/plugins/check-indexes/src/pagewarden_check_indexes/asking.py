@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 from pagewarden_check_indexes.index import Index, quote
 
-PORTION = 50_000
+PORTION = 5_000
 """Rows that one statement looks up."""
 
 SHOWN = 100

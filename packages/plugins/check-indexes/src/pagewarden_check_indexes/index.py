@@ -57,6 +57,30 @@ def index_names(connection: sqlite3.Connection) -> tuple[IndexName, ...]:
     return tuple(sorted((IndexName(name=str(n), table=str(t), sql=str(s)) for n, t, s in rows), key=lambda i: i.name))
 
 
+def is_there(connection: sqlite3.Connection, name: IndexName) -> bool:
+    """Return whether the schema still has this very index: in a live database others may drop and make some.
+
+    Raises sqlite3.DatabaseError.
+    """
+    found = connection.execute(
+        "SELECT tbl_name, coalesce(sql, '') FROM sqlite_master WHERE type = 'index' AND name = ?", (name.name,)
+    ).fetchone()
+    return found is not None and (str(found[0]), str(found[1])) == (name.table, name.sql)
+
+
+def rowid_range(connection: sqlite3.Connection, name: IndexName) -> tuple[int, int]:
+    """Return the first and the last rowid of an index's table; (0, 0) where it has none, or SQLite cannot tell."""
+    table = quote(name.table)
+    try:
+        rowid = _rowid_name(connection, name.table)
+        first, last = connection.execute(
+            f"SELECT (SELECT min({rowid}) FROM {table} NOT INDEXED), (SELECT max({rowid}) FROM {table} NOT INDEXED)"
+        ).fetchone()
+    except (NotUnderstood, sqlite3.DatabaseError, UnicodeDecodeError):
+        return 0, 0  # there are no rowids, or there is damage, which is told when the index is judged
+    return (first, last) if type(first) is int and type(last) is int else (0, 0)
+
+
 def describe(connection: sqlite3.Connection, name: IndexName) -> Index:
     """Return what SQLite knows of an index. Raises NotUnderstood, sqlite3.DatabaseError."""
     columns = connection.execute(f"PRAGMA index_xinfo({quote(name.name)})").fetchall()

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from pagewarden.contracts import CheckOutcome, Subject
 from pagewarden.sqlite.refusals import Refusal, refusal_of
 from pagewarden.values import Finding, Severity, Verdict
 from pagewarden_check_indexes.asking import Place, compare_rows, compare_totals
-from pagewarden_check_indexes.index import Index, IndexName, describe, index_names
+from pagewarden_check_indexes.circle import ROWS_DONE, Part, Round, write_place
+from pagewarden_check_indexes.index import Index, describe, index_names, is_there
 from pagewarden_check_indexes.statement import NotUnderstood
 
 FINDINGS = 1000
@@ -37,18 +36,21 @@ def judge(subject: Subject) -> Generator[Finding, None, CheckOutcome]:
         return CheckOutcome()
     unjudged: list[str] = []
     found = 0
-    parts = _parts(names, subject.resume)
-    for number, part in enumerate(parts):
-        tell = partial(subject.progress, number, len(parts))
-        tell()
+    circle = Round(connection, names, subject.resume)
+    for part in circle.parts:
+        tell = partial(_tell, subject, circle, part)
+        tell(part.after)
         try:
-            for finding in _judge(subject, connection, part, FINDINGS - found, tell):
+            for finding in _judge(connection, part, FINDINGS - found, tell):
                 found += 1
                 yield finding
         except NotUnderstood as error:
-            unjudged.append(f"{part.name.name} ({error})")
+            if is_there(connection, part.name):
+                unjudged.append(f"{part.name.name} ({error})")
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             refusal = _refusal(error)
+            if not is_there(connection, part.name):
+                continue  # it was dropped meanwhile, or is another one now, which is for the next run
             if refusal.damage:
                 found += 1
                 yield _malformed(f"index {part.name.name} of table {part.name.table}", part.name.name, refusal)
@@ -56,70 +58,47 @@ def judge(subject: Subject) -> Generator[Finding, None, CheckOutcome]:
                 unjudged.append(f"{part.name.name} ({refusal.message})")
         if found >= FINDINGS:
             return CheckOutcome(why=f"nothing was looked for after {found} findings")
-    subject.progress(len(parts), len(parts))
+        if unjudged:
+            subject.reached("")  # no part of a whole that could be sound
+    subject.progress(circle.total, circle.total)
     return _outcome(unjudged)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Part:
-    """An index, or the rows of its table between two rowids."""
-
-    name: IndexName
-    after: int | None = None
-    until: int | None = None
-    totals: bool = True  # whether its entries are counted, too
-
-
-def _parts(names: Sequence[IndexName], resume: str) -> list[_Part]:
-    """Return all indexes, from the place that an earlier run reached, and round to it."""
-    place = _read_place(resume)
-    parts = [_Part(name=name) for name in names]
-    at = next((number for number, name in enumerate(names) if place is not None and name.name == place[0]), None)
-    if place is None or at is None:
-        return parts
-    rest = parts[at + 1 :] + parts[:at]
-    if place[1] is None:
-        return [parts[at], *rest]
-    later = _Part(name=names[at], after=place[1], totals=False)
-    return [later, *rest, _Part(name=names[at], until=place[1])]
-
-
-def _write_place(name: str, after: int | None) -> str:
-    return json.dumps([name, after])
-
-
-def _read_place(text: str) -> tuple[str, int | None] | None:
-    """Understand what `_write_place` wrote; None for anything else, as another version may have written it."""
-    try:
-        name, after = json.loads(text)
-    except (ValueError, TypeError):
-        return None
-    return (name, after) if isinstance(name, str) and (after is None or type(after) is int) else None
+def _tell(subject: Subject, circle: Round, part: Part, after: int | None) -> None:
+    """Tell how far this is, between two read transactions."""
+    subject.progress(circle.done(part, after), circle.total)
+    subject.reached(write_place(part.name.name, after))
 
 
 def _judge(
-    subject: Subject, connection: sqlite3.Connection, part: _Part, most: int, tell: Callable[[], None]
+    connection: sqlite3.Connection, part: Part, most: int, tell: Callable[[int | None], None]
 ) -> Iterator[Finding]:
-    """Compare one index, or a part of it; `tell` is called between portions.
+    """Compare one index, or a part of it; `tell(after)` is called between portions.
 
     Raises NotUnderstood, sqlite3.DatabaseError.
     """
-    subject.reached(_write_place(part.name.name, part.after))
+    if not is_there(connection, part.name):
+        return
     index = describe(connection, part.name)
     after, lacking = part.after, 0
     while True:
         rows = compare_rows(connection, index, after=after, until=part.until, most=most - lacking)
+        if rows.missing and not is_there(connection, part.name):
+            return  # it was replaced meanwhile: what was seen is none of the new one's
         for place in rows.missing:
             lacking += 1
             yield _missing(index, place)
         if rows.reached is None or lacking >= most:
             break
         after = rows.reached
-        subject.reached(_write_place(part.name.name, after))
-        tell()
-    if not part.totals or lacking >= most:
+        tell(after)
+    if lacking >= most or not (part.totals or lacking):
         return
+    if part.totals:
+        tell(ROWS_DONE)
     totals = compare_totals(connection, index, lacking=lacking > 0, most=most - lacking)
+    if not is_there(connection, part.name):
+        return
     yield from (_missing(index, place) for place in totals.missing)
     yield from (_strange(index, place) for place in totals.strange)
     yield from (_double(index, place) for place in totals.doubles)

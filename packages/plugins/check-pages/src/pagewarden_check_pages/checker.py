@@ -59,6 +59,7 @@ class PagesChecker:
             else:
                 verdict = Verdict.UNKNOWN
                 notes.append(what)
+                subject.reached("")  # what cannot be compared is unknown, whatever else is judged
             baseline = None
         walk = _Walk(subject, image, baseline, reserved=first[20] if first else 0)
         try:
@@ -132,17 +133,21 @@ class _Walk:
                 found = {pgno for pgno, _, _ in differing} if self._current else set()
                 yield from self._reserved.judge(first, count, found.__contains__, FINDINGS)
             done += count
-            self._subject.progress(done, last)
-            self._subject.reached(self._place(first + count if first + count <= last else 1))
+            following = first + count if first + count <= last else 1
+            place = self._place(following)
+            self._subject.progress(done - (following - place) % last, last)
+            if self.verdict is Verdict.UNKNOWN:
+                self._subject.reached("")  # no part of a whole that could be sound
+            self._subject.reached(str(place))
         if self._reporter is not None:
             yield from self._reporter.flush()
         if self._reserved is not None:
             yield from self._reserved.summary()
 
-    def _place(self, following: int) -> str:
+    def _place(self, following: int) -> int:
         """Return where a later run goes on: at the run of zeros that was not reported, if there is one."""
         waiting = None if self._reporter is None else self._reporter.open
-        return str(following if waiting is None else waiting)
+        return following if waiting is None else waiting
 
     def notes(self) -> Iterator[str]:
         """Yield what is to be said beside the findings."""

@@ -18,6 +18,7 @@ class StructureChecker:
     name = "check-structure"
     level = Level.STANDARD
     in_process = True  # the page reader parses the hostile bytes, not this
+    whole_only = "the freelist, pages that nothing uses, pages that two use"
 
     def check(self, subject: Subject) -> Generator[Finding, None, CheckOutcome]:
         """Yield a finding for each flaw, in the order in which they are seen."""

@@ -11,6 +11,7 @@ from pagewarden.sqlite.schema import Layout
 from pagewarden.structure import Collation, Flaw, FlawKind, StructureStep, Tree
 from pagewarden.values import Finding, Verdict
 from pagewarden_check_structure.header import judge_pointer_map
+from pagewarden_check_structure.place import UNITS, position
 from pagewarden_check_structure.words import KINDS, finding_of
 
 FINDINGS = 1000
@@ -41,13 +42,27 @@ class Judgement:
         layout = Layout.of(first, page_size=image.page_size, pages=image.pages)
         schema = describe_trees(image.page, layout)
         yield from judge_pointer_map(first, schema.trees if schema.whole else ())
+        begin = position(image.page, schema.trees, image.pages, self._subject.resume)
+        if (begin is None and self._subject.resume) or not schema.whole:
+            self._subject.reached("")  # its tree is gone, or some are not known: no part of a whole
         step = None
         for step in image.structure(schema.trees, resume=self._subject.resume):
             flaws = [flaw for flaw in step.flaws if schema.whole or flaw.kind is not FlawKind.UNUSED]
             yield from self._step(flaws, schema.trees, layout)
-            self._subject.reached(step.reached)
-            self._subject.progress(step.pages, image.pages)
+            if not step.done:
+                self._subject.progress(self._walked(step, schema.trees, begin or 0), image.pages)
+                self._subject.reached(step.reached)
+        self._subject.progress(image.pages, image.pages)
         return self._outcome(schema, step)
+
+    def _walked(self, step: StructureStep, trees: Sequence[Tree], begin: int) -> int:
+        """Return how much lies between the beginning and the place that was reached: a share of the pages."""
+        image = self._image
+        if step.walked:
+            return image.pages
+        whole = len(trees) * UNITS
+        at = position(image.page, trees, image.pages, step.reached)
+        return 0 if at is None or not whole else (at - begin) % whole * image.pages // whole
 
     def _step(self, flaws: Sequence[Flaw], trees: Sequence[Tree], layout: Layout) -> Generator[Finding, None, None]:
         kept = flaws[: FINDINGS - self._told]
