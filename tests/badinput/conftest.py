@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from pagewarden.errors import error_classes
-from pagewarden_cli.command import main
-from tests.cli.conftest import Type, Typed
+from tests.cli import conftest as cli
+from tests.cli.conftest import Type, enter_home
 from tests.support.databases import build
 
 Tree = dict[str, tuple[int, int, int, bytes]]
@@ -22,27 +22,14 @@ Tree = dict[str, tuple[int, int, int, bytes]]
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home folder of the test's own with the folder for temporary files in it, and the current folder there."""
-    home = tmp_path / "home"
-    (home / "tmp").mkdir(parents=True)
-    for name in ("PAGEWARDEN_CONFIG", "NO_COLOR", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "_PAGEWARDEN_COMPLETE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(home))
+    home = enter_home(tmp_path / "home", monkeypatch)
+    (home / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(home / "tmp"))
     monkeypatch.setattr(tempfile, "tempdir", None)
-    monkeypatch.chdir(home)
     return home
 
 
-@pytest.fixture
-def type_in(capsys: pytest.CaptureFixture[str]) -> Type:
-    """Run one command line in this process."""
-
-    def run(*words: str | Path) -> Typed:
-        code = main([str(word) for word in words])
-        captured = capsys.readouterr()
-        return Typed(code, captured.out, captured.err)
-
-    return run
+type_in = cli.type_in
 
 
 @pytest.fixture

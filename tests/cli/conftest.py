@@ -36,7 +36,11 @@ Type = Callable[..., Typed]
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home folder of the test's own, without a configuration, and the current folder in it."""
-    home = tmp_path / "home"
+    return enter_home(tmp_path / "home", monkeypatch)
+
+
+def enter_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a folder, and make it the home folder and the current one; nothing else of the environment counts."""
     home.mkdir()
     for name in ("PAGEWARDEN_CONFIG", "NO_COLOR", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "_PAGEWARDEN_COMPLETE"):
         monkeypatch.delenv(name, raising=False)

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from pagewarden.errors import DatabaseUnreadable, DatabaseUnsettled, ReaderCrashed
 from pagewarden.live.connection import BUSY_SECONDS
-from pagewarden.live.pin import Pin, refused_on_network
+from pagewarden.live.pin import Pin, patience, refused_on_network
 from pagewarden.live.place import examine
 from pagewarden.processes.reader import Attachment, PageReader
 
@@ -53,9 +53,9 @@ def read_commit(
     if attempts < 1:
         raise ValueError(f"{attempts} attempts cannot read anything")
     place = examine(path)
-    if deadline is not None:
-        timeout = min(timeout, max(0.0, deadline - clock()))
-    with Pin(place, timeout=timeout, connections=connections, clock=clock, sleep=sleep) as pin:
+    with Pin(
+        place, timeout=patience(timeout, deadline, clock), connections=connections, clock=clock, sleep=sleep
+    ) as pin:
         reader.ping()  # it may have to start first, and that under a lock would stop writers
         if exact:
             pin.look()

@@ -122,6 +122,11 @@ class Pin:
         self.close()
 
 
+def patience(timeout: float, deadline: float | None, clock: Callable[[], float]) -> float:
+    """Return the seconds to wait for a lock: `timeout`, but not beyond `deadline`, a reading of `clock`."""
+    return timeout if deadline is None else min(timeout, max(0.0, deadline - clock()))
+
+
 def refused_on_network(place: Place) -> PagewardenError:
     """Return the error for a database in WAL mode on a network file system (H4)."""
     return DatabaseUnreadable(

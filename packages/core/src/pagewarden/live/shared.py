@@ -16,7 +16,7 @@ from typing import TypeVar
 from pagewarden.errors import DatabaseUnreadable, DatabaseUnsettled, ReaderCrashed
 from pagewarden.live.commit import ATTEMPTS, Moved, attach_pinned, pause_after
 from pagewarden.live.connection import BUSY_SECONDS
-from pagewarden.live.pin import Pin
+from pagewarden.live.pin import Pin, patience
 from pagewarden.live.place import examine
 from pagewarden.processes.reader import Attachment, PageReader
 
@@ -111,9 +111,8 @@ class SharedCommit:
 
     def _hold(self) -> _Held:
         """Do steps 1 to 5."""
-        began, timeout = self._clock(), BUSY_SECONDS
-        if self._deadline is not None:
-            timeout = min(timeout, max(0.0, self._deadline - began))
+        began = self._clock()
+        timeout = patience(BUSY_SECONDS, self._deadline, self._clock)
         pin = Pin(examine(self._path), timeout=timeout, clock=self._clock, sleep=self._sleep)
         try:
             pin.begin()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pagewarden.live.commit import ATTEMPTS
 from pagewarden.live.connection import BUSY_SECONDS
-from pagewarden.live.pin import Pin
+from pagewarden.live.pin import Pin, patience
 from pagewarden.live.place import examine
 from pagewarden.live.settle import Copying
 from pagewarden.processes.client import PageProgress
@@ -89,9 +89,7 @@ def snapshot_commit(
         return reader.begin_snapshot(staging_path, ours, level)
 
     place = examine(path)
-    if deadline is not None:
-        timeout = min(timeout, max(0.0, deadline - clock()))
-    with Pin(place, timeout=timeout, clock=clock, sleep=sleep) as pin:
+    with Pin(place, timeout=patience(timeout, deadline, clock), clock=clock, sleep=sleep) as pin:
         reader.ping()  # it may have to start first, and that under a lock would stop writers
         copying = Copying(
             reader, pin, begin, staging_path, progress=progress, deadline=deadline, clock=clock, sleep=sleep
@@ -131,9 +129,7 @@ def scratch_copy(
     def begin(attachment: Attachment) -> int:
         return reader.begin_image(target, attachment.page_size)
 
-    if deadline is not None:
-        timeout = min(timeout, max(0.0, deadline - clock()))
-    with Pin(place, timeout=timeout, clock=clock, sleep=sleep) as pin:
+    with Pin(place, timeout=patience(timeout, deadline, clock), clock=clock, sleep=sleep) as pin:
         reader.ping()  # it may have to start first, and that under a lock would stop writers
         copying = Copying(reader, pin, begin, target, progress=progress, deadline=deadline, clock=clock, sleep=sleep)
         with copying:

@@ -27,7 +27,7 @@ class Refusal:
 def refusal_of(error: sqlite3.DatabaseError | UnicodeDecodeError) -> Refusal | None:
     """Tell damage from a database that this SQLite alone cannot judge; None for an error that says nothing of the file.
 
-    An interrupt, a lock, a full disk are such; the caller raises them on.
+    An interrupt, a lock, a full disk are such; the caller raises them on, as `refusal_or_raise` does.
     """
     if isinstance(error, UnicodeDecodeError):
         # Python could not make an exception of SQLite's message, which quotes a name of the schema.
@@ -45,3 +45,11 @@ def refusal_of(error: sqlite3.DatabaseError | UnicodeDecodeError) -> Refusal | N
     if code in _WRONG:  # no such tokenizer, collation, function or module: the application would have it
         return Refusal(damage=False, message=f"it needs what only the application has: {message}")
     return None
+
+
+def refusal_or_raise(error: sqlite3.DatabaseError | UnicodeDecodeError) -> Refusal:
+    """Return what an error says of the database; raise what says nothing of it."""
+    refusal = refusal_of(error)
+    if refusal is None:
+        raise error
+    return refusal

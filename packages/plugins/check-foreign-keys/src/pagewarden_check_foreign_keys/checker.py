@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Generator, Iterator
 
 from pagewarden.contracts import CheckOutcome, Subject
-from pagewarden.sqlite.refusals import Refusal, refusal_of
+from pagewarden.sqlite.refusals import Refusal, refusal_or_raise
 from pagewarden.values import Finding, Level, Severity, Verdict
 
 FINDINGS = 1000
@@ -39,7 +39,7 @@ class ForeignKeyChecker:
             connection.execute("BEGIN")  # so that all tables are seen at one commit
             tables = _tables(connection)
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-            refusal = _refusal(error)
+            refusal = refusal_or_raise(error)
             if refusal.damage:
                 yield _malformed("the schema", None, refusal)
                 return CheckOutcome()
@@ -57,7 +57,7 @@ class ForeignKeyChecker:
                     else:
                         left_out += 1
             except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-                refusal = _refusal(error)
+                refusal = refusal_or_raise(error)
                 if refusal.damage:
                     yield _malformed(f"the foreign keys of table {table}", table, refusal)
                 else:
@@ -79,14 +79,6 @@ def _outcome(left_out: int, unjudged: list[str]) -> CheckOutcome:
     more = f" and {len(unjudged) - _NAMED} more" if len(unjudged) > _NAMED else ""
     whys.append(f"the keys of these tables were not judged: {'; '.join(unjudged[:_NAMED])}{more}")
     return CheckOutcome(verdict=Verdict.UNKNOWN, why="; ".join(whys))
-
-
-def _refusal(error: sqlite3.DatabaseError | UnicodeDecodeError) -> Refusal:
-    """Return what an error says of the database; raise what says nothing of it."""
-    refusal = refusal_of(error)
-    if refusal is None:
-        raise error
-    return refusal
 
 
 def _malformed(what: str, table: str | None, refusal: Refusal) -> Finding:

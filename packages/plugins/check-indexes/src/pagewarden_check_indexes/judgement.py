@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 
 from pagewarden.contracts import CheckOutcome, Subject
-from pagewarden.sqlite.refusals import Refusal, refusal_of
+from pagewarden.sqlite.refusals import Refusal, refusal_or_raise
 from pagewarden.values import Finding, Severity, Verdict
 from pagewarden_check_indexes.asking import Place, compare_rows, compare_totals
 from pagewarden_check_indexes.circle import ROWS_DONE, Part, Round, write_place
@@ -29,7 +29,7 @@ def judge(subject: Subject) -> Generator[Finding, None, CheckOutcome]:
         connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")  # looking up is twice as fast as with SQLite's own
         names = index_names(connection)
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-        refusal = _refusal(error)
+        refusal = refusal_or_raise(error)
         if not refusal.damage:
             return CheckOutcome(verdict=Verdict.UNKNOWN, why=refusal.message)
         yield _malformed("the schema", None, refusal)
@@ -48,7 +48,7 @@ def judge(subject: Subject) -> Generator[Finding, None, CheckOutcome]:
             if is_there(connection, part.name):
                 unjudged.append(f"{part.name.name} ({error})")
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-            refusal = _refusal(error)
+            refusal = refusal_or_raise(error)
             if not is_there(connection, part.name):
                 continue  # it was dropped meanwhile, or is another one now, which is for the next run
             if refusal.damage:
@@ -162,14 +162,6 @@ def _malformed(what: str, name: str | None, refusal: Refusal) -> Finding:
         message=f"sqlite cannot read {what}: {refusal.message}",
         evidence=refusal.message,
     )
-
-
-def _refusal(error: sqlite3.DatabaseError | UnicodeDecodeError) -> Refusal:
-    """Return what an error says of the database; raise what says nothing of it."""
-    refusal = refusal_of(error)
-    if refusal is None:
-        raise error
-    return refusal
 
 
 def _outcome(unjudged: Sequence[str]) -> CheckOutcome:

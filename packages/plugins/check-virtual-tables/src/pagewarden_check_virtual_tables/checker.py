@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Generator, Iterator, Sequence
 
 from pagewarden.contracts import CheckOutcome, Subject
-from pagewarden.sqlite.refusals import Refusal, refusal_of
+from pagewarden.sqlite.refusals import Refusal, refusal_or_raise
 from pagewarden.values import Finding, Level, Severity, Verdict
 from pagewarden_check_virtual_tables.table import VirtualTable, virtual_tables
 
@@ -32,7 +32,7 @@ class VirtualTablesChecker:
         try:
             tables = virtual_tables(_open(subject, copy=False))
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-            refusal = _refusal(error)
+            refusal = refusal_or_raise(error)
             if not refusal.damage:
                 raise
             yield _malformed(refusal)
@@ -55,7 +55,7 @@ class VirtualTablesChecker:
             try:
                 yield from _judge(connection, table)
             except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-                refusal = _refusal(error)
+                refusal = refusal_or_raise(error)
                 if refusal.damage and table.module in _SPATIAL:
                     yield _spatial(table, refusal.message)
                 else:
@@ -93,7 +93,7 @@ def _contradiction(connection: sqlite3.Connection, table: VirtualTable, content:
     try:
         connection.execute(f"INSERT INTO {name}({columns}) VALUES({values})")
     except sqlite3.DatabaseError as error:
-        if not _refusal(error).damage:
+        if not refusal_or_raise(error).damage:
             raise
         return str(error)
     finally:
@@ -146,14 +146,6 @@ def _malformed(refusal: Refusal) -> Finding:
         message=f"sqlite cannot read the schema: {refusal.message}",
         evidence=refusal.message,
     )
-
-
-def _refusal(error: sqlite3.DatabaseError | UnicodeDecodeError) -> Refusal:
-    """Return what an error says of the database; raise what says nothing of it."""
-    refusal = refusal_of(error)
-    if refusal is None:
-        raise error
-    return refusal
 
 
 def _outcome(unjudged: Sequence[str], alone: Sequence[str]) -> CheckOutcome:
