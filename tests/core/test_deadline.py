@@ -6,6 +6,7 @@ import time
 import pytest
 
 from pagewarden.deadline import call_with_deadline
+from tests.support.tracing import dying_threads
 
 
 def test_a_call_returns_its_value_and_its_time() -> None:
@@ -22,8 +23,22 @@ def test_what_it_raises_is_a_value(error: BaseException) -> None:
     def work() -> None:
         raise error
 
-    ended = call_with_deadline(work, name="x", seconds=None)
-    assert (ended.error, ended.late) == (error, False)
+    for seconds in (10, None):
+        ended = call_with_deadline(work, name="x", seconds=seconds)
+        assert (ended.error, ended.late) == (error, False)
+
+
+def test_without_a_deadline_it_is_a_plain_call() -> None:
+    """A second thread would guard nothing."""
+    ended = call_with_deadline(threading.current_thread, name="x", seconds=None)
+    assert ended.value is threading.current_thread()
+
+
+def test_a_thread_that_never_ran_it_is_no_answer() -> None:
+    """A tracer that fails ends a thread before its first line: that is an error, not a call that returned nothing."""
+    with dying_threads("x"):
+        ended = call_with_deadline(lambda: "value", name="x", seconds=10)
+    assert isinstance(ended.error, RuntimeError) and "before it began" in str(ended.error)
 
 
 def test_a_late_call_is_interrupted() -> None:

@@ -18,6 +18,7 @@ from pagewarden.processes.reader import PageReader
 from pagewarden.values import CheckReport, Finding, Verdict
 from tests.core.check.checkers import Plugins, damage
 from tests.support.session import Session
+from tests.support.tracing import dying_threads
 
 Check = Callable[[Subject], object]
 
@@ -62,6 +63,20 @@ def test_checkers_work_at_the_same_time_and_are_reported_in_order(plugins: Plugi
     assert report.checkers[0].seconds > 0.2
     ended = [event.fields["checker"] for event in plugins.events if event.name == "checker.finished"]
     assert ended[-1] == "check-chosen"
+
+
+def test_a_checker_whose_thread_died_is_unknown(plugins: Plugins, live: Path) -> None:
+    """The run neither waits for it for ever nor takes silence for a judgement; the others report."""
+
+    def sees(subject: Subject) -> list[Finding]:
+        return [damage()]
+
+    with dying_threads("run check-chosen-2"):
+        report = check(plugins, live, sees, sees)
+    lost, told = report.checkers[1], report.checkers[0]
+    assert (told.verdict, told.findings) == (Verdict.DAMAGED, 1)
+    assert (lost.name, lost.verdict, lost.findings) == ("check-chosen-2", Verdict.UNKNOWN, 0)
+    assert "ended before it began" in lost.why
 
 
 def test_all_see_one_commit_and_it_is_pinned_once(plugins: Plugins, database: Path) -> None:

@@ -19,6 +19,9 @@ T = TypeVar("T")
 GRACE_SECONDS = 2.0
 """How long a thread may take to end after it was interrupted. SQLite looks at the flag every few thousand steps."""
 
+ENDED_EARLY = "its thread ended before it began: look for a debugger or another tracer in this process"
+"""Said of a thread that never ran its function. CPython 3.11 ends one so when two are given a tracer at once."""
+
 _AGAIN = 0.05  # seconds between two interrupts
 
 
@@ -46,10 +49,11 @@ def call_with_deadline(
     grace: float = GRACE_SECONDS,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Ended[T]:
-    """Run `work` in a thread called `name` for at most `seconds` (None: for ever), and never raise what it raises.
+    """Run `work` in a thread called `name` for at most `seconds`, and never raise what it raises.
 
     `interrupt` is called from the calling thread once the deadline has passed, and until the thread ends or `grace` is
-    over, or when the caller itself is interrupted (Ctrl-C), which is then raised.
+    over, or when the caller itself is interrupted (Ctrl-C), which is then raised. None is no deadline: `work` runs in
+    the calling thread, whose caller is the one to interrupt it.
     """
     values: list[T] = []
     errors: list[BaseException] = []
@@ -61,10 +65,13 @@ def call_with_deadline(
             errors.append(error)
 
     started = monotonic()
+    if seconds is None:
+        run()
+        return Ended(value=next(iter(values), None), error=next(iter(errors), None), seconds=monotonic() - started)
     thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()
     try:
-        thread.join(None if seconds is None else max(0.0, seconds))
+        thread.join(max(0.0, seconds))
         late = thread.is_alive()
         if late:
             until = monotonic() + grace
@@ -75,9 +82,11 @@ def call_with_deadline(
     except BaseException:
         interrupt()
         raise
+    if not (late or values or errors):  # no silence: it never came as far as `run`
+        errors.append(RuntimeError(ENDED_EARLY))
     return Ended(
-        value=values[0] if values else None,
-        error=errors[0] if errors else None,
+        value=next(iter(values), None),
+        error=next(iter(errors), None),
         seconds=monotonic() - started,
         late=late,
         abandoned=thread.is_alive(),

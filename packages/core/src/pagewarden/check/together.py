@@ -12,12 +12,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from pagewarden.deadline import GRACE_SECONDS
+from pagewarden.check.checkers import judged
+from pagewarden.check.outcome import Collected
+from pagewarden.deadline import ENDED_EARLY, GRACE_SECONDS
 
 if TYPE_CHECKING:
     from pagewarden.check.checkers import CheckerRun, Judged
 
 _AGAIN = 0.05  # seconds between two interrupts
+_GLANCE = 1.0  # seconds without a word after which the threads are looked at
 
 
 class Told(NamedTuple):
@@ -45,12 +48,11 @@ class Inbox:
             self._items.append(item)
             self._changed.notify()
 
-    def get(self) -> Told | tuple[int, Judged | BaseException]:
-        """Take the oldest item out; wait for one."""
+    def get(self, seconds: float) -> Told | tuple[int, Judged | BaseException] | None:
+        """Take the oldest item out; wait for one, for at most so many seconds, and return None where none came."""
         with self._changed:
-            while not self._items:
-                self._changed.wait()
-            return self._items.popleft()
+            self._changed.wait_for(lambda: self._items, seconds)
+            return self._items.popleft() if self._items else None
 
     def rest(self) -> list[Told]:
         """Take out the events that are in."""
@@ -75,24 +77,28 @@ def judge_together(
     end, and it is raised.
     """
     results: dict[int, Judged] = {}
+    begun = threading.Semaphore(0)
     threads = [
-        threading.Thread(target=_drive, args=(number, run, inbox), name=f"run {run.name}", daemon=True)
+        threading.Thread(target=_drive, args=(number, run, inbox, begun), name=f"run {run.name}", daemon=True)
         for number, run in enumerate(runs)
     ]
     try:
-        for thread in threads:
+        for thread in threads:  # one after the other: CPython 3.11 ends one of two that are given a tracer at once
             thread.start()
+            begun.acquire(timeout=_GLANCE)
         meanwhile()
         while len(results) < len(runs):
-            item = inbox.get()
+            # Before it is waited for: whatever those had to say is in the inbox.
+            dead = [number for number, thread in enumerate(threads) if not (number in results or thread.is_alive())]
+            item = inbox.get(_GLANCE)
             if isinstance(item, Told):
                 on_event(item)
                 continue
-            number, result = item
-            if isinstance(result, BaseException):
-                raise result
-            results[number] = result
-            on_judged(result)
+            for number, result in [item] if item else [(each, _lost(runs[each])) for each in dead]:
+                if isinstance(result, BaseException):
+                    raise result
+                results[number] = result
+                on_judged(result)
     except BaseException:
         until = time.monotonic() + GRACE_SECONDS
         while True:  # again and again: SQLite forgets an interrupt that comes between two statements
@@ -106,7 +112,13 @@ def judge_together(
     return [results[number] for number in range(len(runs))]
 
 
-def _drive(number: int, run: CheckerRun, inbox: Inbox) -> None:
+def _lost(run: CheckerRun) -> Judged:
+    """Return what became of a checker whose thread is gone without a word."""
+    return judged(run.name, Collected(), f"{run.name} failed: {ENDED_EARLY}", 0.0)
+
+
+def _drive(number: int, run: CheckerRun, inbox: Inbox, begun: threading.Semaphore) -> None:
+    begun.release()
     try:
         inbox.put((number, run.judge()))
     except BaseException as error:  # noqa: BLE001 - an error of our own: the run's thread raises it
