@@ -32,12 +32,14 @@ if TYPE_CHECKING:
     from pagewarden.pages.again import read_again
     from pagewarden.pages.behind import Behind, forget
     from pagewarden.pages.copier import Batch, FrameCopy, OutSlot, StoredFrame, copy_in, copy_out, out_slots
+    from pagewarden.pages.gather import Gathered, Runs, gather_out
     from pagewarden.pages.scan import Progress, database_sum, differing_runs, scan_reserved, scan_sums
 
 _HOMES = {
     "again": ("read_again",),
     "behind": ("Behind", "forget"),
     "copier": ("Batch", "FrameCopy", "OutSlot", "StoredFrame", "copy_in", "copy_out", "out_slots"),
+    "gather": ("Gathered", "Runs", "gather_out"),
     "scan": ("Progress", "database_sum", "differing_runs", "scan_reserved", "scan_sums"),
 }
 
@@ -53,10 +55,12 @@ __all__ = [
     "Compressor",
     "Decompressor",
     "FrameCopy",
+    "Gathered",
     "OutSlot",
     "PageDataError",
     "PageSource",
     "Progress",
+    "Runs",
     "ShortRead",
     "StoredFrame",
     "SumMismatch",
@@ -71,6 +75,7 @@ __all__ = [
     "differing_runs",
     "forget",
     "frame_bound",
+    "gather_out",
     "is_page_size",
     "lock_page",
     "out_slots",

@@ -41,6 +41,15 @@ def check_frame_range(source: PageSource, first: int, count: int, out: Buffer) -
         raise ValueError(f"a frame of {count} pages needs a buffer of {need} bytes, not {len(out)}")
 
 
+def check_frame_buffer(pages: Buffer, out: Buffer) -> None:
+    """Refuse a frame of nothing, and a buffer that could be too small for it."""
+    if not len(pages):
+        raise ValueError("a frame holds at least one page")
+    need = frame_bound(len(pages))
+    if len(out) < need:
+        raise ValueError(f"a frame of {len(pages)} bytes needs a buffer of {need} bytes, not {len(out)}")
+
+
 def check_wal(page_size: int, last_frame: int | None) -> int:
     """Refuse a page size that is neither 0 nor SQLite's; return the limit as a number of 32 bits."""
     if page_size and not is_page_size(page_size):

@@ -16,6 +16,7 @@ from pagewarden.errors import PagewardenError
 from pagewarden.pages._checks import (
     check_buffer,
     check_frame,
+    check_frame_buffer,
     check_frame_range,
     check_level,
     check_out,
@@ -148,6 +149,16 @@ class _Compressor:
             ):  # fmt: skip
                 _raise(self._fault)
         return self._used[0], bytes(ffi.buffer(sums))
+
+    def compress_buffer(self, pages: Buffer, out: bytearray | memoryview) -> int:
+        """Write pages that stand in a buffer as one zstd frame; see `Compressor`."""
+        check_frame_buffer(pages, out)
+        ours, theirs = self._zstd.library.ffi, self._zstd.library.lib  # nothing of ours is needed between
+        with ours.from_buffer(pages) as given, ours.from_buffer(out, require_writable=True) as to:
+            used = theirs.ZSTD_compressCCtx(self._owner, to, len(to), given, len(given), self._level)
+        if theirs.ZSTD_isError(used):
+            raise PagewardenError(f"zstd failed to compress a frame of {len(pages)} bytes: {used:#x}")
+        return int(used)
 
 
 class _Decompressor:

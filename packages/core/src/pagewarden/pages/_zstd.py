@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pagewarden.pages._checks import check_frame, check_frame_range
+from pagewarden.pages._checks import check_frame, check_frame_buffer, check_frame_range
 from pagewarden.pages.source import BadFrame, Buffer, PageSource
 
 if TYPE_CHECKING:
@@ -35,10 +35,15 @@ class PublicCompressor:
         with memoryview(self._pages)[:size] as pages:
             self._backend.read(source, first, count, pages)
             sums = self._backend.buffer_sums(pages, source.page_size, first, count)
-            frame = self._context.compress(pages)
+            return self.compress_buffer(pages, out), sums
+
+    def compress_buffer(self, pages: Buffer, out: bytearray | memoryview) -> int:
+        """Write pages that stand in a buffer as one zstd frame; see `Compressor`."""
+        check_frame_buffer(pages, out)
+        frame = self._context.compress(pages)
         with memoryview(out) as view:
             view[: len(frame)] = frame
-        return len(frame), sums
+        return len(frame)
 
 
 class PublicDecompressor:

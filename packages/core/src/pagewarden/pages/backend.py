@@ -25,6 +25,12 @@ class Compressor(Protocol):
         `out` holds at least `frame_bound(count * page_size)` bytes. `count` is at least 1.
         """
 
+    def compress_buffer(self, pages: Buffer, out: bytearray | memoryview) -> int:
+        """Write pages that stand in a buffer as one independent zstd frame with its content size; return its bytes.
+
+        `out` holds at least `frame_bound(len(pages))` bytes. There is at least one page.
+        """
+
 
 class Decompressor(Protocol):
     """Copies pages in. It keeps a zstd context and belongs to one thread at a time."""

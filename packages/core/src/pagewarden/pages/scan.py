@@ -13,6 +13,8 @@ from pagewarden.pages.source import PageSource
 CHUNK = 8 << 20
 """Bytes of pages in each chunk of sums."""
 
+_COMPARED = 64  # sums that are compared at once: of a whole chunk mostly few differ
+
 Progress = Callable[[int, int], None]
 """Told how many pages are done, and of how many."""
 
@@ -87,12 +89,16 @@ def differing_runs(sums: bytes, known: bytes) -> Iterator[tuple[int, int]]:
     """Yield (place, count) for each run of sums that differ from the `known` ones, or that those lack."""
     if sums == known:
         return
-    count = len(sums) // 8
-    place = 0
-    while place < count:
-        end = place
-        while end < count and sums[end * 8 : (end + 1) * 8] != known[end * 8 : (end + 1) * 8]:
-            end += 1
-        if end > place:
-            yield place, end - place
-        place = end + 1
+    begin = end = 0  # of the run that was seen last
+    for block in range(0, len(sums), _COMPARED * 8):
+        if sums[block : block + _COMPARED * 8] == known[block : block + _COMPARED * 8]:
+            continue
+        for place in range(block // 8, min(block // 8 + _COMPARED, len(sums) // 8)):
+            if sums[place * 8 : place * 8 + 8] != known[place * 8 : place * 8 + 8]:
+                if place != end:
+                    if end > begin:
+                        yield begin, end - begin
+                    begin = place
+                end = place + 1
+    if end > begin:
+        yield begin, end - begin
