@@ -101,6 +101,30 @@ class TestTarget(TargetContract):
         return MemoryTarget()
 
 
+class ManyAtOnce(MemoryTarget):
+    """One that can also do many small things at once."""
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Yield keys alone."""
+        return (each.key for each in self.list(prefix))
+
+    def read_many(self, keys: Sequence[str], length: int) -> Iterator[bytes | None]:
+        """Yield the beginnings of many."""
+        for key in keys:
+            self.check(key)
+            data = self.objects.get(key)
+            yield None if data is None else data[:length]
+
+
+class TestBulkTarget(TargetContract):
+    """It passes, too."""
+
+    @pytest.fixture
+    def target(self) -> Target:
+        """An empty one."""
+        return ManyAtOnce()
+
+
 class MyNotifier:
     """A notifier that meets the contract."""
 

@@ -22,7 +22,14 @@ from pagewarden.testing.contracts import (
     make_database,
 )
 from pagewarden.values import Finding, Level, Severity
-from tests.core.testing.test_contracts import DAMAGE, MemoryTarget, MyChecker, MyNotifier, MyRepairer
+from tests.core.testing.test_contracts import (
+    DAMAGE,
+    ManyAtOnce,
+    MemoryTarget,
+    MyChecker,
+    MyNotifier,
+    MyRepairer,
+)
 
 CAUGHT = (
     *(AssertionError, pytest.fail.Exception, ContractBroken),
@@ -380,6 +387,30 @@ class _HangsOverLists(MemoryTarget):
     list = _hangs  # type: ignore[assignment]
 
 
+class _SkipsWhatIsMissing(ManyAtOnce):
+    def read_many(self, keys: Sequence[str], length: int) -> Iterator[bytes | None]:
+        """Say nothing of what is not there."""
+        return (data for data in super().read_many(keys, length) if data is not None)
+
+
+class _ReadsManyInOrderOfKeys(ManyAtOnce):
+    def read_many(self, keys: Sequence[str], length: int) -> Iterator[bytes | None]:
+        """Answer in another order than was asked."""
+        return super().read_many(sorted(keys), length)
+
+
+class _ReadsManyWhole(ManyAtOnce):
+    def read_many(self, keys: Sequence[str], length: int) -> Iterator[bytes | None]:
+        """Ignore the length."""
+        return super().read_many(keys, 1 << 30)
+
+
+class _ListsOtherKeys(ManyAtOnce):
+    def keys(self, prefix: str) -> Iterator[str]:
+        """List all, whatever was asked for."""
+        return super().keys("")
+
+
 TARGETS: dict[str, tuple[type[MemoryTarget], str, tuple[object, ...]]] = {
     "raises": (_Raises, "test_what_was_put_is_what_comes_back", (b"data",)),
     "hangs": (_Hangs, "test_what_was_put_is_what_comes_back", (b"data",)),
@@ -392,6 +423,10 @@ TARGETS: dict[str, tuple[type[MemoryTarget], str, tuple[object, ...]]] = {
     "returns other types": (_ReturnsViews, "test_what_was_put_is_what_comes_back", (b"data",)),
     "reads too much": (_ReadsTooMuch, "test_ranges", ()),
     "finds what is missing": (_GivesNothing, "test_what_is_missing_is_said_so", ()),
+    "skips what is missing": (_SkipsWhatIsMissing, "test_many_at_once_are_what_each_is_alone", ()),
+    "reads many in another order": (_ReadsManyInOrderOfKeys, "test_many_at_once_are_what_each_is_alone", ()),
+    "reads too much of many": (_ReadsManyWhole, "test_many_at_once_are_what_each_is_alone", ()),
+    "lists other keys": (_ListsOtherKeys, "test_many_at_once_are_what_each_is_alone", ()),
     "misses what was deleted": (_MissesTheDeleted, "test_delete_is_idempotent", ()),
     "deletes too much": (_Forgets, "test_delete_is_idempotent", ()),
     "takes any key": (_TakesAnyKey, "test_a_key_that_is_none_is_refused", ("../a", "tmp_path")),

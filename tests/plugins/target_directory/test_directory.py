@@ -281,3 +281,32 @@ def test_a_missing_directory_is_a_named_error(target: DirectoryTarget, root: Pat
     assert listed(target) == []
     with pytest.raises(FileNotFoundError):
         target.get("key")
+
+
+def test_of_many_one_that_cannot_be_read_is_a_named_error(
+    target: DirectoryTarget, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Links and FIFOs are no objects there either, what the system refuses names the file, and nothing stays open."""
+    for key in ("a/one", "a/two", "b/three"):
+        target.put(key, key.encode())
+    os.mkfifo(root / "a/fifo")
+    (root / "a/link").symlink_to(root / "a/one")
+    (root / "linked").symlink_to(root / "a")
+    before = os.listdir("/proc/self/fd") if Path("/proc/self/fd").exists() else []
+    asked = ["a/one", "a/fifo", "linked/one", "a/two", "gone/x", "b/three"]
+    assert list(target.read_many(asked, 9)) == [b"a/one", None, None, b"a/two", None, b"b/three"]
+    assert list(target.keys("")) == ["a/one", "a/two", "b/three"]
+    real = os.open
+
+    def refuse(path: str, flags: int, *mode: int, dir_fd: int | None = None) -> int:
+        if path == "two":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(path, flags, *mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", refuse)
+    reading = target.read_many(["a/one", "a/two", "b/three"], 9)
+    assert next(reading) == b"a/one"
+    with pytest.raises(TargetFailed, match=str(root / "a/two")):
+        next(reading)
+    monkeypatch.undo()
+    assert len(os.listdir("/proc/self/fd") if before else []) == len(before)

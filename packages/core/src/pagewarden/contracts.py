@@ -208,6 +208,23 @@ class Target(Protocol):
 
 
 @runtime_checkable
+class BulkTarget(Target, Protocol):
+    """A target that can do many small things at less than the cost of each; a repository uses that where it is there.
+
+    A repository of many restore points has as many small documents, which one command reads all.
+    """
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Yield the keys of what `list` yields, in the same order."""
+
+    def read_many(self, keys: Sequence[str], length: int) -> Iterator[bytes | None]:
+        """Yield what `read(key, 0, length)` returns for each key, in their order; None where there is no object.
+
+        Where one cannot be read, raise in its place: the caller asks anew for those after it.
+        """
+
+
+@runtime_checkable
 class TargetFactory(Protocol):
     """Opens targets of some URL schemes."""
 

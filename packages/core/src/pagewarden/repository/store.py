@@ -6,12 +6,13 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from pagewarden import durable
-from pagewarden.contracts import Target
+from pagewarden.contracts import BulkTarget, Target
+from pagewarden.errors import PagewardenError
 from pagewarden.repository.manifest import LARGEST
 
 _CHUNK = 4 << 20  # bytes fetched at once from a target that keeps no local files
@@ -24,11 +25,14 @@ class Store:
         """`url` is for messages."""
         self.url = url
         self._target = target
+        self._bulk = target if isinstance(target, BulkTarget) else None
         self._spool: Path | None = None
 
     def keys(self, prefix: str) -> list[str]:
         """Return the keys that begin with `prefix`, in order."""
         with self._errors("be listed"):
+            if self._bulk is not None:
+                return list(self._bulk.keys(prefix))
             return [info.key for info in self._target.list(prefix)]
 
     def is_empty(self) -> bool:
@@ -43,6 +47,26 @@ class Store:
                 return self._target.read(key, 0, LARGEST + 1)
             except FileNotFoundError:
                 return None
+
+    def documents(self, keys: Sequence[str]) -> Iterator[bytes | PagewardenError | None]:
+        """Yield what `document` returns for each key, in their order; the error itself where it raises one."""
+        done = 0
+        while self._bulk is not None and done < len(keys):
+            try:
+                for data in self._bulk.read_many(keys[done:], LARGEST + 1):
+                    yield data
+                    done += 1
+            except OSError as error:
+                yield durable.failure(error, f"{self.url} cannot give {keys[done]}")
+                done += 1
+            except PagewardenError as error:
+                yield error
+                done += 1
+        for key in keys[done:]:
+            try:
+                yield self.document(key)
+            except PagewardenError as error:
+                yield error
 
     def exists(self, key: str) -> bool:
         """Return whether `key` is there."""

@@ -7,11 +7,12 @@ the staging folder, and of two who put the same key one is refused. The staging 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,10 +25,16 @@ STAGING = "+staging"
 """Folder in which objects are written before they have a key."""
 
 _PART = re.compile(r"[A-Za-z0-9._=-]+")
+_KEY = re.compile(r"(?!\.\.?(?:/|$))[A-Za-z0-9._=-]+(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._=-]+)*")
 _HALF = ".put"  # ending of a file in the staging folder that `put` or `adopt` writes
 _FORGOTTEN = 24 * 60 * 60.0  # seconds after its last change when such a file is nobody's any more
 _CHUNK = 4 << 20  # bytes copied at once
 _TURNS = 8  # how often a folder that another process found empty and removed is made again
+
+# Folders are passed through, each opened in the one before; O_PATH needs no permission to list them.
+_THROUGH = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_NONBLOCK: whatever stands there, opening must not wait for somebody at its other end.
+_READING = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class DirectoryTarget:
@@ -76,16 +83,50 @@ class DirectoryTarget:
         with self._opened(key) as file:
             return self._read(file, offset, length)
 
+    def read_many(self, keys: Sequence[str], length: int) -> Iterator[bytes | None]:
+        """Yield the first `length` bytes of each object, None where there is none; the next of a folder costs less."""
+        opened, folder = None, -1
+        try:
+            for key in keys:
+                if _KEY.fullmatch(key) is None:
+                    raise ValueError(f"{key!r} is no key")
+                parent, _, name = key.rpartition("/")
+                try:
+                    if parent != opened:
+                        if folder >= 0:
+                            os.close(folder)
+                        opened, folder = None, -1
+                        folder = self._open_folder(parent)
+                        opened = parent
+                    file = _open_file(folder, name)
+                    try:
+                        data = self._read(file, 0, min(length, os.fstat(file).st_size))
+                    finally:
+                        os.close(file)
+                except FileNotFoundError:
+                    yield None
+                except OSError as error:
+                    raise durable.failure(error, f"cannot read {self._path(key)}") from error
+                else:
+                    yield data
+        finally:
+            if folder >= 0:
+                os.close(folder)
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Yield the keys that begin with `prefix`, in order."""
+        return (key for key, _ in self._found(prefix))
+
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield the objects whose keys begin with `prefix`, in order of their keys."""
-        folder, slash, _ = prefix.rpartition("/")  # only this one is walked, not the whole repository
-        try:
-            start = self._path(folder) if slash else self.root
-        except ValueError:  # no key begins so
-            return
-        with self._errors(f"cannot list {start}"):
-            if _is_real(start):
-                yield from self._walk(start, folder + slash, prefix)
+        for key, entry in self._found(prefix):
+            try:
+                with self._errors(f"cannot list {key}", FileNotFoundError):
+                    status = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:  # it was removed meanwhile
+                continue
+            modified = datetime.fromtimestamp(status.st_mtime, UTC)
+            yield ObjectInfo(key=key, bytes=status.st_size, modified=modified)
 
     def delete(self, key: str) -> None:
         """Remove an object, durably, and the folders that this leaves empty."""
@@ -123,10 +164,9 @@ class DirectoryTarget:
 
     def _path(self, key: str) -> Path:
         """Return where `key` stands. Raises ValueError for what is no key, so that none leads anywhere else."""
-        parts = key.split("/")
-        if any(_PART.fullmatch(part) is None or part in (".", "..") for part in parts):
+        if _KEY.fullmatch(key) is None:
             raise ValueError(f"{key!r} is no key")
-        return self.root.joinpath(*parts)
+        return self.root / key
 
     def _half(self) -> Path:
         """Return a new name in the staging folder."""
@@ -165,46 +205,52 @@ class DirectoryTarget:
     @contextmanager
     def _opened(self, key: str) -> Iterator[int]:
         path = self._path(key)
+        parent, _, name = key.rpartition("/")
         with self._errors(f"cannot read {path}", FileNotFoundError):
-            if not _is_real(path.parent):
-                raise FileNotFoundError(f"there is no {path}")
-            # O_NONBLOCK: whatever stands there, opening must not wait for somebody at its other end.
-            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            folder = self._open_folder(parent)
             try:
-                if not stat.S_ISREG(os.fstat(file).st_mode):
-                    raise FileNotFoundError(f"{path} is no file")
+                file = _open_file(folder, name)
+            finally:
+                os.close(folder)
+            try:
                 yield file
             finally:
                 os.close(file)
 
+    def _open_folder(self, key: str) -> int:
+        """Open the folder of keys that begin with `key/`; FileNotFoundError where it is none, or a link leads there."""
+        folder = os.open(self.root, _THROUGH)
+        for part in key.split("/") if key else ():
+            above = folder
+            try:
+                folder = os.open(part, _THROUGH, dir_fd=above)
+            except OSError as error:
+                if error.errno in (errno.ENOTDIR, errno.ELOOP):
+                    raise FileNotFoundError(f"there is no folder {self.root / key}") from error
+                raise
+            finally:
+                os.close(above)
+        return folder
+
     def _read(self, file: int, offset: int, length: int) -> bytes:
-        parts = []
-        while length > 0 and (part := os.pread(file, min(length, _CHUNK), offset)):
-            parts.append(part)
+        part = os.pread(file, min(length, _CHUNK), offset)
+        parts = [part]
+        while part and (length := length - len(part)) > 0:
             offset += len(part)
-            length -= len(part)
+            part = os.pread(file, min(length, _CHUNK), offset)
+            parts.append(part)
         return b"".join(parts)
 
-    def _walk(self, folder: Path, begin: str, prefix: str) -> Iterator[ObjectInfo]:
-        """Yield what is below `folder`, whose keys begin with `begin`. Links and other names are not ours."""
+    def _found(self, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        """Yield the keys that begin with `prefix`, in order, and their files."""
+        folder, slash, _ = prefix.rpartition("/")  # only this one is walked, not the whole repository
         try:
-            with os.scandir(folder) as found:
-                entries = [entry for entry in found if _PART.fullmatch(entry.name) and not entry.is_symlink()]
-        except FileNotFoundError:  # its last object was removed meanwhile
+            start = self._path(folder) if slash else self.root
+        except ValueError:  # no key begins so
             return
-        # A folder sorts as its keys do: after "a.b" and before "a0" where it is "a/".
-        for name, entry in sorted((entry.name + "/" * entry.is_dir(), entry) for entry in entries):
-            key = begin + name
-            if entry.is_dir():
-                if key.startswith(prefix) or prefix.startswith(key):
-                    yield from self._walk(Path(entry.path), key, prefix)
-            elif key.startswith(prefix) and entry.is_file():
-                try:
-                    status = entry.stat()
-                except FileNotFoundError:
-                    continue
-                modified = datetime.fromtimestamp(status.st_mtime, UTC)
-                yield ObjectInfo(key=key, bytes=status.st_size, modified=modified)
+        with self._errors(f"cannot list {start}"):
+            if _is_real(start):
+                yield from _walk(str(start), folder + slash, prefix)
 
     @contextmanager
     def _errors(self, what: str, *passing: type[OSError]) -> Iterator[None]:
@@ -219,6 +265,38 @@ class DirectoryTarget:
 def _is_real(folder: Path) -> bool:
     """Return whether `folder` is a directory, reached without any symbolic link."""
     return folder.is_dir() and os.path.realpath(folder) == str(folder)
+
+
+def _walk(folder: str, begin: str, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Yield what is below `folder`, whose keys begin with `begin`. Links and other names are not ours."""
+    files, folders = {}, {}
+    try:
+        with os.scandir(folder) as found:
+            for entry in found:
+                if _PART.fullmatch(entry.name) is None:
+                    continue
+                if entry.is_file(follow_symlinks=False):
+                    files[begin + entry.name] = entry
+                elif entry.is_dir(follow_symlinks=False):
+                    folders[f"{begin}{entry.name}/"] = entry
+    except FileNotFoundError:  # its last object was removed meanwhile
+        return
+    # A folder sorts as its keys do: after "a.b" and before "a0" where it is "a/".
+    for key in sorted((*files, *folders)):
+        if key in folders:
+            if key.startswith(prefix) or prefix.startswith(key):
+                yield from _walk(folders[key].path, key, prefix)
+        elif key.startswith(prefix):
+            yield key, files[key]
+
+
+def _open_file(folder: int, name: str) -> int:
+    """Open the file `name` in the open folder. Raises FileNotFoundError for whatever is no file."""
+    file = os.open(name, _READING, dir_fd=folder)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise FileNotFoundError(f"{name} is no file")
+    return file
 
 
 def _copy(source: Path, half: Path) -> None:

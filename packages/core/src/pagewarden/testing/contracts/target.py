@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pagewarden.contracts import ObjectInfo, Target
+from pagewarden.contracts import BulkTarget, ObjectInfo, Target
 from pagewarden.errors import PagewardenError
 from pagewarden.testing.contracts.samples import SECONDS, in_time
 
@@ -123,6 +123,23 @@ class TargetContract:
             assert [each.key for each in listed] == sorted(key for key in storable if key.startswith(prefix))
             assert [each.bytes for each in listed] == [len(each.key) for each in listed]
             assert all(each.modified is None or each.modified.tzinfo is not None for each in listed)
+
+    def test_many_at_once_are_what_each_is_alone(self, target: Target) -> None:
+        """Where it lists keys alone and reads many at once (`BulkTarget`): the same, in order, None for what is not."""
+        if not isinstance(target, BulkTarget):
+            return
+        stored = {"a/1": b"one", "a/2": b"", "a-1": bytes(range(200)), "b/a/c": b"x" * 70_000}
+        for key, data in stored.items():
+            target.put(key, data)
+        for prefix in ("", "a", "a/", "b/a", "zz"):
+            assert list(target.keys(prefix)) == [each.key for each in target.list(prefix)]
+        asked = ("a/1", "b/a/c", "a/2", "missing", "a/1", "a", "a/1/b", "a-1", "c/missing", "b/a/c")
+        for length in (100_000, 100, 1):
+            wanted = [stored[key][:length] if key in stored else None for key in asked]
+            assert list(target.read_many(asked, length)) == wanted
+        assert list(target.read_many((), 100)) == []
+        with pytest.raises(ValueError):
+            list(target.read_many(("a/1", "../a"), 100))
 
     @pytest.mark.parametrize(
         "key",
