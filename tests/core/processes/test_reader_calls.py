@@ -125,9 +125,12 @@ def test_values_travel_unchanged() -> None:
     info = PageSetInfo(
         header=HEADER,
         frames=3,
+        held=11,
         database_sum=(1 << 64) - 1,
+        database_sum_from=1 << 63,
         sha256="ab" * 32,
         bytes=1 << 40,
+        numbers_offset=4,
         index_offset=5,
         sums_offset=6,
     )

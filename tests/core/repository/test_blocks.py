@@ -59,7 +59,7 @@ def test_a_flipped_bit_in_a_header_is_refused(head: PageSetHeader, bit: int) -> 
     ("offset", "value", "words"),
     [
         (16, b"\x02\x00", "format 2"),
-        (18, b"\x02\x00", "kind 2"),
+        (18, b"\x02\x00", "segment that starts from no position"),
         (18, b"\x09\x00", "kind 9"),
         (20, b"\x01\x00\x00\x00", "flags 0x1"),
         (24, struct.pack("<I", 1000), "page size of 1000"),

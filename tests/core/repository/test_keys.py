@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pagewarden.errors import ConfigurationInvalid
 from pagewarden.repository import keys
-from pagewarden.repository.keys import ObjectKey
+from pagewarden.repository.keys import ManifestKey, MarkKey, ObjectKey
 from tests.core.repository.sets import TIMELINE
 
 names = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=16)
@@ -64,7 +64,21 @@ def test_keys_are_parsed_as_they_are_made() -> None:
     assert keys.object_key(parts) == key
     assert keys.parse_object_key(key) == parts
     assert keys.manifest_key("my app.db", 3) == "my=20app.db/manifests/0000000000000003.json"
-    assert keys.parse_manifest_key("my=20app.db/manifests/0000000000000003.json") == ("my app.db", 3)
+    assert keys.parse_manifest_key("my=20app.db/manifests/0000000000000003.json") == ManifestKey(
+        name="my app.db", sequence=3
+    )
+    assert keys.manifest_key("app.db", 3, 12) == "app.db/manifests/0000000000000003.0012.json"
+    assert keys.parse_manifest_key("app.db/manifests/0000000000000003.0012.json") == ManifestKey(
+        name="app.db", sequence=3, generation=12
+    )
+    mark = MarkKey(name="my app.db", sequence=3, nonce="00112233aabbccdd")
+    assert keys.pin_key(mark) == "my=20app.db/pins/0000000000000003-00112233aabbccdd.json"
+    assert keys.parse_pin_key(keys.pin_key(mark)) == mark
+    assert keys.deleted_key(mark) == "my=20app.db/deleted/0000000000000003-00112233aabbccdd.json"
+    assert keys.parse_deleted_key(keys.deleted_key(mark)) == (mark, "json")
+    assert keys.parse_deleted_key(keys.deleted_end_key(mark)) == (mark, "end")
+    assert keys.parse_deleted_key(keys.pin_key(mark)) is None
+    assert keys.parse_pin_key(keys.deleted_key(mark)) is None
     assert keys.parse_pending_key(keys.pending_key("00112233aabbccdd")) == ("00112233aabbccdd", "json")
     assert keys.parse_pending_key(keys.claim_key("00112233aabbccdd")) == ("00112233aabbccdd", "claimed")
 
@@ -80,6 +94,14 @@ def test_keys_are_parsed_as_they_are_made() -> None:
         f"a/objects/{TIMELINE}/0000000000000001.pageset.zst",
         f"=2/objects/{TIMELINE}/0000000000000001-00112233aabbccdd.pageset.zst",
         "pending/x.json",
+        "a/manifests/0000000000000001.0000.json",
+        "a/manifests/0000000000000001.00001.json",
+        "a/manifests/000000000000000\u0661.json",
+        "a/pins/0000000000000001-00112233aabbccdd.end",
+        "a/pins/1-00112233aabbccdd.json",
+        "=2/pins/0000000000000001-00112233aabbccdd.json",
+        "=2/deleted/0000000000000001-00112233aabbccdd.json",
+        "a/deleted/0000000000000001.json",
     ],
 )
 def test_other_keys_are_none(key: str) -> None:
@@ -87,3 +109,5 @@ def test_other_keys_are_none(key: str) -> None:
     assert keys.parse_manifest_key(key) is None
     assert keys.parse_object_key(key) is None
     assert keys.parse_pending_key(key) is None
+    assert keys.parse_pin_key(key) is None
+    assert keys.parse_deleted_key(key) is None

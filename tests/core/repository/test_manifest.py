@@ -92,6 +92,10 @@ def forged(**changes: object) -> bytes:
     return seal(msgspec.json.encode(document))
 
 
+LATER = {"timeline": TIMELINE, "txid": 2, "time": "2026-11-22T10:15:00Z"}
+ELSEWHERE = {"timeline": "0" * 32, "txid": 1, "time": "2026-11-22T10:15:00Z"}
+
+
 def test_forging_alone_changes_nothing() -> None:
     """The forger of these tests knows the format."""
     assert forged() == encode_manifest(MANIFEST)
@@ -102,7 +106,10 @@ def test_forging_alone_changes_nothing() -> None:
     [
         (forged(format=2), "format 2"),
         (forged(later="field"), "more than format 1"),
-        (forged(kind="segment"), "'segment'"),
+        (forged(kind="unchanged"), "'unchanged'"),
+        (forged(kind="segment", parent=None), "continues None"),
+        (forged(kind="segment", parent=LATER), "continues"),
+        (forged(kind="segment", parent=ELSEWHERE), "continues"),
         (forged(sequence=0), "least value"),
         (forged(sequence="3"), "int"),
         (forged(bytes=0), "least value"),
@@ -123,7 +130,7 @@ def test_forging_alone_changes_nothing() -> None:
         (seal(encode_manifest(MANIFEST)[12:-79], "marker"), "SHA-256"),
         (seal(b'"' + b"x" * LARGEST + b'"'), "SHA-256"),
     ],
-    ids=range(22),
+    ids=range(25),
 )
 def test_a_forged_manifest_is_refused(data: bytes, words: str) -> None:
     """With a right digest, what format 1 does not know is still refused with a reason."""
@@ -140,11 +147,11 @@ def test_a_newer_format_is_told_from_damage() -> None:
 
 def test_a_manifest_knows_its_page_set(tmp_path: Path) -> None:
     """It contradicts every page set but the one it was made for."""
-    info = write(tmp_path / "set", image(5), header(5))
+    info = write(tmp_path / "set", image(5), header(5, txid=3))
     manifest = replace(
         MANIFEST,
         position=info.position,
-        parent=None,
+        parent=replace(info.position, txid=1),
         bytes=info.bytes,
         sha256=info.sha256,
         page_size=512,
@@ -153,6 +160,7 @@ def test_a_manifest_knows_its_page_set(tmp_path: Path) -> None:
     )
     assert manifest.contradiction(info) == ""
     for field, value in (
+        ("kind", "segment"),
         ("bytes", 1),
         ("sha256", "0" * 64),
         ("position", MANIFEST.position),

@@ -36,9 +36,12 @@ def info_to_wire(info: PageSetInfo) -> dict[str, Any]:
     return {
         "header": header_to_wire(info.header),
         "frames": info.frames,
+        "held": info.held,
         "database_sum": info.database_sum,
+        "database_sum_from": info.database_sum_from,
         "sha256": info.sha256,
         "bytes": info.bytes,
+        "numbers_offset": info.numbers_offset,
         "index_offset": info.index_offset,
         "sums_offset": info.sums_offset,
     }

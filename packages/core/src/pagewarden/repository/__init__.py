@@ -9,26 +9,32 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pagewarden.repository.catalogue import Entry
+    from pagewarden.repository.chain import Chain, Chains
     from pagewarden.repository.format import Kind, PageSetHeader, PageSetInfo, pages_per_frame
     from pagewarden.repository.intent import Intent
     from pagewarden.repository.manifest import Manifest, SourceFacts
     from pagewarden.repository.pageset import PageSetFile, read_info, restore_pageset, verify_pageset
-    from pagewarden.repository.repository import Entry, Repository
+    from pagewarden.repository.repository import Repository
     from pagewarden.repository.verify import BackupsRequest, VerifyRequest, run_backups, run_verify
     from pagewarden.repository.writer import SnapshotWriter
 
 _HOMES = {
+    "catalogue": ("Entry",),
+    "chain": ("Chain", "Chains"),
     "format": ("Kind", "PageSetHeader", "PageSetInfo", "pages_per_frame"),
     "intent": ("Intent",),
     "manifest": ("Manifest", "SourceFacts"),
     "pageset": ("PageSetFile", "read_info", "restore_pageset", "verify_pageset"),
-    "repository": ("Entry", "Repository"),
+    "repository": ("Repository",),
     "verify": ("BackupsRequest", "VerifyRequest", "run_backups", "run_verify"),
     "writer": ("SnapshotWriter",),
 }
 
 __all__ = [
     "BackupsRequest",
+    "Chain",
+    "Chains",
     "Entry",
     "Intent",
     "Kind",

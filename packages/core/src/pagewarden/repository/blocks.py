@@ -8,7 +8,7 @@ little-endian.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -18,11 +18,13 @@ from pagewarden.repository.format import HEADER_SIZE, SKIPPABLE, Kind, PageSetHe
 
 VERSION = 1
 TRAILER_SIZE = 192
+NUMBERS_ENTRY = 4
 INDEX_ENTRY = 24
 SUMS_ENTRY = 8
 BLOCK_ENTRIES = 1 << 16
-"""Entries of an index or sums block; only the last one of a kind may hold fewer."""
+"""Entries of a block of page numbers, index or sums; only the last one of a kind may hold fewer."""
 
+NUMBERS_TAG = b"PGNO"
 INDEX_TAG = b"INDX"
 SUMS_TAG = b"SUMS"
 DIGEST_TAIL = 40
@@ -38,6 +40,11 @@ _BLOCK = struct.Struct("<II4sIII")
 _TRAILER = struct.Struct("<II4sI16QQ32s8s")
 _ENTRY = struct.Struct("<QIIII")
 _CHECK = struct.Struct("<Q")
+_BLOCKS = {
+    NUMBERS_TAG: ("page numbers", NUMBERS_ENTRY),
+    INDEX_TAG: ("index", INDEX_ENTRY),
+    SUMS_TAG: ("sums", SUMS_ENTRY),
+}
 BLOCK_OVERHEAD = _BLOCK.size + _CHECK.size
 
 _MAGIC = b"pagewrdn"
@@ -87,7 +94,7 @@ def decode_header(data: bytes, where: str) -> PageSetHeader:
         raise RepositoryDamaged(f"{where} does not begin like a page set")
     if data[-_CHECK.size :] != _CHECK.pack(hash64(data[: -_CHECK.size])):
         raise RepositoryDamaged(f"the header of {where} does not match its checksum")
-    if version != VERSION or kind != Kind.SNAPSHOT or flags:
+    if version != VERSION or kind not in tuple(Kind) or flags:
         raise RepositoryDamaged(
             f"{where} is of format {version}, kind {kind}, flags {flags:#x}, which this version cannot read",
             hint="install a newer pagewarden",
@@ -124,8 +131,8 @@ def decode_block(tag: bytes, number: int, data: bytes, where: str) -> tuple[memo
 
     `data` is as long as the block must be; a block of another kind, number or length is refused.
     """
-    entry_size = INDEX_ENTRY if tag == INDEX_TAG else SUMS_ENTRY
-    what = f"{'index' if tag == INDEX_TAG else 'sums'} block {number} of {where}"
+    name, entry_size = _BLOCKS[tag]
+    what = f"{name} block {number} of {where}"
     if len(data) < BLOCK_OVERHEAD:
         raise RepositoryDamaged(f"{what} is cut off")
     count = (len(data) - BLOCK_OVERHEAD) // entry_size
@@ -149,15 +156,23 @@ def iter_entries(entries: Buffer) -> Iterator[StoredFrame]:
 
 
 def decode_entries(
-    entries: memoryview, header: PageSetHeader, number: int, offset: int | None, end: int, where: str
+    entries: memoryview,
+    header: PageSetHeader,
+    number: int,
+    offset: int | None,
+    end: int,
+    where: str,
+    pages: Callable[[int], tuple[int, int]] | None = None,
 ) -> Iterator[StoredFrame]:
     """Yield the frames of an index block whose first entry is of frame `number`. Raises RepositoryDamaged.
 
     `offset` is where that frame must begin (None: not known, because the blocks before were not read); `end` is where
-    the last frame of all ends.
+    the last frame of all ends. `pages` returns first page and count of a frame, as the page numbers of a segment have
+    them; a snapshot's are known without.
     """
+    frame_pages = pages or header.frame_pages
     for position, (start, csize, first, count, zero) in enumerate(_ENTRY.iter_unpack(entries), number):
-        wanted = header.frame_pages(position)
+        wanted = frame_pages(position)
         placed = start >= HEADER_SIZE if offset is None else start == offset
         largest = min(frame_bound(wanted[1] * header.page_size), end - start)
         if (first, count) != wanted or zero or not placed or not 0 < csize <= largest:
@@ -170,19 +185,28 @@ def decode_entries(
 class Trailer:
     """The fixed-size end of a page set."""
 
+    kind: Kind = Kind.SNAPSHOT
     data_bytes: int  # of all frames
     frames: int
-    pages: int  # entries of the sums
+    pages: int  # entries of the sums, and in a segment of the page numbers
     header_check: int  # the header's XXH64
     index_check: int  # XXH64 over the checksums of the index blocks
     sums_check: int  # likewise
     database_sum: int
     sha256: bytes  # 32 bytes, over all before it, the header last
+    numbers_check: int = 0  # XXH64 over the checksums of the blocks of page numbers; 0 in a snapshot
+    database_sum_from: int = 0  # that of the position that a segment starts from; 0 in a snapshot
+
+    @property
+    def numbers_offset(self) -> int:
+        """Where the page numbers begin, in bytes from the beginning of the file."""
+        return HEADER_SIZE + self.data_bytes
 
     @property
     def index_offset(self) -> int:
-        """Where the index begins, in bytes from the beginning of the file."""
-        return HEADER_SIZE + self.data_bytes
+        """Where the index begins."""
+        numbers = self.pages if self.kind is Kind.SEGMENT else 0
+        return self.numbers_offset + blocks_size(numbers, NUMBERS_ENTRY)
 
     @property
     def sums_offset(self) -> int:
@@ -204,8 +228,8 @@ def encode_trailer(trailer: Trailer) -> bytes:
         0,
         HEADER_SIZE,
         trailer.data_bytes,
-        trailer.index_offset,
-        0,
+        trailer.numbers_offset,
+        trailer.index_offset - trailer.numbers_offset,
         trailer.index_offset,
         trailer.sums_offset - trailer.index_offset,
         trailer.sums_offset,
@@ -213,11 +237,11 @@ def encode_trailer(trailer: Trailer) -> bytes:
         trailer.frames,
         trailer.pages,
         trailer.header_check,
-        0,
+        trailer.numbers_check,
         trailer.index_check,
         trailer.sums_check,
         trailer.database_sum,
-        0,
+        trailer.database_sum_from,
         0,
         bytes(32),
         bytes(8),
@@ -230,9 +254,12 @@ def info_of(header: PageSetHeader, trailer: Trailer) -> PageSetInfo:
     return PageSetInfo(
         header=header,
         frames=trailer.frames,
+        held=trailer.pages,
         database_sum=trailer.database_sum,
+        database_sum_from=trailer.database_sum_from,
         sha256=trailer.sha256.hex(),
         bytes=trailer.offset + TRAILER_SIZE,
+        numbers_offset=trailer.numbers_offset,
         index_offset=trailer.index_offset,
         sums_offset=trailer.sums_offset,
     )
@@ -253,7 +280,9 @@ def decode_trailer(data: bytes, header: PageSetHeader, size: int, where: str) ->
         raise RepositoryDamaged(f"{where} does not end like a page set: it was cut off, or something follows it")
     if fields[-3] != hash64(checked):
         raise RepositoryDamaged(f"the trailer of {where} does not match its checksum")
+    segment = header.kind is Kind.SEGMENT
     trailer = Trailer(
+        kind=header.kind,
         data_bytes=fields[5],
         frames=fields[12],
         pages=fields[13],
@@ -262,10 +291,15 @@ def decode_trailer(data: bytes, header: PageSetHeader, size: int, where: str) ->
         sums_check=fields[17],
         database_sum=fields[18],
         sha256=fields[-2],
+        # Where they are not zero in a snapshot, they are lost here, and the comparison below finds that out.
+        numbers_check=fields[15] if segment else 0,
+        database_sum_from=fields[19] if segment else 0,
     )
     # Encoding what was understood must give the same bytes: so no field can say anything but the one right thing.
     if (
-        (trailer.frames, trailer.pages) != (header.frames, header.pages)
+        trailer.frames != header.frames_for(trailer.pages)
+        or trailer.pages > header.most_held
+        or (not segment and trailer.pages != header.pages)
         or trailer.offset + TRAILER_SIZE != size
         or encode_trailer(trailer) != data[:-DIGEST_TAIL]
     ):

@@ -3,8 +3,8 @@
 1. A page set is a valid zstd file. The pages stand in independent zstd frames, in page order; everything else rides in
    skippable frames, which stock zstd ignores. `zstd -d` of a snapshot is the database, byte for byte.
 2. header | page frames | (page numbers, segments only) | index blocks | sums blocks | trailer.
-3. Index and sums are cut into blocks of `blocks.BLOCK_ENTRIES`, so that no skippable frame comes near its 4 GiB and a
-   range is read and proved by reading the blocks that hold it.
+3. Page numbers, index and sums are cut into blocks of `blocks.BLOCK_ENTRIES`, so that no skippable frame comes near
+   its 4 GiB and a range is read and proved by reading the blocks that hold it.
 4. Each block ends with its own XXH64; the trailer has one over those, and a SHA-256 over all bytes of the file.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
 
-from pagewarden.pages import MAX_PAGES, is_page_size
+from pagewarden.pages import MAX_PAGES, is_page_size, lock_page
 from pagewarden.values import Position
 
 HEADER_SIZE = 128
@@ -37,7 +37,7 @@ class Kind(IntEnum):
     """What a page set holds."""
 
     SNAPSHOT = 1  # every page, at one position
-    SEGMENT = 2  # the pages changed between two positions; reserved, not written yet
+    SEGMENT = 2  # the pages changed between two positions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,22 +66,34 @@ class PageSetHeader:
             raise ValueError(f"the positions {self.txid_from} to {self.txid}")
         if self.kind is Kind.SNAPSHOT and self.txid_from:
             raise ValueError("a snapshot that starts from a position")
+        if self.kind is Kind.SEGMENT and not self.txid_from:
+            raise ValueError("a segment that starts from no position")
         if self.time.utcoffset() != timedelta(0):
             raise ValueError(f"a time that is not UTC: {self.time}")
 
     @property
     def frames(self) -> int:
-        """How many frames hold the pages."""
-        return -(-self.pages // self.pages_per_frame)
+        """How many frames hold the pages of a snapshot."""
+        return self.frames_for(self.pages)
+
+    def frames_for(self, held: int) -> int:
+        """Return how many frames hold `held` pages."""
+        return -(-held // self.pages_per_frame)
 
     def frame_pages(self, number: int) -> tuple[int, int]:
-        """Return the first page and the count of pages of frame `number`, from 0."""
+        """Return the first page and the count of pages of frame `number`, from 0, of a snapshot."""
         first = number * self.pages_per_frame + 1
         return first, min(self.pages_per_frame, self.pages - first + 1)
 
     def frame_of(self, pgno: int) -> int:
-        """Return the number of the frame that holds page `pgno`."""
+        """Return the number of the frame that holds page `pgno` of a snapshot."""
         return (pgno - 1) // self.pages_per_frame
+
+    @property
+    def most_held(self) -> int:
+        """How many pages it can hold: all of the database, but a segment never that of the lock bytes (H12)."""
+        lock = self.kind is Kind.SEGMENT and self.pages >= lock_page(self.page_size)
+        return self.pages - lock
 
 
 def pages_per_frame(page_size: int) -> int:
@@ -95,10 +107,13 @@ class PageSetInfo:
 
     header: PageSetHeader
     frames: int
-    database_sum: int  # XOR of all page sums
+    held: int  # pages that it holds: all of them in a snapshot
+    database_sum: int  # XOR of all page sums of the database at its position
+    database_sum_from: int = 0  # the same at the position that it starts from; 0 in a snapshot
     sha256: str  # 64 hexadecimal digits, over all bytes but the last 40, the header last
     bytes: int  # of the file
-    index_offset: int  # bytes, from the beginning of the file
+    numbers_offset: int  # of the page numbers, bytes from the beginning of the file
+    index_offset: int  # likewise
     sums_offset: int  # likewise
 
     @property

@@ -2,12 +2,16 @@
 
     pagewarden.json                                           the format's marker
     <name>/manifests/<sequence>.json                          one restore point; putting it is the commit
+    <name>/manifests/<sequence>.<generation>.json             the same one, stored anew: the highest generation counts
     <name>/objects/<timeline>/<txid>-<nonce>.pageset.zst      one page set
+    <name>/pins/<sequence>-<nonce>.json                       a restore point that is kept whatever the policy
+    <name>/deleted/<sequence>-<nonce>.json                    one that is to go once its grace period is over
+    <name>/deleted/<sequence>-<nonce>.end                     how that ended: it was kept, or it is purged
     pending/<nonce>.json                                      a backup that has begun and not ended
     pending/<nonce>.claimed                                   somebody is removing what that backup left
 
-Sequence and txid have 16 decimal digits, so that keys sort as the numbers do. A name is the database's own, with every
-byte of its UTF-8 outside `[A-Za-z0-9._-]` written as `=XX`.
+Sequence and txid have 16 decimal digits and a generation, from 1, has 4, so that keys sort as the numbers do. A name is
+the database's own, with every byte of its UTF-8 outside `[A-Za-z0-9._-]` written as `=XX`.
 """
 
 from __future__ import annotations
@@ -25,7 +29,8 @@ _ESCAPED = re.compile(r"(?:[A-Za-z0-9._-]|=[0-9A-F]{2})+")
 _RESERVED = frozenset({"pending", MARKER})
 _OTHERWISE = "pagewarden backup --name NAME gives it another"
 _LONGEST = 200  # bytes of an escaped name; file systems allow 255
-_MANIFEST = re.compile(r"([^/]+)/manifests/(\d{16})\.json")
+_MANIFEST = re.compile(r"([^/]+)/manifests/([0-9]{16})(?:\.([0-9]{4}))?\.json")
+_MARK = re.compile(r"([^/]+)/(pins|deleted)/([0-9]{16})-([0-9a-f]{16})\.(json|end)")
 _OBJECT = re.compile(r"([^/]+)/objects/([0-9a-f]{32})/(\d{16})-([0-9a-f]{16})\.pageset\.zst")
 _INTENT = re.compile(r"pending/([0-9a-f]{16})\.(json|claimed)")
 
@@ -37,6 +42,24 @@ class ObjectKey:
     name: str
     timeline: str
     txid: int
+    nonce: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestKey:
+    """What the key of a manifest says."""
+
+    name: str
+    sequence: int
+    generation: int = 0  # how often it was stored anew
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkKey:
+    """What the key of a pin, or of a mark that a restore point is deleted, says."""
+
+    name: str
+    sequence: int  # of the restore point's manifest
     nonce: str
 
 
@@ -84,16 +107,63 @@ def objects_prefix(name: str) -> str:
     return f"{escape_name(name)}/objects/"
 
 
-def manifest_key(name: str, sequence: int) -> str:
-    """Return the key of manifest number `sequence` of `name`."""
-    return f"{manifests_prefix(name)}{sequence:016}.json"
+def manifest_key(name: str, sequence: int, generation: int = 0) -> str:
+    """Return the key of manifest number `sequence` of `name`, stored anew `generation` times: 0 to 9999."""
+    again = f".{generation:04}" if generation else ""
+    return f"{manifests_prefix(name)}{sequence:016}{again}.json"
 
 
-def parse_manifest_key(key: str) -> tuple[str, int] | None:
-    """Return name and sequence, None for a key that is none of a manifest."""
+def parse_manifest_key(key: str) -> ManifestKey | None:
+    """Return what the key says, None for a key that is none of a manifest."""
     match = _MANIFEST.fullmatch(key)
     name = unescape_name(match[1]) if match else None
-    return (name, int(match[2])) if match and name is not None else None
+    if match is None or name is None or match[3] == "0000":
+        return None
+    return ManifestKey(name=name, sequence=int(match[2]), generation=int(match[3] or 0))
+
+
+def pins_prefix(name: str) -> str:
+    """Return what the keys of all pins of `name` begin with."""
+    return f"{escape_name(name)}/pins/"
+
+
+def pin_key(parts: MarkKey) -> str:
+    """Return the key of a pin."""
+    return f"{pins_prefix(parts.name)}{parts.sequence:016}-{parts.nonce}.json"
+
+
+def parse_pin_key(key: str) -> MarkKey | None:
+    """Return what the key says, None for a key that is none of a pin."""
+    found = _parse_mark(key, "pins")
+    return found[0] if found is not None and found[1] == "json" else None
+
+
+def deleted_prefix(name: str) -> str:
+    """Return what the keys of all marks of deleted restore points of `name`, and of their ends, begin with."""
+    return f"{escape_name(name)}/deleted/"
+
+
+def deleted_key(parts: MarkKey) -> str:
+    """Return the key of the mark that a restore point is deleted."""
+    return f"{deleted_prefix(parts.name)}{parts.sequence:016}-{parts.nonce}.json"
+
+
+def deleted_end_key(parts: MarkKey) -> str:
+    """Return the key of what decides how the mark `parts` ended: whoever puts it first, does."""
+    return f"{deleted_prefix(parts.name)}{parts.sequence:016}-{parts.nonce}.end"
+
+
+def parse_deleted_key(key: str) -> tuple[MarkKey, str] | None:
+    """Return which mark the key is of and what it is ("json" or "end"), None for a key that is none of a mark."""
+    return _parse_mark(key, "deleted")
+
+
+def _parse_mark(key: str, folder: str) -> tuple[MarkKey, str] | None:
+    match = _MARK.fullmatch(key)
+    name = unescape_name(match[1]) if match else None
+    if match is None or name is None or match[2] != folder:
+        return None
+    return MarkKey(name=name, sequence=int(match[3]), nonce=match[4]), match[5]
 
 
 def object_key(parts: ObjectKey) -> str:

@@ -56,10 +56,12 @@ class Manifest:
 
     format: int = FORMAT
     database: str  # name in the repository
-    kind: str  # "snapshot"
+    kind: str  # "snapshot" or "segment"
     sequence: int  # counts the manifests of the database, from 1: the order of commits, whatever clocks say (H23)
     position: Position
-    parent: Position | None  # what it continues; of another timeline where a restored database was written to
+    # What it continues. A segment is relative to it; a snapshot's is of another timeline where a restored database was
+    # written to.
+    parent: Position | None
     key: str  # of the object
     bytes: int  # of the object
     sha256: str  # the object's, over all its bytes but the last 40
@@ -74,7 +76,7 @@ class Manifest:
 
     def __post_init__(self) -> None:
         positions = (self.position,) if self.parent is None else (self.position, self.parent)
-        if self.kind != "snapshot":
+        if self.kind not in ("snapshot", "segment"):
             raise ValueError(f"the kind {self.kind!r}")
         if any(_HEX32.fullmatch(each.timeline) is None or each.txid < 1 for each in positions):
             raise ValueError(f"the positions {positions}")
@@ -84,14 +86,23 @@ class Manifest:
             raise ValueError("sums that are none")
         if min(self.sequence, self.bytes, self.page_size) < 1 or self.pages < 0:
             raise ValueError("numbers below their least value")
+        if self.kind == "segment" and (
+            self.parent is None
+            or self.parent.timeline != self.position.timeline
+            or self.parent.txid >= self.position.txid
+        ):
+            raise ValueError(f"a segment that continues {self.parent}, at {self.position}")
 
     def contradiction(self, info: PageSetInfo) -> str:
         """Return why the page set `info` is not the one that this manifest names: a clause, empty if it is."""
         header = info.header
+        relative = self.parent.txid if self.kind == "segment" and self.parent is not None else 0
         for what, said, seen in (
+            ("kind", self.kind, header.kind.name.lower()),
             ("bytes", self.bytes, info.bytes),
             ("SHA-256", self.sha256, info.sha256),
             ("position", self.position, info.position),
+            ("beginning", relative, header.txid_from),
             ("page size", self.page_size, header.page_size),
             ("pages", self.pages, header.pages),
             ("database sum", self.database_sum, f"{info.database_sum:016x}"),

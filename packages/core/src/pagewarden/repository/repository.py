@@ -27,9 +27,9 @@ from pagewarden.errors import (
     RepositoryBusy,
     RepositoryDamaged,
     RepositoryNotFound,
-    TargetFailed,
 )
 from pagewarden.repository import keys, tidy
+from pagewarden.repository.catalogue import Entry, read_entries
 from pagewarden.repository.format import PageSetInfo
 from pagewarden.repository.intent import Intent, Pending, Runner
 from pagewarden.repository.keys import ObjectKey
@@ -38,7 +38,6 @@ from pagewarden.repository.manifest import (
     Manifest,
     SourceFacts,
     decode_document,
-    decode_manifest,
     encode_document,
     encode_manifest,
 )
@@ -58,15 +57,6 @@ class Marker:
 
     format: int = FORMAT
     kind: str = "pagewarden-repository"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One manifest as it was found."""
-
-    key: str
-    manifest: Manifest | None  # None where it cannot be used
-    problem: str = ""  # why not, one sentence
 
 
 def utc_now() -> datetime:
@@ -145,10 +135,12 @@ class Repository:
         return tuple(sorted({name for name in names if name is not None}))
 
     def entries(self, name: str | None = None) -> Iterator[Entry]:
-        """Yield every manifest of `name` (None: of every database), usable or not, in order of commit."""
+        """Yield every manifest of `name` (None: of every database), usable or not, in order of commit.
+
+        Of the generations of one, the highest that can be used is yielded, with the others.
+        """
         for each in self.names() if name is None else (name,):
-            for key in self.store.keys(keys.manifests_prefix(each)):
-                yield self._entry(key)
+            yield from read_entries(self.store, each)
 
     def look(self, name: str) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
         """Return every manifest of `name`, and the keys of objects that neither they nor a backup under way names.
@@ -160,7 +152,7 @@ class Repository:
         objects = self.store.keys(keys.objects_prefix(name))
         pending = {nonce for nonce, _ in tidy.pending_backups(self.store)}
         entries = tuple(self.entries(name))
-        named = {entry.manifest.key for entry in entries if entry.manifest is not None}
+        named = {key for entry in entries for key in entry.object_keys}
         parsed = ((key, keys.parse_object_key(key)) for key in objects if key not in named)
         return entries, tuple(key for key, parts in parsed if parts is None or parts.nonce not in pending)
 
@@ -231,7 +223,7 @@ class Repository:
         number = [entry.manifest.key if entry.manifest else "" for entry in entries].index(found.key)
         later = entries[number + 1 :]
         why = later[0].problem if later else ""
-        if not why and not (later and self._sequence(later[0]) == self._sequence(entries[number]) + 1):
+        if not why and not (later and later[0].sequence == entries[number].sequence + 1):
             lost = next((key for key in strays if _may_follow(key, entries, found)), None)
             why = f"no manifest names {lost}" if lost else ""
         if why:
@@ -307,7 +299,7 @@ class Repository:
         nonce = self._token(8)
         intent = Intent(
             database=name,
-            sequence=1 + max((self._sequence(entry) for entry in entries), default=0),
+            sequence=1 + max((entry.sequence for entry in entries), default=0),
             timeline=timeline,
             txid=txid,
             parent=parent,
@@ -395,29 +387,6 @@ class Repository:
     def _command(self, verb: str, *words: str) -> str:
         """Return a command about this repository, for a hint."""
         return shlex.join(["pagewarden", verb, "--repo", self.url, *words])
-
-    def _entry(self, key: str) -> Entry:
-        """Read one manifest; whatever is wrong with it must not hide the others."""
-        parsed = keys.parse_manifest_key(key)
-        if parsed is None:
-            return Entry(key=key, manifest=None, problem=f"{key} is not where a manifest stands")
-        try:
-            data = self.store.document(key)
-            manifest = None if data is None else decode_manifest(data, key)
-        except (RepositoryDamaged, TargetFailed) as error:
-            return Entry(key=key, manifest=None, problem=error.message)
-        if manifest is None:
-            return Entry(key=key, manifest=None, problem=f"{key} went away while it was looked at")
-        parts = keys.parse_object_key(manifest.key)
-        here = None if parts is None else (parts.name, parts.timeline, parts.txid)
-        said = (manifest.database, manifest.position.timeline, manifest.position.txid)
-        if here != said or parsed != (manifest.database, manifest.sequence):
-            return Entry(key=key, manifest=None, problem=f"{key} holds the manifest of another place")
-        return Entry(key=key, manifest=manifest)
-
-    def _sequence(self, entry: Entry) -> int:
-        parsed = keys.parse_manifest_key(entry.key)
-        return 0 if parsed is None else parsed[1]
 
     def _last_object(self, name: str, timeline: str) -> int:
         """Return the last txid of which there is an object: a broken or lost manifest still has its txid."""
