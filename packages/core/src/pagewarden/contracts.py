@@ -225,6 +225,23 @@ class BulkTarget(Target, Protocol):
 
 
 @runtime_checkable
+class RemoteTarget(Target, Protocol):
+    """A target behind a network, of which a repository must ask more: `open` returns None for all its objects.
+
+    Its methods may be called by several threads at once.
+    """
+
+    def size(self, key: str) -> int:
+        """Return the bytes of an object. Raise FileNotFoundError if there is none."""
+
+    def probe(self, key: str, data: bytes) -> None:
+        """Prove that `put` does not replace the object `key`, whose bytes are `data`, and leave it as it is.
+
+        Called before a process writes anything else. Raise SharedWritingRefused where the storage replaced it.
+        """
+
+
+@runtime_checkable
 class TargetFactory(Protocol):
     """Opens targets of some URL schemes."""
 

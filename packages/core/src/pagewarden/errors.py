@@ -108,6 +108,22 @@ class TargetFailed(PagewardenError):
     usual_hint = "look at the permissions and the disk there"
 
 
+class DeletionRefused(PagewardenError):
+    """The storage under the repository does not let this user remove objects; nothing was removed."""
+
+    slug = "deletion-refused"
+    exit_code = 24
+    usual_hint = "let somebody who may delete there run pagewarden prune"
+
+
+class SharedWritingRefused(PagewardenError):
+    """The storage replaces objects where it was told to store only if absent, so two writers would lose a backup."""
+
+    slug = "shared-writing-refused"
+    exit_code = 25
+    usual_hint = "choose a store with conditional puts; docs/object-stores.md"
+
+
 class RestoreRefused(PagewardenError):
     """The restore, undo or injury would touch something that must not be touched."""
 
