@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagewarden.errors import ConfigurationInvalid
-from pagewarden.times import format_moment, parse_moment
+from pagewarden.times import format_duration, format_moment, parse_duration, parse_moment
 
 NOW = datetime(2026, 11, 22, 10, 15, tzinfo=UTC)
 
@@ -120,3 +120,28 @@ def test_any_text_is_a_time_or_a_named_error(text: str) -> None:
         parse_moment(text, now=NOW, local=True)
     except ConfigurationInvalid:
         pass
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [
+        ("90s", timedelta(seconds=90)),
+        ("15m", timedelta(minutes=15)),
+        ("12h", timedelta(hours=12)),
+        ("7d", timedelta(days=7)),
+        ("4w", timedelta(weeks=4)),
+        ("0s", timedelta(0)),
+    ],
+)
+def test_a_length_of_time_reads_as_it_is_written(text: str, length: timedelta) -> None:
+    """A number and a unit are a length of time, and are written so again."""
+    assert parse_duration(text) == length
+    assert format_duration(length) == text
+
+
+@pytest.mark.parametrize("text", ["", "7", "d", "-7d", "7 d", "7d ", "1.5h", "999999999w", "٣d"])
+def test_what_is_no_length_of_time_is_refused(text: str) -> None:
+    """A length that could mean several things, or is longer than any calendar, is refused with a right one."""
+    with pytest.raises(ConfigurationInvalid, match="no length of time") as caught:
+        parse_duration(text)
+    assert '"7d"' in caught.value.hint

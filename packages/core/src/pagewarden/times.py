@@ -16,6 +16,7 @@ _MOMENT = re.compile(
     re.ASCII,
 )
 _AGO = re.compile(r"-(?P<count>\d{1,9})(?P<unit>[smhdw])", re.ASCII)
+_DURATION = re.compile(r"(?P<count>\d{1,9})(?P<unit>[smhdw])", re.ASCII)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -58,6 +59,26 @@ def parse_moment(text: str, *, now: datetime, local: bool) -> Moment:
         return Moment(time=here.astimezone(UTC), note=f'"{text}" was read as local time, {format_moment(here)}')
     except (ValueError, OverflowError) as error:
         raise ConfigurationInvalid(f'"{text}" is no time of the calendar', hint=hint) from error
+
+
+def parse_duration(text: str) -> timedelta:
+    """Read a length of time such as "90s", "15m", "12h", "7d" or "4w". Raises ConfigurationInvalid."""
+    match = _DURATION.fullmatch(text)
+    try:
+        if match is not None:
+            return timedelta(**{_UNITS[match["unit"]]: int(match["count"])})
+    except OverflowError:  # longer than any calendar
+        pass
+    raise ConfigurationInvalid(f'"{text}" is no length of time', hint='write "12h", "7d" or "4w"')
+
+
+def format_duration(length: timedelta) -> str:
+    """Write a length of time as `parse_duration` reads it, in the largest unit that says it exactly."""
+    seconds = length // timedelta(seconds=1)
+    for unit, size in (("w", 604_800), ("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds and seconds % size == 0 and (unit, seconds // size) != ("w", 1):
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
 
 
 def format_moment(time: datetime) -> str:
