@@ -200,3 +200,23 @@ def test_what_it_found_until_its_time_was_over_stays(tmp_path: Path) -> None:
             collected.add(findings)
     assert [finding.object for finding in collected.findings] == ["a"]
     assert subject.places == ["a"]
+
+
+def test_it_holds_up_no_checkpoint_between_two_tables(tmp_path: Path) -> None:
+    """A log that cannot be reset while many tables are looked at would grow and grow (H8)."""
+    path = tmp_path / "app.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode=wal")
+        connection.execute("CREATE TABLE a(id INTEGER PRIMARY KEY)")
+        connection.execute("CREATE TABLE b(a REFERENCES a)")
+        connection.execute("CREATE TABLE c(a REFERENCES a)")
+    busy: list[int] = []
+
+    class Restarted(ClosedSubject):
+        def progress(self, done: int, total: int) -> None:
+            writer.execute("INSERT INTO a DEFAULT VALUES")
+            busy.append(writer.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()[0])
+
+    with Restarted(path) as subject, closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as writer:
+        assert list(ForeignKeyChecker().check(subject)) == []
+    assert busy == [0, 0, 0]
