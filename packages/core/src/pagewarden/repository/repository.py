@@ -41,6 +41,7 @@ from pagewarden.repository.manifest import (
     encode_document,
     encode_manifest,
 )
+from pagewarden.repository.marks import read_marks
 from pagewarden.repository.store import Store
 from pagewarden.times import format_moment
 from pagewarden.values import Position, RestorePoint, SourceVerdict
@@ -129,9 +130,9 @@ class Repository:
 
         With `stored`, also those of which there are objects alone.
         """
-        folders = ("manifests", "objects") if stored else ("manifests",)
-        parts = (key.split("/") for key in self.store.keys(""))
-        names = (keys.unescape_name(part[0]) for part in parts if len(part) > 2 and part[1] in folders)
+        wanted = ("manifests", "objects") if stored else ("manifests",)
+        folders = {tuple(key.split("/", 2)[:2]) for key in self.store.keys("") if key.count("/") > 1}
+        names = (keys.unescape_name(folder[0]) for folder in folders if folder[1] in wanted)
         return tuple(sorted({name for name in names if name is not None}))
 
     def entries(self, name: str | None = None) -> Iterator[Entry]:
@@ -159,11 +160,21 @@ class Repository:
     def restore_points(self, name: str | None = None) -> tuple[tuple[RestorePoint, ...], tuple[str, ...]]:
         """Return the restore points of `name` (None: of every database), newest last, and what is wrong with others.
 
-        That an object is there and whole is not proved here: see `run_verify`.
+        Those that are deleted are left out. That an object is there and whole is not proved here: see `run_verify`.
         """
-        entries = tuple(self.entries(name))
-        points = tuple(entry.manifest.restore_point for entry in entries if entry.manifest is not None)
-        return points, tuple(entry.problem for entry in entries if entry.manifest is None)
+        points: list[RestorePoint] = []
+        problems: list[str] = []
+        for each in self.names() if name is None else (name,):
+            said = read_marks(self.store, each)  # before the manifests: what is purged meanwhile is gone then
+            entries = tuple(self.entries(each))
+            points += (
+                entry.manifest.restore_point
+                for entry in entries
+                if entry.manifest is not None and not said.hidden(entry.sequence)
+            )
+            problems += (entry.problem for entry in entries if entry.manifest is None)
+            problems += said.problems
+        return tuple(points), tuple(problems)
 
     def newest(self, name: str) -> RestorePoint | None:
         """Return the restore point of `name` that was committed last, None without any."""
@@ -182,16 +193,21 @@ class Repository:
 
         `name` may be left out where the repository holds one database. `timeline` (the beginning of one) narrows the
         choice; where several timelines have the `txid`, the one that was committed last is meant. "Last" is by the
-        order of commits, because clocks step back (H23). Raises RepositoryNotFound, naming what there is, and
-        RepositoryDamaged where one whose manifest is lost or cannot be read may be the one that is meant.
+        order of commits, because clocks step back (H23). One that is deleted is only meant where its `txid` is given.
+        Raises RepositoryNotFound, naming what there is, and RepositoryDamaged where one whose manifest is lost or
+        cannot be read may be the one that is meant.
         """
         name = self.only_name() if name is None else name
+        said = read_marks(self.store, name)  # before the manifests: what is purged meanwhile is gone then
         entries, strays = self.look(name)
-        points = tuple(entry.manifest.restore_point for entry in entries if entry.manifest is not None)
+        left_out = said.hidden if txid is None else said.gone
+        points = tuple(
+            entry.manifest for entry in entries if entry.manifest is not None and not left_out(entry.sequence)
+        )
         if not points:
-            if entries:
+            if problem := next((entry.problem for entry in entries if entry.manifest is None), ""):
                 raise RepositoryDamaged(
-                    f"no manifest of {name} in {self.url} can be read: {entries[0].problem}",
+                    f"no manifest of {name} in {self.url} can be read: {problem}",
                     hint=self._command("verify"),
                 )
             raise RepositoryNotFound(f"{self.url} holds no restore point of {name}", hint=self._command("backups"))
@@ -214,11 +230,9 @@ class Repository:
             )
         if txid is None:
             self._refuse_older(name, entries, strays, found[-1])
-        return found[-1]
+        return found[-1].restore_point
 
-    def _refuse_older(
-        self, name: str, entries: tuple[Entry, ...], strays: tuple[str, ...], found: RestorePoint
-    ) -> None:
+    def _refuse_older(self, name: str, entries: tuple[Entry, ...], strays: tuple[str, ...], found: Manifest) -> None:
         """Raise RepositoryDamaged if the backup after `found` has no manifest to read: it may be the one asked for."""
         number = [entry.manifest.key if entry.manifest else "" for entry in entries].index(found.key)
         later = entries[number + 1 :]
@@ -453,7 +467,7 @@ def _rank(pending: Pending) -> tuple[datetime, str]:
     return (pending.time, pending.key)
 
 
-def _may_follow(key: str, entries: tuple[Entry, ...], found: RestorePoint) -> bool:
+def _may_follow(key: str, entries: tuple[Entry, ...], found: Manifest) -> bool:
     """Return whether the object `key`, which no manifest names, may be of the backup that was made after `found`."""
     parts = keys.parse_object_key(key)
     if parts is None:
