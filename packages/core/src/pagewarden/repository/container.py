@@ -68,9 +68,10 @@ class PageSetWriter:
             self.abandon()
             raise durable.failure(error, f"cannot write {self.path}") from error
 
-    def _table(self, entry_size: int) -> Table:
+    def _table(self, entry_size: int, *, sparse: bool = False) -> Table:
         """Return a table that is closed with the file."""
-        table = Table(self.path.parent, entry_size)
+        with self._errors():
+            table = Table(self.path.parent, entry_size, sparse=sparse)
         self._tables.append(table)
         return table
 

@@ -17,9 +17,16 @@ _ASIDE = 1 << 18  # bytes of pages put aside at once; a multiple of every page s
 class Table:
     """Entries of a fixed size by their number, in memory while they are few and in an unnamed file beyond."""
 
-    def __init__(self, folder: Path, entry_size: int) -> None:
-        """The file is made in `folder`, beside what is written: there is room, and the same people may read it."""
-        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_SPOOL, dir=str(folder))  # noqa: SIM115
+    def __init__(self, folder: Path, entry_size: int, *, sparse: bool = False) -> None:
+        """The file is made in `folder`, beside what is written: there is room, and the same people may read it.
+
+        A table that is `sparse` is a file from the beginning, because holes cost nothing there. Raises OSError.
+        """
+        self._file: IO[bytes]  # closed by close()
+        if sparse:
+            self._file = tempfile.TemporaryFile(dir=str(folder))  # noqa: SIM115
+        else:
+            self._file = tempfile.SpooledTemporaryFile(max_size=_SPOOL, dir=str(folder))  # noqa: SIM115
         self.entry_size = entry_size  # bytes
         self.count = 0  # entries, those never written included
 

@@ -1,0 +1,356 @@
+"""Writing a segment: the pages that differ from a position that is stored already.
+
+Runs in the page reader, and has the verbs of `SnapshotWriter`, so that one protocol settles both (live/settle.py).
+
+1. `copy` hashes pages and compares with the page map of the base. When it has reached the end of the database, it
+   gathers what differs into frames, in page order. A page's sum is taken of the very bytes that are stored.
+2. `recopy_changed` compares with what is held by now: the stored sum of a page, or the base's. What differs is put
+   aside as it is.
+3. `seal` looks which pages differ from the base in the end, whatever they did meanwhile. Mostly that is what the file
+   holds; otherwise its frames are made again from what was put aside and what is still good.
+4. The database sum is the base's, XOR the old and new sums of what the segment holds (H22). It must be that of the last
+   whole look at the database, or the segment is not sealed.
+
+Where more than half of the pages differ, `copy` gives up: a snapshot is the better choice. Memory does not grow with
+the database: sums are read from the map in ranges, and what is stored waits in spools.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from pagewarden import durable
+from pagewarden.errors import VerificationFailed
+from pagewarden.pages import (
+    Gathered,
+    PageDataError,
+    PageSource,
+    Runs,
+    StoredFrame,
+    backend,
+    differing_runs,
+    gather_out,
+    lock_page,
+    scan_sums,
+)
+from pagewarden.pages import Progress as PageProgress
+from pagewarden.repository import blocks
+from pagewarden.repository.blocks import Trailer
+from pagewarden.repository.container import PageSetWriter
+from pagewarden.repository.format import HEADER_SIZE, Kind, PageSetHeader, PageSetInfo
+from pagewarden.repository.pagemap import PageMap
+
+_RUN = struct.Struct("<II")  # first page, count
+_SUM = blocks.SUMS_ENTRY
+_AT_ONCE = blocks.BLOCK_ENTRIES  # sums that are in memory at once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What differs between a database and the position that it is compared with."""
+
+    pages: int  # that differ, those that the database has got since included
+    too_many: bool  # a snapshot is the better choice; then `pages` is not all of them
+    resized: bool  # whether the database has another number of pages
+
+
+class SegmentWriter(PageSetWriter):
+    """Writes one segment to a new file: `copy`, `recopy_changed`, then `changes`, and `seal` if they are worth it.
+
+    Leaving it as a context manager without `seal` abandons it: the file is removed. Errors of the file that is written
+    are OutOfSpace or TargetFailed; those of the database that is read are left as `pagewarden.pages` raises them. Not
+    for two threads at once.
+    """
+
+    def __init__(self, path: str | Path, header: PageSetHeader, base: PageMap, *, level: int, threads: int) -> None:
+        """Create the file `path`, which must not exist. `base` is closed with the writer."""
+        self._base = base
+        if header.kind is not Kind.SEGMENT or (header.timeline, header.txid_from, header.page_size) != (
+            base.facts.timeline,
+            base.facts.txid,
+            base.facts.page_size,
+        ):
+            raise ValueError(f"a segment from {header.txid_from} does not begin at {base.facts}")
+        super().__init__(path, header)
+        self._level = level
+        self._threads = threads
+        self._lock_page = lock_page(header.page_size)
+        self._stored = self._table(_SUM, sparse=True)  # by page: sums of those stored or put aside; 0: as in the base
+        self._runs = self._table(_RUN.size)  # those that differ, until the copy reaches the end
+        self._numbers = self._table(blocks.NUMBERS_ENTRY)  # of the pages in the file's frames
+        self._sums = self._table(_SUM)  # likewise
+        self._frames = 0
+        self._copied = False  # whether frames were gathered, or had better not be
+        self._found = 0  # pages that the copy found to differ
+        self._too_many = False
+        self._seen, self._covered = 0, 0  # XOR of the sums of the last look, and the pages that it came to
+        self._source: PageSource | None = None  # the last one
+
+    def copy(self, source: PageSource, first: int, count: int, progress: PageProgress | None = None) -> None:
+        """Compare pages `first` … `first+count-1` with the base; at the end of the source store what differs."""
+        if self._copied:
+            self.recopy_changed(source, progress, first=first, count=count)
+            return
+        for start, sums in self._scan(source, first, count, progress):
+            for place, some in self._differing(start, sums, self._base.sums(start, len(sums) // _SUM)):
+                self._runs.put(self._runs.count, _RUN.pack(place, some))
+                self._found += some
+            if self._is_too_much(self._found, source.pages):
+                self._too_many = self._copied = True
+                return
+        if first + count - 1 == source.pages:
+            self._copied = True
+            self._gather(source, self._frames_of(self._found_runs()))
+
+    def recopy_changed(
+        self,
+        source: PageSource,
+        progress: PageProgress | None = None,
+        *,
+        first: int = 1,
+        count: int | None = None,
+        later: bool = False,  # noqa: ARG002 - see SnapshotWriter: everything is put aside here, and copied by `seal`
+    ) -> int:
+        """Hash pages of `source` and put aside those that differ from what is held; return how many did.
+
+        All pages, or a range. Where it reaches the end of `source`, what was held beyond it is forgotten.
+        """
+        self._copied = True
+        if self._too_many:
+            return 0
+        count = source.pages - first + 1 if count is None else count
+        before = self.pages_copied
+        for start, sums in self._scan(source, first, count, progress):
+            for place, some in self._differing(start, sums, self._held(start, len(sums) // _SUM)):
+                self._put_aside(source, place, some)
+        if first + count - 1 == source.pages:
+            self._stored.cut(source.pages)
+        return self.pages_copied - before
+
+    def changes(self, pages: int) -> Changes:
+        """Return what differs from the base, of a database of `pages` pages."""
+        found = self._found if self._too_many else sum(len(numbers) for numbers, _, _ in self._final(pages)) // 4
+        return Changes(
+            pages=found,
+            too_many=self._too_many or self._is_too_much(found, pages),
+            resized=pages != self._base.pages,
+        )
+
+    def seal(self, *, pages: int, time: datetime | None = None) -> PageSetInfo:
+        """Finish the file as the segment to a database of `pages` pages and return what it is; it is durable then.
+
+        `time` replaces the header's. Raises ValueError if more differs than a segment is for, and VerificationFailed if
+        what is stored does not make the database that was seen last.
+        """
+        if self._too_many:
+            raise ValueError("more than half of the pages differ, and were not copied")
+        header = replace(self.header, pages=pages, time=time or self.header.time)
+        with self._errors():
+            self._stored.cut(pages)
+            database_sum = self._prove(pages)
+            if not self._holds_what_counts(pages):
+                self._make_again(pages)
+            return self._finish(header, self._trailer(database_sum))
+
+    def _close(self) -> None:
+        super()._close()
+        self._base.close()
+
+    # What differs
+
+    def _scan(
+        self, source: PageSource, first: int, count: int, progress: PageProgress | None
+    ) -> Iterator[tuple[int, bytes]]:
+        """Yield the sums of a range, and remember what a whole look at the database adds up to."""
+        if source.page_size != self.header.page_size:
+            raise ValueError(f"pages of {source.page_size} bytes do not fit a segment of {self.header.page_size}")
+        self._source = source
+        if first == 1:
+            self._seen, self._covered = 0, 0
+        for start, sums in scan_sums(source, first=first, count=count, threads=self._threads, progress=progress):
+            if start == self._covered + 1:
+                self._seen ^= backend().fold(sums)
+                self._covered += len(sums) // _SUM
+            yield start, sums
+
+    def _differing(self, first: int, sums: bytes, known: bytes) -> Iterator[tuple[int, int]]:
+        """Yield (first page, count) of runs that differ from `known`, or that it lacks, without the lock-byte page."""
+        for place, count in differing_runs(sums, known):
+            begin, past = first + place, first + place + count
+            if begin <= self._lock_page < past:  # only where the base ended before it: it never holds data (H12)
+                if begin < self._lock_page:
+                    yield begin, self._lock_page - begin
+                begin = self._lock_page + 1
+            if begin < past:
+                yield begin, past - begin
+
+    def _held(self, first: int, count: int) -> bytes:
+        """Return the sums of pages as they are held: as stored, else as in the base, fewer where neither has more."""
+        known = self._base.sums(first, count)
+        stored = self._stored.get(first - 1, count)
+        if stored == bytes(len(stored)):
+            return known
+        held = bytearray(known) + stored[len(known) :]
+        for place, some in differing_runs(stored[: len(known)], bytes(len(known))):
+            held[place * _SUM : (place + some) * _SUM] = stored[place * _SUM : (place + some) * _SUM]
+        return bytes(held)
+
+    def _is_too_much(self, found: int, pages: int) -> bool:
+        return found * 2 > pages
+
+    def _final(self, pages: int) -> Iterator[tuple[bytes, bytes, bytes]]:
+        """Yield what differs from the base in the end, in page order: page numbers, their sums, and the base's sums."""
+        for start in range(1, pages + 1, _AT_ONCE):
+            count = min(_AT_ONCE, pages - start + 1)
+            known, held = self._base.sums(start, count), self._held(start, count)
+            # Pages that neither has were never seen; without a sum they cannot pass for anything.
+            held += bytes(count * _SUM - len(held))
+            runs = tuple(self._differing(start, held, known))
+            if runs:
+                numbers = b"".join(struct.pack(f"<{some}I", *range(first, first + some)) for first, some in runs)
+                spans = [((first - start) * _SUM, (first - start + some) * _SUM) for first, some in runs]
+                yield numbers, b"".join(held[a:b] for a, b in spans), b"".join(known[a:b] for a, b in spans)
+
+    def _found_runs(self) -> Iterator[tuple[int, int]]:
+        for number in range(0, self._runs.count, _AT_ONCE):
+            yield from _RUN.iter_unpack(self._runs.get(number, _AT_ONCE))
+
+    def _final_runs(self, pages: int) -> Iterator[tuple[int, int]]:
+        for numbers, _, _ in self._final(pages):
+            for (pgno,) in struct.iter_unpack("<I", numbers):
+                yield pgno, 1
+
+    def _frames_of(self, runs: Iterator[tuple[int, int]]) -> Iterator[Runs]:
+        """Yield what each frame is to hold."""
+        most = self.header.pages_per_frame
+        frame: list[tuple[int, int]] = []
+        room = most
+        for begin, count in runs:
+            first, past = begin, begin + count
+            while first < past:
+                some = min(past - first, room)
+                if frame and sum(frame[-1]) == first:
+                    frame[-1] = (frame[-1][0], frame[-1][1] + some)
+                else:
+                    frame.append((first, some))
+                first, room = first + some, room - some
+                if not room:
+                    yield tuple(frame)
+                    frame, room = [], most
+        if frame:
+            yield tuple(frame)
+
+    # What is stored
+
+    def _gather(self, source: PageSource, frames: Iterator[Runs]) -> None:
+        gather_out(
+            source,
+            frames,
+            pages_per_frame=self.header.pages_per_frame,
+            level=self._level,
+            threads=self._threads,
+            sink=self._take,
+        )
+
+    def _take(self, frame: Gathered) -> None:
+        """Append one frame, and remember what it holds."""
+        count, at = len(frame.sums) // _SUM, 0
+        with self._errors():
+            entry = StoredFrame(offset=self._end, csize=len(frame.data), first=frame.runs[0][0], count=count)
+            self._index.put(self._frames, blocks.encode_entry(entry))
+            for first, some in frame.runs:
+                self._numbers.put(self._numbers.count, struct.pack(f"<{some}I", *range(first, first + some)))
+                self._stored.put(first - 1, frame.sums[at : at + some * _SUM])
+                at += some * _SUM
+            self._sums.put(self._sums.count, frame.sums)
+            self._append(frame.data)
+            self._behind.advance(self._end)
+        self._frames += 1
+        self.pages_copied += count
+
+    def _put_aside(self, source: PageSource, first: int, count: int) -> None:
+        try:
+            self._stored.put(first - 1, self._set_aside(source).take(source, first, count))
+        except OSError as error:
+            raise durable.failure(error, f"cannot write beside {self.path}") from error
+        self.pages_copied += count
+
+    def _prove(self, pages: int) -> int:
+        """Return the database sum of the chain, proved against the last look at the database (H22)."""
+        fold = backend().fold
+        database_sum = self._base.facts.database_sum
+        for _, new, old in self._final(pages):
+            database_sum ^= fold(new) ^ fold(old)
+        for start in range(pages + 1, self._base.pages + 1, _AT_ONCE):
+            database_sum ^= fold(self._base.sums(start, _AT_ONCE))
+        if (self._seen, self._covered) != (database_sum, pages):
+            raise VerificationFailed(
+                f"the pages in {self.path} make a database of the sum {database_sum:016x}; {self._covered} pages of "
+                f"{pages} were seen, with the sum {self._seen:016x}",
+                hint="try again; if it happens again, look at the disk and the memory: dmesg | tail",
+            )
+        return database_sum
+
+    def _holds_what_counts(self, pages: int) -> bool:
+        """Whether the file's frames hold exactly what differs from the base."""
+        number = 0
+        for numbers, new, _ in self._final(pages):
+            count = len(new) // _SUM
+            if (numbers, new) != (self._numbers.get(number, count), self._sums.get(number, count)):
+                return False
+            number += count
+        return number == self._numbers.count
+
+    def _make_again(self, pages: int) -> None:
+        """Make the frames again, from what was put aside and what is still good of them."""
+        assert self._source is not None
+        aside = self._set_aside(self._source)
+        per_frame, size = self.header.pages_per_frame, self.header.page_size
+        decompressor, room = backend().decompressor(), bytearray(per_frame * size)
+        for number in range(self._frames):
+            (frame,) = blocks.iter_entries(self._index.get(number, 1))
+            sums = self._sums.get(number * per_frame, frame.count)
+            try:
+                decompressor.decompress(os.pread(self._fd, frame.csize, frame.offset), size, 1, frame.count, room)
+            except PageDataError as error:
+                raise self._not_read_back() from error
+            for place, (pgno,) in enumerate(
+                struct.iter_unpack("<I", self._numbers.get(number * per_frame, frame.count))
+            ):
+                if self._stored.get(pgno - 1, 1) == sums[place * _SUM : (place + 1) * _SUM]:
+                    aside.put(pgno, memoryview(room)[place * size : (place + 1) * size])
+        for table in (self._index, self._numbers, self._sums):
+            table.cut(0)
+        self._frames = 0
+        wanted = replace(aside.source, pages=pages)
+        self._write_anew(lambda _old: self._gather(wanted, self._frames_of(self._final_runs(pages))))
+        if not self._holds_what_counts(pages):
+            raise self._not_read_back()
+
+    def _not_read_back(self) -> VerificationFailed:
+        return VerificationFailed(
+            f"what was copied for {self.path} did not read back as it was written",
+            hint=f"look at the disk of {self.path.parent}: dmesg | tail",
+        )
+
+    def _trailer(self, database_sum: int) -> Trailer:
+        """Append page numbers, index and sums; return what the trailer says, but for what is known last."""
+        data_bytes, held = self._end - HEADER_SIZE, self._numbers.count
+        return Trailer(
+            kind=Kind.SEGMENT,
+            data_bytes=data_bytes,
+            frames=self._frames,
+            pages=held,
+            header_check=0,
+            numbers_check=self._append_blocks(blocks.NUMBERS_TAG, self._numbers, held),
+            index_check=self._append_blocks(blocks.INDEX_TAG, self._index, self._frames),
+            sums_check=self._append_blocks(blocks.SUMS_TAG, self._sums, held),
+            database_sum=database_sum,
+            database_sum_from=self._base.facts.database_sum,
+            sha256=b"",
+        )
