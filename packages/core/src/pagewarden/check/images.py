@@ -15,7 +15,9 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from pagewarden.contracts import FileFacts
-from pagewarden.live import read_commit
+from pagewarden.live.commit import read_pinned
+from pagewarden.live.pin import Pin
+from pagewarden.live.place import examine
 from pagewarden.processes.reader import Attachment, PageReader
 
 if TYPE_CHECKING:
@@ -109,7 +111,10 @@ def attached_image(reader: PageReader, attachment: Attachment, guard: Callable[[
 
 
 class SlicedImage:
-    """One commit of a database with a rollback journal, read in slices of a SHARED lock: a `PageImage`."""
+    """One commit of a database with a rollback journal, read in slices of a SHARED lock: a `PageImage`.
+
+    One connection takes and lets go of the lock for all of them, because opening one takes longer than a small slice.
+    """
 
     def __init__(
         self,
@@ -120,7 +125,10 @@ class SlicedImage:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`first` is an attachment that has been read already; every slice must show the same header."""
+        """Open the database. `first` is an attachment that has been read already; every slice must show its header.
+
+        Raises what `examine` and `Pin` raise.
+        """
         self._path = path
         self._reader = reader
         self._first = first
@@ -132,6 +140,7 @@ class SlicedImage:
         self.pages = first.pages
         self.moved = False
         self.longest = 0.0  # seconds that a slice took
+        self._pin = Pin(examine(path), clock=clock, sleep=sleep)
 
     def sums(self, first: int, count: int) -> bytes:
         """Return page sums."""
@@ -177,6 +186,10 @@ class SlicedImage:
             self._slice(lambda handle: handle)
         return not self.moved
 
+    def close(self) -> None:
+        """Close the connection."""
+        self._pin.close()
+
     def _in_slices(self, scan: Callable[[int, int, int], bytes], first: int, count: int) -> bytes:
         """Return `scan(handle, first, count)` of as many pages, put together from slices."""
         within(first, count, self.pages)
@@ -200,8 +213,12 @@ class SlicedImage:
             self._measure(self._clock() - began)
             return value
 
+        if not self._pin.place.unchanged():
+            self.moved = True
+            raise ImageMoved(f"{self._path} was replaced while it was read")
         with self._reader.exclusively():  # what another checker asks for must not come between lock and look
-            value = read_commit(self._path, self._reader, work, clock=self._clock, sleep=self._sleep)
+            self._reader.ping()  # it may have to start first, and that under a lock would stop writers
+            value = read_pinned(self._pin, self._reader, work, clock=self._clock, sleep=self._sleep)
         if value is None:
             self.moved = True
             raise ImageMoved(f"{self._path} was written to while it was read")

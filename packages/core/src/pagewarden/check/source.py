@@ -15,7 +15,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -138,10 +138,10 @@ class RollbackSource:
             with self._lock:
                 if self._first is None:
                     self._first = read_commit(self._path, reader, lambda found, _: found, clock=clock, sleep=sleep)
-            image = SlicedImage(self._path, reader, self._first, clock=clock, sleep=sleep)
-            result = call(image.guarded, facts_of(self._first), self._first)
-            if image.settled():
-                return result
+            with closing(SlicedImage(self._path, reader, self._first, clock=clock, sleep=sleep)) as image:
+                result = call(image.guarded, facts_of(self._first), self._first)
+                if image.settled():
+                    return result
             self._moved = True
         copy = reader.attach(str(self._copies.readable()))
         try:
