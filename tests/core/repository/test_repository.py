@@ -3,12 +3,13 @@ from __future__ import annotations
 import gc
 import random
 import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pagewarden.contracts import Target
+from pagewarden.contracts import BulkTarget, Target
 from pagewarden.errors import (
     ConfigurationInvalid,
     OutOfSpace,
@@ -389,7 +390,18 @@ def test_an_unreadable_manifest_hides_nothing(repository: Repository, target: Ta
             raise FileNotFoundError(key)
         return real(key, offset, length)
 
+    def read_many(asked: Sequence[str], length: int) -> Iterator[bytes | None]:
+        for key in asked:
+            try:
+                data = read(key, 0, length)
+            except FileNotFoundError:
+                yield None
+            else:
+                yield data
+
     target.read = read  # type: ignore[method-assign]
+    if isinstance(target, BulkTarget):
+        target.read_many = read_many  # type: ignore[method-assign]
     gone = False
     found, problems = repository.restore_points("app.db")
     assert found == (points[1],)
@@ -441,7 +453,7 @@ def test_a_target_that_fails_is_a_named_error(repository: Repository, target: Ta
         def refuse(*arguments: object, **named: object) -> None:
             raise OSError(number, "no")
 
-        for method in ("put", "adopt", "open", "read", "list", "delete", "staging"):
+        for method in ("put", "adopt", "open", "read", "read_many", "list", "keys", "delete", "staging"):
             setattr(target, method, refuse)
 
     point = back_up(repository, "app.db", DATA)

@@ -6,14 +6,19 @@ names the new object. The highest one that can be used counts; the others go whe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from operator import attrgetter
 
-from pagewarden.errors import RepositoryDamaged, TargetFailed
+from pagewarden.errors import PagewardenError, RepositoryDamaged
 from pagewarden.repository import keys
+from pagewarden.repository.keys import ManifestKey
 from pagewarden.repository.manifest import Manifest, decode_manifest
 from pagewarden.repository.store import Store
+
+_AT_ONCE = 500
+"""Manifests that are in memory before they are decoded; each may have 64 KiB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,14 +27,9 @@ class Entry:
 
     key: str
     manifest: Manifest | None  # None where it cannot be used
+    sequence: int = 0  # the number that its key gives it; 0 where that is none of a manifest
     problem: str = ""  # why not, one sentence
     others: tuple[Entry, ...] = ()  # its other generations: superseded, or broken
-
-    @property
-    def sequence(self) -> int:
-        """The number that its key gives it; 0 where that is none of a manifest."""
-        parsed = keys.parse_manifest_key(self.key)
-        return 0 if parsed is None else parsed.sequence
 
     @property
     def object_keys(self) -> frozenset[str]:
@@ -39,21 +39,24 @@ class Entry:
 
 def read_entries(store: Store, name: str) -> Iterator[Entry]:
     """Yield every manifest of `name`, usable or not, in order of commit. See `Repository.entries`."""
-    for sequence, group in groupby(store.keys(keys.manifests_prefix(name)), _sequence):
-        if sequence is None:
-            yield from (_read(store, key) for key in group)
-        elif (entry := _newest_generation(store, name, sequence, list(group))) is not None:
+    # Each document is asked for once, all in one go: there may be many thousands.
+    for sequence, group in groupby(_read(store, store.keys(keys.manifests_prefix(name))), attrgetter("sequence")):
+        found = list(group)
+        if sequence == 0:
+            yield from found
+        elif len(found) == 1 and found[0].manifest is not None:
+            yield found[0]
+        elif (entry := _newest_generation(store, name, sequence, found)) is not None:
             yield entry
 
 
-def _newest_generation(store: Store, name: str, sequence: int, generations: list[str]) -> Entry | None:
-    """Return the entry of one manifest, of which `generations` are the keys; None where it went away meanwhile."""
-    found = [_read(store, key) for key in generations]
+def _newest_generation(store: Store, name: str, sequence: int, found: list[Entry]) -> Entry | None:
+    """Return the entry of one manifest, of which `found` are all generations; None where it went away meanwhile."""
     if not any(entry.manifest for entry in found):
         # It may have been stored anew since they were listed, or pruned.
         listed = store.keys(f"{keys.manifests_prefix(name)}{sequence:016}.")
-        if listed != generations:
-            found = [_read(store, key) for key in listed]
+        if listed != [entry.key for entry in found]:
+            found = list(_read(store, listed))
     if not found:
         return None
     found.sort(key=_generation, reverse=True)
@@ -61,34 +64,42 @@ def _newest_generation(store: Store, name: str, sequence: int, generations: list
     used = usable[0] if usable else found[0]
     if any(_same(used) != _same(entry) for entry in usable):
         names = " and ".join(entry.key for entry in usable)
-        return Entry(key=used.key, manifest=None, problem=f"{names} are of one manifest and contradict each other")
+        problem = f"{names} are of one manifest and contradict each other"
+        return Entry(key=used.key, manifest=None, sequence=sequence, problem=problem)
     return replace(used, others=tuple(entry for entry in found if entry is not used)) if len(found) > 1 else used
 
 
-def _read(store: Store, key: str) -> Entry:
-    """Read one manifest; whatever is wrong with it must not hide the others."""
-    parsed = keys.parse_manifest_key(key)
+def _read(store: Store, listed: Sequence[str]) -> Iterator[Entry]:
+    """Read manifests; whatever is wrong with one must not hide the others."""
+    for start in range(0, len(listed), _AT_ONCE):
+        some = listed[start : start + _AT_ONCE]
+        # All of them, and then all are decoded: taken in turns both are slower.
+        documents = list(store.documents(some))
+        for key, data in zip(some, documents, strict=True):
+            yield _entry(key, keys.parse_manifest_key(key), data)
+
+
+def _entry(key: str, parsed: ManifestKey | None, data: bytes | PagewardenError | None) -> Entry:
+    """Return what stands under a key among the manifests."""
     if parsed is None:
         return Entry(key=key, manifest=None, problem=f"{key} is not where a manifest stands")
+    sequence = parsed.sequence
+    if data is None:
+        return Entry(key=key, sequence=sequence, manifest=None, problem=f"{key} went away while it was looked at")
+    if isinstance(data, PagewardenError):
+        return Entry(key=key, sequence=sequence, manifest=None, problem=data.message)
     try:
-        data = store.document(key)
-        manifest = None if data is None else decode_manifest(data, key)
-    except (RepositoryDamaged, TargetFailed) as error:
-        return Entry(key=key, manifest=None, problem=error.message)
-    if manifest is None:
-        return Entry(key=key, manifest=None, problem=f"{key} went away while it was looked at")
-    parts = keys.parse_object_key(manifest.key)
-    here = None if parts is None else (parts.name, parts.timeline, parts.txid)
-    said = (manifest.database, manifest.position.timeline, manifest.position.txid)
-    if here != said or (parsed.name, parsed.sequence) != (manifest.database, manifest.sequence):
-        return Entry(key=key, manifest=None, problem=f"{key} holds the manifest of another place")
-    return Entry(key=key, manifest=manifest)
-
-
-def _sequence(key: str) -> int | None:
-    """Return the number of the manifest under `key`, None where none may stand."""
-    parsed = keys.parse_manifest_key(key)
-    return None if parsed is None else parsed.sequence
+        manifest = decode_manifest(data, key)
+    except RepositoryDamaged as error:
+        return Entry(key=key, sequence=sequence, manifest=None, problem=error.message)
+    at = manifest.position
+    if (
+        parsed.name != manifest.database
+        or sequence != manifest.sequence
+        or not keys.is_object_key(manifest.key, parsed.name, at.timeline, at.txid)
+    ):
+        return Entry(key=key, sequence=sequence, manifest=None, problem=f"{key} holds the manifest of another place")
+    return Entry(key=key, sequence=sequence, manifest=manifest)
 
 
 def _generation(entry: Entry) -> int:
@@ -101,3 +112,31 @@ def _same(entry: Entry) -> object:
     manifest = entry.manifest
     assert manifest is not None
     return manifest.position, manifest.page_size, manifest.pages, manifest.database_sum
+
+
+def unread_after(entries: Sequence[Entry], strays: Sequence[str], found: Manifest) -> str:
+    """Return why the backup that was made after `found`, one of `entries`, cannot be read; empty if it can, or is none.
+
+    Then it may be the one that is asked for. `strays` are the keys of objects that no manifest names.
+    """
+    number = [entry.manifest.key if entry.manifest else "" for entry in entries].index(found.key)
+    later = entries[number + 1 :]
+    if later and later[0].problem:
+        return later[0].problem
+    if later and later[0].sequence == entries[number].sequence + 1:
+        return ""
+    lost = next((key for key in strays if _may_follow(key, entries, found)), None)
+    return f"no manifest names {lost}" if lost else ""
+
+
+def _may_follow(key: str, entries: Sequence[Entry], found: Manifest) -> bool:
+    """Return whether the object `key`, which no manifest names, may be of the backup that was made after `found`."""
+    parts = keys.parse_object_key(key)
+    if parts is None:
+        return False
+    known = [entry.manifest.position for entry in entries if entry.manifest is not None]
+    same = [each.txid for each in known if each.timeline == parts.timeline]
+    if parts.timeline != found.position.timeline:
+        return not same and len(known) == len(entries)  # else it may be of a manifest that is broken
+    first = found.position.txid
+    return parts.txid > first and not any(first < txid <= parts.txid for txid in same)

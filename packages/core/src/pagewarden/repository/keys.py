@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pagewarden.errors import ConfigurationInvalid
 
@@ -32,6 +33,7 @@ _LONGEST = 200  # bytes of an escaped name; file systems allow 255
 _MANIFEST = re.compile(r"([^/]+)/manifests/([0-9]{16})(?:\.([0-9]{4}))?\.json")
 _MARK = re.compile(r"([^/]+)/(pins|deleted)/([0-9]{16})-([0-9a-f]{16})\.(json|end)")
 _OBJECT = re.compile(r"([^/]+)/objects/([0-9a-f]{32})/(\d{16})-([0-9a-f]{16})\.pageset\.zst")
+_OBJECT_END = re.compile(r"[0-9a-f]{16}\.pageset\.zst")
 _INTENT = re.compile(r"pending/([0-9a-f]{16})\.(json|claimed)")
 
 
@@ -63,6 +65,7 @@ class MarkKey:
     nonce: str
 
 
+@lru_cache(maxsize=64)
 def escape_name(name: str) -> str:
     """Return the database name `name` as the first part of its keys.
 
@@ -85,6 +88,7 @@ def escape_name(name: str) -> str:
     return escaped
 
 
+@lru_cache(maxsize=64)
 def unescape_name(escaped: str) -> str | None:
     """Return the name that `escape_name` wrote so, None where it would have written no such thing."""
     if _ESCAPED.fullmatch(escaped) is None:
@@ -178,6 +182,12 @@ def parse_object_key(key: str) -> ObjectKey | None:
     if match is None or name is None:
         return None
     return ObjectKey(name=name, timeline=match[2], txid=int(match[3]), nonce=match[4])
+
+
+def is_object_key(key: str, name: str, timeline: str, txid: int) -> bool:
+    """Return whether the key is one of an object of that place: cheaper than to parse it. `name` must be one."""
+    begin = f"{objects_prefix(name)}{timeline}/{txid:016}-"
+    return key.startswith(begin) and _OBJECT_END.fullmatch(key, len(begin)) is not None
 
 
 def pending_key(nonce: str) -> str:

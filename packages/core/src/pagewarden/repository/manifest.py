@@ -25,9 +25,12 @@ FORMAT = 1
 LARGEST = 64 << 10
 """Bytes of a document that a reader accepts."""
 
-_HEX16 = re.compile(r"[0-9a-f]{16}")
-_HEX32 = re.compile(r"[0-9a-f]{32}")
-_HEX64 = re.compile(r"[0-9a-f]{64}")
+_HEX16 = re.compile(r"[0-9a-f]{16}").fullmatch
+_HEX32 = re.compile(r"[0-9a-f]{32}").fullmatch
+_HEX64 = re.compile(r"[0-9a-f]{64}").fullmatch
+_NO_OFFSET = timedelta(0)
+_HEAD = len('{"":')  # bytes of an envelope before the document, but for its name
+_TAIL = len(',"sha256":""}\n') + 64
 
 Document = TypeVar("Document")
 
@@ -75,16 +78,20 @@ class Manifest:
     created_by: str  # program and version
 
     def __post_init__(self) -> None:
-        positions = (self.position,) if self.parent is None else (self.position, self.parent)
-        if self.kind not in ("snapshot", "segment"):
+        # Thousands are decoded by one command, so each look is the cheapest that sees the same.
+        if self.kind != "segment" and self.kind != "snapshot":
             raise ValueError(f"the kind {self.kind!r}")
-        if any(_HEX32.fullmatch(each.timeline) is None or each.txid < 1 for each in positions):
-            raise ValueError(f"the positions {positions}")
-        if any(time.utcoffset() != timedelta(0) for time in (self.verified_at, *(each.time for each in positions))):
+        parent = self.parent
+        for each in (self.position,) if parent is None else (self.position, parent):
+            if each.txid < 1 or _HEX32(each.timeline) is None:
+                raise ValueError(f"the position {each}")
+            if each.time.utcoffset() != _NO_OFFSET:
+                raise ValueError("a time that is not UTC")
+        if self.verified_at.utcoffset() != _NO_OFFSET:
             raise ValueError("a time that is not UTC")
-        if _HEX64.fullmatch(self.sha256) is None or _HEX16.fullmatch(self.database_sum) is None:
+        if _HEX64(self.sha256) is None or _HEX16(self.database_sum) is None:
             raise ValueError("sums that are none")
-        if min(self.sequence, self.bytes, self.page_size) < 1 or self.pages < 0:
+        if self.sequence < 1 or self.bytes < 1 or self.page_size < 1 or self.pages < 0:
             raise ValueError("numbers below their least value")
         if self.kind == "segment" and (
             self.parent is None
@@ -144,8 +151,7 @@ def decode_document(what: str, data: bytes, kind: type[Document], where: str, *,
 
     `hint` is for one that was changed.
     """
-    head, tail = f'{{"{what}":'.encode(), len(_envelope(what, b"")) - len(what) - 4
-    inner = data[len(head) : -tail]
+    inner = data[len(what) + _HEAD : -_TAIL]
     if len(data) > LARGEST or _envelope(what, inner) != data:
         raise RepositoryDamaged(f"{where} is not what was stored there: it does not match its own SHA-256", hint=hint)
     try:
