@@ -401,7 +401,7 @@ def test_an_unreadable_manifest_hides_nothing(repository: Repository, target: Ta
 
     target.read = read  # type: ignore[method-assign]
     if isinstance(target, BulkTarget):
-        target.read_many = read_many  # type: ignore[method-assign]
+        target.read_many = read_many  # type: ignore[method-assign, assignment]
     gone = False
     found, problems = repository.restore_points("app.db")
     assert found == (points[1],)
