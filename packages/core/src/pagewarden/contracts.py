@@ -178,7 +178,10 @@ class ObjectInfo:
 
 @runtime_checkable
 class Target(Protocol):
-    """Storage under a repository. Keys are `/`-separated, of `[A-Za-z0-9._=-]` parts, never `.` or `..`."""
+    """Storage under a repository. Keys are `/`-separated, of `[A-Za-z0-9._=-]` parts, never `.` or `..`.
+
+    Several threads may call its methods at once.
+    """
 
     url: str
 
@@ -226,10 +229,7 @@ class BulkTarget(Target, Protocol):
 
 @runtime_checkable
 class RemoteTarget(Target, Protocol):
-    """A target behind a network, of which a repository must ask more: `open` returns None for all its objects.
-
-    Its methods may be called by several threads at once.
-    """
+    """A target behind a network, of which a repository must ask more: `open` returns None for all its objects."""
 
     def size(self, key: str) -> int:
         """Return the bytes of an object. Raise FileNotFoundError if there is none."""

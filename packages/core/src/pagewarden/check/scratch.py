@@ -1,4 +1,4 @@
-"""The private folder of a check's copy: removed with it, or by the next check where its process was killed.
+"""The private folder of a check's copy, or of copies of stored objects: removed with them, or after a kill by the next.
 
 Whoever has such a folder holds a lock (flock) on it, which ends with its process. What nobody holds is nobody's.
 """
@@ -18,13 +18,13 @@ PREFIX = "pagewarden-check-"
 class Scratch:
     """A new folder for its owner alone, below the system's folder for temporary files."""
 
-    def __init__(self) -> None:
-        """Make it, and remove what killed checks of this user left. Raises OSError."""
+    def __init__(self, prefix: str = PREFIX) -> None:
+        """Make it, and remove those with the same `prefix` that killed processes of this user left. Raises OSError."""
         root = Path(tempfile.gettempdir())
         with suppress(OSError):  # a file system without locks: nobody can tell what is nobody's
-            _sweep(root)
+            _sweep(root, prefix)
         while True:
-            self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=root))
+            self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=root))
             self._descriptor: int | None = None
             with suppress(OSError):
                 self._descriptor = _hold(self.path)
@@ -39,9 +39,9 @@ class Scratch:
             os.close(self._descriptor)
 
 
-def _sweep(root: Path) -> None:
+def _sweep(root: Path, prefix: str) -> None:
     """Remove this user's folders whose process has ended. Raises OSError where there are no locks."""
-    for folder in root.glob(f"{PREFIX}*"):
+    for folder in root.glob(f"{prefix}*"):
         descriptor = _hold(folder)
         if descriptor is not None:
             shutil.rmtree(folder, ignore_errors=True)  # likewise

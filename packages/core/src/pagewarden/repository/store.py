@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pagewarden import durable
-from pagewarden.contracts import BulkTarget, Target
-from pagewarden.errors import PagewardenError
+from pagewarden.contracts import BulkTarget, RemoteTarget, Target
+from pagewarden.errors import PagewardenError, SharedWritingRefused
+from pagewarden.repository.keys import MARKER
 from pagewarden.repository.manifest import LARGEST
-
-_CHUNK = 4 << 20  # bytes fetched at once from a target that keeps no local files
+from pagewarden.repository.spool import Spool
 
 
 class Store:
@@ -26,7 +22,8 @@ class Store:
         self.url = url
         self._target = target
         self._bulk = target if isinstance(target, BulkTarget) else None
-        self._spool: Path | None = None
+        self._spool = Spool(target)
+        self._proved = not isinstance(target, RemoteTarget)  # whether a put is known not to replace anything (H38)
 
     def keys(self, prefix: str) -> list[str]:
         """Return the keys that begin with `prefix`, in order."""
@@ -80,15 +77,33 @@ class Store:
     def put(self, key: str, data: bytes) -> bool:
         """Store a document, durably; return False, and change nothing, if `key` is there."""
         with self._errors(f"store {key}"):
+            self._prove()
             try:
                 self._target.put(key, data)
             except FileExistsError:
                 return False
             return True
 
+    def establish(self, data: bytes) -> None:
+        """Store the marker `data`, which makes the target a repository; it may be there, the same, already."""
+        with self._errors(f"store {MARKER}"):
+            try:
+                self._target.put(MARKER, data)
+            except FileExistsError:
+                return
+            try:
+                self._prove()
+            except SharedWritingRefused as error:
+                try:
+                    self._target.delete(MARKER)  # nothing was here
+                except PagewardenError as second:
+                    error.add_note(f"{MARKER} stays there: {second}")
+                raise
+
     def adopt(self, key: str, path: Path) -> None:
         """Store the file `path`, which goes away."""
         with self._errors(f"store {key}"):
+            self._prove()
             self._target.adopt(key, path)
 
     def delete(self, key: str) -> None:
@@ -98,18 +113,35 @@ class Store:
 
     def local(self, key: str) -> Path | None:
         """Return an object as a local file, fetched where the target keeps none; None where there is no object."""
-        with self._errors(f"give {key}"):
-            try:
+        return self.locals((key,)).get(key)
+
+    def locals(self, keys: Iterable[str]) -> dict[str, Path]:
+        """Return objects as local files by their keys, without those that are missing; several are fetched at once.
+
+        Whoever is done with one says so with `release`. Raises OutOfSpace where the copies would not fit.
+        """
+        found, elsewhere = {}, []
+        for key in keys:
+            with self._errors(f"give {key}"), suppress(FileNotFoundError):
                 path = self._target.open(key)
-                return self._fetch(key) if path is None else path
-            except FileNotFoundError:
-                return None
+                if path is None:
+                    elsewhere.append(key)
+                else:
+                    found[key] = path
+        if elsewhere:
+            with self._errors("give what it holds"):
+                found.update(self._spool.bring(elsewhere))
+        return found
+
+    def release(self, key: str) -> None:
+        """Remove the copy that `local` made of an object, if it made one."""
+        self._spool.release(key)
 
     def staging(self, nonce: str) -> Path:
         """Return where the page set of the backup `nonce` is written."""
         with self._errors("be written to"):
             folder = self._target.staging()
-        return (folder or self._spool_folder()) / f"{nonce}.pageset.zst"
+            return (folder or self._spool.folder) / f"{nonce}.pageset.zst"
 
     def unstage(self, nonce: str) -> None:
         """Remove what the backup `nonce` wrote to its staging file."""
@@ -118,20 +150,11 @@ class Store:
             path.unlink(missing_ok=True)
             path.with_name(f"{path.name}.ordered").unlink(missing_ok=True)  # see SnapshotWriter.seal
 
-    def _fetch(self, key: str) -> Path:
-        path = self._spool_folder() / key.replace("/", "+")
-        offset = 0
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, durable.FILE_MODE), "wb") as file:
-            while data := self._target.read(key, offset, _CHUNK):
-                file.write(data)
-                offset += len(data)
-        return path
-
-    def _spool_folder(self) -> Path:
-        if self._spool is None:
-            self._spool = Path(tempfile.mkdtemp(prefix="pagewarden-"))
-            weakref.finalize(self, shutil.rmtree, self._spool, ignore_errors=True)
-        return self._spool
+    def _prove(self) -> None:
+        """Raise SharedWritingRefused, before anything is written, where a put replaces what is there (H38)."""
+        if not self._proved and isinstance(self._target, RemoteTarget):
+            self._target.probe(MARKER, self._target.read(MARKER, 0, LARGEST))
+        self._proved = True
 
     @contextmanager
     def _errors(self, what: str) -> Iterator[None]:
