@@ -219,4 +219,4 @@ def test_it_holds_up_no_checkpoint_between_two_tables(tmp_path: Path) -> None:
 
     with Restarted(path) as subject, closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as writer:
         assert list(ForeignKeyChecker().check(subject)) == []
-    assert busy == [0, 0, 0]
+    assert len(busy) >= 3 and not any(busy)

@@ -1,4 +1,4 @@
-"""The checker: one foreign_key_check per table that has foreign keys, each a read transaction of its own.
+"""The checker: table by table, and never a read transaction for longer than a statement.
 
 A statement sees child and parents at one commit, which is all that a key needs; one transaction for all tables would
 keep checkpoints from resetting the log for as long as all of them take (H8).
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import shlex
 import sqlite3
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
 
 from pagewarden.contracts import CheckOutcome, Subject
 from pagewarden.sqlite.refusals import Refusal, refusal_or_raise
 from pagewarden.values import Finding, Level, Severity, Verdict
+from pagewarden_check_foreign_keys.asking import all_have_parents, foreign_keys, quote
 
 FINDINGS = 1000
 """How many violations become findings; the others are counted."""
@@ -53,7 +55,8 @@ class ForeignKeyChecker:
             subject.progress(number, len(tables))
             subject.reached(table)
             try:
-                for finding in _violations(connection, subject.path, table):
+                told = partial(subject.progress, number, len(tables))
+                for finding in _violations(connection, subject.path, table, told):
                     if found < FINDINGS:
                         found += 1
                         yield finding
@@ -100,30 +103,21 @@ def _from(tables: list[str], resume: str) -> list[str]:
     return tables[begin:] + tables[:begin]
 
 
-def _violations(connection: sqlite3.Connection, path: str, table: str) -> Iterator[Finding]:
-    """Yield what is wrong with the foreign keys of one table."""
-    keys = _keys(connection, table)
-    if not keys:
-        return
+def _violations(
+    connection: sqlite3.Connection, path: str, table: str, between: Callable[[], None]
+) -> Iterator[Finding]:
+    """Yield what is wrong with the foreign keys of one table; `between` is called between read transactions."""
+    keys = foreign_keys(connection, table)
     try:
-        for _, rowid, parent, key in connection.execute(f"PRAGMA foreign_key_check({_quote(table)})"):
-            yield _violation(path, table, rowid, str(parent), keys.get(key, ""))
+        if not keys or all_have_parents(connection, table, keys, between):
+            return
+        for _, rowid, parent, number in connection.execute(f"PRAGMA foreign_key_check({quote(table)})"):
+            columns = ", ".join(child for child, _ in keys[number].columns) if number in keys else ""
+            yield _violation(path, table, rowid, str(parent), columns)
     except sqlite3.OperationalError as error:
         if "foreign key mismatch" not in str(error):
             raise
         yield _mismatch(table, error)
-
-
-def _quote(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _keys(connection: sqlite3.Connection, table: str) -> dict[int, str]:
-    """Return the foreign keys of a table: their number, and their columns as a list."""
-    keys: dict[int, list[str]] = {}
-    for row in connection.execute(f"PRAGMA foreign_key_list({_quote(table)})"):
-        keys.setdefault(row[0], []).append(str(row[3]))
-    return {number: ", ".join(columns) for number, columns in keys.items()}
 
 
 def _violation(path: str, table: str, rowid: int | None, parent: str, columns: str) -> Finding:
@@ -135,7 +129,7 @@ def _violation(path: str, table: str, rowid: int | None, parent: str, columns: s
         rowid=rowid,
         message=f"table {table}, {row}: column {columns} names a row of {parent} that is not there",
         evidence=f"foreign_key_check: {table}, {rowid}, {parent}",
-        hint=shlex.join(["sqlite3", path, f"PRAGMA foreign_key_check({_quote(table)})"]),
+        hint=shlex.join(["sqlite3", path, f"PRAGMA foreign_key_check({quote(table)})"]),
     )
 
 
