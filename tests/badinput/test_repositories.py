@@ -26,7 +26,7 @@ from pagewarden.runtime import PluginChoice, Runtime
 from pagewarden.values import RestorePoint, VerifyReport
 from pagewarden_target_directory import DirectoryFactory
 from tests.core.repository.conftest import seeded
-from tests.core.repository.sets import after, back_up, image
+from tests.core.repository.sets import after, assemble, back_up, image
 
 NAME = "app.db"
 
@@ -56,10 +56,10 @@ class Store:
     def restore(self, txid: int | None = None) -> bytes:
         """Return what is brought back, proved against its manifest as the verb does it, without the verb's swap."""
         repository = self.runtime.repository(str(self.root))
-        point = repository.resolve(NAME, txid=txid)
+        chain = repository.resolve_chain(NAME, txid=txid)
         out = self.root.parent / "out"
-        out.unlink(missing_ok=True)
-        repository.confirm(point, self.runtime.reader.restore_pageset(repository.object_path(point), out))
+        infos = assemble([repository.object_path(key) for key in reversed(chain.keys)], out, threads=1)
+        repository.confirm(chain.links, infos[::-1])
         return out.read_bytes()
 
 
@@ -69,11 +69,6 @@ class NearReader(PageReader):
     def verify_pageset(self, path: str | os.PathLike[str], *, read_data: bool, **_: Any) -> PageSetInfo:
         """Prove it."""
         return pageset.verify_pageset(os.fspath(path), threads=1, read_data=read_data, drop_cache=False)
-
-    def restore_pageset(self, path: str | os.PathLike[str], to_path: str | os.PathLike[str], **_: Any) -> PageSetInfo:
-        """Write what it holds."""
-        with open(to_path, "xb") as file:
-            return pageset.restore_pageset(os.fspath(path), file.fileno(), threads=1)
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,12 @@ import pytest
 from pagewarden.pages import Batch, FrameCopy
 from pagewarden.repository.format import PageSetHeader, PageSetInfo
 from pagewarden.repository.manifest import Manifest, SourceFacts, encode_document, encode_manifest
-from pagewarden.repository.pageset import PageSetFile, restore_pageset, verify_pageset
+from pagewarden.repository.pageset import PageSetFile, verify_pageset
 from pagewarden.repository.repository import Marker, Repository
 from pagewarden.repository.writer import SnapshotWriter
 from pagewarden.values import Position, SourceVerdict, Verdict
 from pagewarden_target_directory import DirectoryFactory
-from tests.core.repository.sets import source, stock
+from tests.core.repository.sets import assemble, source, stock
 
 HERE = Path(__file__).parent
 ROOT = HERE / "repository-1"
@@ -70,11 +70,11 @@ def repository() -> Repository:
 
 def test_the_golden_repository_opens_and_restores(repository: Repository, tmp_path: Path) -> None:
     """Its restore point is listed, its object proved, and the database comes back byte for byte."""
-    point = repository.resolve()
-    assert repository.manifest(point) == MANIFEST
-    assert point == MANIFEST.restore_point
-    with (tmp_path / "app.db").open("w+b") as file:
-        repository.confirm(point, restore_pageset(repository.object_path(point), file.fileno(), threads=2))
+    chain = repository.resolve_chain()
+    assert chain.links == (MANIFEST,)
+    assert repository.resolve() == MANIFEST.restore_point
+    infos = assemble([repository.object_path(MANIFEST.key)], tmp_path / "app.db")
+    repository.confirm(chain.links, infos)
     assert (tmp_path / "app.db").read_bytes() == DATABASE
     with closing(sqlite3.connect(tmp_path / "app.db")) as connection:
         assert connection.execute("SELECT count(*), sum(id) FROM golden").fetchone() == (60, 1830)

@@ -10,6 +10,7 @@ import pytest
 from pagewarden.live import SnapshotTaken, snapshot_commit
 from pagewarden.processes.reader import PageReader
 from tests.core.live.slices import HEADER, Take
+from tests.support.restoring import bring_back
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +29,7 @@ def take(reader: PageReader, tmp_path: Path) -> Take:
             (tmp_path / name).unlink(missing_ok=True)
         taken = snapshot_commit(str(path), reader, tmp_path / "set", HEADER, 1, **options)  # type: ignore[arg-type]
         assert reader.verify_pageset(tmp_path / "set", read_data=True) == taken.info
-        reader.restore_pageset(tmp_path / "set", tmp_path / "restored")
+        bring_back(reader, [tmp_path / "set"], tmp_path / "restored")
         return taken, (tmp_path / "restored").read_bytes()
 
     return work

@@ -18,6 +18,7 @@ from pagewarden.repository.format import PageSetHeader
 from tests.support import load
 from tests.support.databases import backup, masked
 from tests.support.locks import WriteLockSampler
+from tests.support.restoring import bring_back
 
 pytestmark = pytest.mark.xdist_group("busy")  # never beside other tests that keep both cores busy
 
@@ -46,7 +47,7 @@ def test_every_snapshot_of_a_busy_database_is_one_commit(mode: str, reader: Page
             taken = snapshot_commit(str(path), reader, stored, HEADER, 1, deadline=time.monotonic() + 60)
             assert taken.attachment.wal_fault == ""
             assert taken.info == reader.verify_pageset(stored, read_data=True)
-            reader.restore_pageset(stored, restored)
+            bring_back(reader, [stored], restored)
             numbers.append(load.number_of(restored))
     assert numbers == sorted(numbers)
     assert numbers[-1] > numbers[0], "the load did not write"

@@ -96,10 +96,13 @@ def test_it_never_holds_a_sqlite_library(tmp_path: Path) -> None:
         ("seal", dict(snapshot=2, pages=pages, time="")),
         ("seal_image", dict(snapshot=3, pages=pages)),
         ("verify_pageset", dict(path=folder + "/a", read_data=True, drop_cache=True)),
-        ("restore_pageset", dict(path=folder + "/a", to_path=folder + "/c", read_back=True)),
+        ("begin_assembly", dict(assembly=5, to_path=folder + "/c", read_back=True)),
+        ("assemble", dict(assembly=5, paths=[folder + "/a"])),
+        ("finish_assembly", dict(assembly=5)),
         ("pageset_info", dict(path=folder + "/a")),
-        ("pageset_pages", dict(path=folder + "/a", pgnos=[1])),
-        ("pageset_sums", dict(path=folder + "/a", first=1, count=1)),
+        ("chain_infos", dict(chain=[folder + "/a"])),
+        ("chain_pages", dict(chain=[folder + "/a"], pgnos=[1])),
+        ("chain_sums", dict(chain=[folder + "/a"], first=1, count=1)),
         ("open_file", dict(handle=4, path=folder + "/c", page_size=4096)),
     ]
     for call, arguments in rest:

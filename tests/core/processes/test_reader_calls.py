@@ -21,7 +21,7 @@ from pagewarden.errors import (
     RepositoryDamaged,
     TargetFailed,
 )
-from pagewarden.processes import attach, client, reader_main
+from pagewarden.processes import attach, client, reader_main, stored
 from pagewarden.processes import reader as calls
 from pagewarden.processes.channel import Channel, ProtocolError, Value
 from pagewarden.processes.image import RawImage
@@ -30,6 +30,7 @@ from pagewarden.processes.wire import header_from_wire, header_to_wire, info_fro
 from pagewarden.repository.format import PageSetHeader, PageSetInfo
 from tests.support.databases import build, file_sums
 from tests.support.program import succeed
+from tests.support.restoring import bring_back
 from tests.support.session import Session
 
 NOW = datetime(2026, 11, 22, 10, 15, 0, 123456, tzinfo=UTC)
@@ -44,8 +45,8 @@ def test_pages_and_sums_are_those_of_the_file(
     data, sums = path.read_bytes(), file_sums(path, 4096)
     for at_once, in_message, pages_at_once in ((1 << 27, 4 << 20, 8 << 20), (3 * 4096, 2, 65536)):
         monkeypatch.setattr(calls, "_SUMS_AT_ONCE", at_once)
-        monkeypatch.setattr(calls, "_SUMS_IN_MESSAGE", in_message)
-        monkeypatch.setattr(calls, "_PAGES_AT_ONCE", pages_at_once)
+        monkeypatch.setattr(calls, "SUMS_AT_ONCE", in_message)
+        monkeypatch.setattr(stored, "PAGES_AT_ONCE", pages_at_once)
         attachment = reader.attach(str(path))
         told: list[tuple[int, int]] = []
 
@@ -144,9 +145,11 @@ def test_values_travel_unchanged() -> None:
         (lambda reader: reader.sums(1, 1, 1), "no bytes"),
         (lambda reader: reader.open_file("a", 512), b"no number"),
         (lambda reader: reader.copy_file("a", "b"), 1),
-        (lambda reader: reader.pageset_pages("a", [1, 2]), [b"one"]),
-        (lambda reader: reader.pageset_pages("a", [1]), [1]),
+        (lambda reader: reader.chain_pages(["a"], [1, 2]), [b"one"]),
+        (lambda reader: reader.chain_pages(["a"], [1]), [1]),
         (lambda reader: reader.pageset_info("a"), {"header": {}}),
+        (lambda reader: reader.chain_infos(["a"]), []),
+        (lambda reader: reader.chain_infos(["a"]), {}),
         (lambda reader: reader.attach("a"), {"unknown": 1}),
     ],
 )
@@ -197,16 +200,19 @@ def test_a_snapshot_goes_there_and_back(reader: PageReader, tmp_path: Path) -> N
     assert reader.pageset_info(tmp_path / "set") == info
     assert reader.verify_pageset(tmp_path / "set", read_data=True, drop_cache=True) == info
     sums = file_sums(path, 4096)
-    assert reader.pageset_sums(tmp_path / "set", 1, attachment.pages) == sums
-    assert reader.pageset_pages(tmp_path / "set", [6, 1]) == [
+    assert reader.chain_infos([tmp_path / "set"]) == [info]
+    assert reader.chain_sums([tmp_path / "set"], 1, attachment.pages) == sums
+    assert reader.chain_pages([tmp_path / "set"], [6, 1]) == [
         path.read_bytes()[5 * 4096 : 6 * 4096],
         path.read_bytes()[:4096],
     ]
-    assert reader.restore_pageset(tmp_path / "set", tmp_path / "back", progress=lambda _done, _total: None) == info
+    told.clear()
+    told_of = bring_back(reader, [tmp_path / "set"], tmp_path / "back", progress=lambda *done: told.append(done))
+    assert told_of == [info] and told[-1] == (attachment.pages, attachment.pages)
     assert (tmp_path / "back").read_bytes() == path.read_bytes()
     assert b"".join(part for _, part in reader.file_sums(tmp_path / "back", 4096)) == sums
     with pytest.raises(TargetFailed, match="file exists"):
-        reader.restore_pageset(tmp_path / "set", tmp_path / "back")
+        bring_back(reader, [tmp_path / "set"], tmp_path / "back")
 
 
 def test_a_snapshot_that_is_abandoned_leaves_nothing(reader: PageReader, tmp_path: Path) -> None:
@@ -261,11 +267,11 @@ def test_a_stored_page_set_that_was_exchanged_is_read_anew(reader: PageReader, t
         paths.append(path)
     for _ in range(2):
         for number, path in enumerate(paths):
-            assert reader.pageset_sums(tmp_path / f"set{number}", 1, 1) == file_sums(path, 4096)[:8]
+            assert reader.chain_sums([tmp_path / f"set{number}"], 1, 1) == file_sums(path, 4096)[:8]
     folder = f"/proc/{reader.pid}/fd"
     assert sum("/set" in os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder)) == 4
     os.replace(tmp_path / "set1", tmp_path / "set5")
-    assert reader.pageset_sums(tmp_path / "set5", 1, 1) == file_sums(paths[1], 4096)[:8]
+    assert reader.chain_sums([tmp_path / "set5"], 1, 1) == file_sums(paths[1], 4096)[:8]
 
 
 def test_stored_files_that_are_damaged_or_missing_are_named(reader: PageReader, tmp_path: Path) -> None:
@@ -273,9 +279,9 @@ def test_stored_files_that_are_damaged_or_missing_are_named(reader: PageReader, 
     (tmp_path / "set").write_bytes(b"no page set" * 100)
     for call in (
         reader.pageset_info,
-        lambda path: reader.pageset_pages(path, [1]),
+        lambda path: reader.chain_pages([path], [1]),
         lambda path: reader.verify_pageset(path, read_data=True),
-        lambda path: reader.restore_pageset(path, tmp_path / "to"),
+        lambda path: bring_back(reader, [path], tmp_path / "to"),
     ):
         with pytest.raises(RepositoryDamaged):
             call(tmp_path / "set")
@@ -298,7 +304,7 @@ def test_a_full_file_system_is_out_of_space(what: str, tmp_path: Path) -> None:
         resource.prlimit(reader.pid, resource.RLIMIT_FSIZE, (100_000, limits[1]))
         if what == "restore":
             with pytest.raises(OutOfSpace):
-                reader.restore_pageset(tmp_path / "stored", tmp_path / "restore")
+                bring_back(reader, [tmp_path / "stored"], tmp_path / "restore")
         elif what == "copy":
             with pytest.raises(OutOfSpace):
                 reader.copy_file(path, tmp_path / "copy")

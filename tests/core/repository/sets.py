@@ -6,7 +6,7 @@ import io
 import os
 import random
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,6 +16,7 @@ import zstandard
 
 from pagewarden.contracts import ObjectInfo
 from pagewarden.pages import PageSource
+from pagewarden.repository.assemble import Assembly
 from pagewarden.repository.format import PageSetHeader, PageSetInfo
 from pagewarden.repository.intent import Intent
 from pagewarden.repository.manifest import SourceFacts
@@ -70,6 +71,21 @@ def stock(path: Path) -> bytes:
     """Decompress a file as stock zstd does: all frames, skippable ones ignored."""
     with zstandard.ZstdDecompressor().stream_reader(io.BytesIO(path.read_bytes()), read_across_frames=True) as reader:
         return reader.read()
+
+
+def assemble(
+    paths: Sequence[str | Path],
+    to: Path,
+    *,
+    threads: int = 2,
+    read_back: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[PageSetInfo]:
+    """Make a database in the file `to` of page sets, from the newest down; return what those are."""
+    with to.open("w+b") as out, Assembly(to, out.fileno(), threads=threads, read_back=read_back) as assembly:
+        infos = assembly.add(paths, progress)
+        assembly.finish(progress)
+        return infos
 
 
 FACTS = SourceFacts(path="/srv/app.db", host="here", change_counter=7, schema_cookie=2, journal_mode="wal")

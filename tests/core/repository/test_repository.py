@@ -19,12 +19,12 @@ from pagewarden.errors import (
     TargetFailed,
 )
 from pagewarden.repository import keys
-from pagewarden.repository.pageset import read_info, restore_pageset
+from pagewarden.repository.pageset import read_info
 from pagewarden.repository.repository import Repository
 from pagewarden.values import Position
 from pagewarden_target_directory import DirectoryFactory
 from tests.core.repository.conftest import seeded
-from tests.core.repository.sets import NOW, MemoryTarget, after, back_up, commit, image, store
+from tests.core.repository.sets import NOW, MemoryTarget, after, assemble, back_up, commit, image, store
 
 DATA = image(9)
 
@@ -110,14 +110,14 @@ def test_the_first_backup_starts_a_timeline_and_later_ones_continue_it(repositor
     points = [back_up(repository, "app.db", image(5 + number, seed=number), time=after(number)) for number in range(4)]
     assert [point.position.txid for point in points] == [1, 2, 3, 4]
     assert len({point.position.timeline for point in points}) == 1
-    manifests = [repository.manifest(point) for point in points]
+    manifests = [repository.chain(point).point for point in points]
     assert [manifest.sequence for manifest in manifests] == [1, 2, 3, 4]
     assert [manifest.parent for manifest in manifests] == [None, *(point.position for point in points[:3])]
     assert repository.restore_points() == (tuple(points), ())
     assert repository.newest("app.db") == points[-1]
     for number, point in enumerate(points):
-        assert repository.object_path(point).read_bytes() == target.get(point.key)
-        repository.confirm(point, read_info(repository.object_path(point)))
+        assert repository.object_path(point.key).read_bytes() == target.get(point.key)
+        repository.confirm(repository.chain(point).links, [read_info(repository.object_path(point.key))])
         assert point.bytes == (5 + number) * 512
 
 
@@ -351,7 +351,7 @@ def test_a_broken_manifest_hides_nothing(repository: Repository, target: Target)
     assert (intent.sequence, intent.txid, intent.parent) == (4, 4, points[1].position)
     commit(repository, intent, store(repository, intent, DATA))
     with pytest.raises(RepositoryDamaged, match="gone or broken"):
-        repository.manifest(points[2])
+        repository.chain(points[2])
 
 
 def test_only_broken_manifests_are_said_to_be_so(repository: Repository, target: Target) -> None:
@@ -417,10 +417,9 @@ def test_an_object_that_is_not_the_manifests_is_refused(repository: Repository, 
     replace_object(target, one.key, two_data)
     replace_object(target, two.key, one_data)
     for point in (one, two):
-        with (tmp_path / "out").open("w+b") as out:
-            info = restore_pageset(repository.object_path(point), out.fileno(), threads=1)
+        infos = assemble([repository.object_path(point.key)], tmp_path / "out", threads=1)
         with pytest.raises(RepositoryDamaged, match="not the one of its manifest") as caught:
-            repository.confirm(point, info)
+            repository.confirm(repository.chain(point).links, infos)
         assert "verify" in caught.value.hint
 
 
@@ -429,7 +428,7 @@ def test_a_missing_object_is_named(repository: Repository, target: Target) -> No
     point = back_up(repository, "app.db", DATA)
     target.delete(point.key)
     with pytest.raises(RepositoryDamaged, match="is missing") as caught:
-        repository.object_path(point)
+        repository.object_path(point.key)
     assert "verify" in caught.value.hint
 
 
@@ -438,7 +437,7 @@ def test_fetched_objects_do_not_outlive_the_repository() -> None:
     target = MemoryTarget()
     repository = Repository.open(target, target.url, create=True, token=seeded(1))
     point = back_up(repository, "app.db", DATA)
-    path = repository.object_path(point)
+    path = repository.object_path(point.key)
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
     del repository
@@ -463,7 +462,7 @@ def test_a_target_that_fails_is_a_named_error(repository: Repository, target: Ta
         fail(number)
         for call in (
             repository.names,
-            lambda: repository.object_path(point),
+            lambda: repository.object_path(point.key),
             lambda: repository.begin("app.db"),
             repository.clean,
             repository.leftovers,
@@ -491,7 +490,7 @@ def test_a_directory_repository_needs_nothing_but_the_directory(root: Path) -> N
     point = back_up(first, "app.db", DATA)
     again = Repository.open(DirectoryFactory().open(f"file://{root}", create=False), f"file://{root}")
     assert again.resolve() == point
-    assert again.object_path(point) == root / point.key
+    assert again.object_path(point.key) == root / point.key
 
 
 def test_a_position_is_never_given_twice(repository: Repository, target: Target) -> None:

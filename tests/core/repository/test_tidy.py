@@ -21,7 +21,7 @@ from pagewarden.repository.repository import Repository
 from pagewarden.testing import cut, each_fault
 from pagewarden_target_directory import DirectoryFactory
 from tests.core.repository.conftest import seeded
-from tests.core.repository.sets import NOW, back_up, commit, image, store
+from tests.core.repository.sets import NOW, assemble, back_up, commit, image, store
 
 DATA = image(9)
 
@@ -229,10 +229,10 @@ def judge(root: Path, before: tuple[object, ...]) -> bool:
     assert points[: len(before)] == before
     assert len(points) <= len(before) + 1
     for point in points:
-        with (root.parent / "out").open("w+b") as out:
-            from pagewarden.repository.pageset import restore_pageset
-
-            repository.confirm(point, restore_pageset(repository.object_path(point), out.fileno(), threads=1))
+        repository.confirm(
+            repository.chain(point).links,
+            assemble([repository.object_path(point.key)], root.parent / "out", threads=1),
+        )
     repository.abandon(repository.begin("app.db"))
     assert repository.leftovers() == ()
     kept = {"pagewarden.json"} | {point.key for point in points}

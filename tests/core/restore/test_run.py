@@ -25,6 +25,7 @@ from pagewarden.restore import RestoreRequest, UndoRequest, run_restore, run_und
 from pagewarden.restore.hold import Hold
 from pagewarden.restore.plan import make_plan
 from pagewarden.restore.quarantine import Entry, Quarantine
+from pagewarden.restore.speed import Speed
 from pagewarden.runtime import Runtime
 from pagewarden.times import format_moment
 from tests.core.restore.conftest import LEFT, Backups, leave_in_wal, make, names, says
@@ -163,9 +164,10 @@ def test_a_directory_that_cannot_be_written_to_is_refused() -> None:
 
 def test_a_file_that_would_not_fit_is_refused_at_once(tmp_path: Path, runtime: Runtime, backups: Backups) -> None:
     """The space is looked at before anything is written."""
-    point = runtime.repository(backups.url).resolve(txid=2)
+    chain = runtime.repository(backups.url).resolve_chain(txid=2)
+    chain = replace(chain, links=(replace(chain.point, page_size=1, pages=9_999_999_999_999_999),))
     with pytest.raises(OutOfSpace, match="needs 9,999,999,999,999,999"):
-        make_plan(replace(point, bytes=9_999_999_999_999_999), str(tmp_path / "app.db"), force=False, read_back=False)
+        make_plan(chain, str(tmp_path / "app.db"), force=False, read_back=False, speed=Speed())
     assert names(tmp_path) == []
 
 
@@ -186,8 +188,12 @@ def test_a_dry_run_tells_the_plan_and_touches_nothing(tmp_path: Path, runtime: R
     assert "go on although" in "\n".join(forced.steps)
     new = run_restore(RestoreRequest(repository=backups.url, to=str(tmp_path / "new.db"), dry_run=True), runtime)
     assert "if there is still nothing" in new.steps[-1]
-    plan = make_plan(runtime.repository(backups.url).resolve(), str(to), force=False, read_back=False)
-    assert str(plan).startswith("1. write ")
+    chain = runtime.repository(backups.url).resolve_chain()
+    plan = make_plan(chain, str(to), force=False, read_back=False, speed=Speed())
+    assert str(plan).startswith(
+        f"1. read a snapshot, {chain.bytes:,} bytes; about 0.0 s, at 100 MB/s, which is assumed"
+    )
+    assert (report.objects, report.bytes_fetched) == (1, chain.bytes)
 
 
 def test_time_and_txid_choose_the_restore_point(tmp_path: Path, runtime: Runtime, backups: Backups) -> None:

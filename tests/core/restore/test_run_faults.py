@@ -7,12 +7,12 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pagewarden.errors import RepositoryDamaged, TargetFailed
 from pagewarden.processes.reader import PageReader
-from pagewarden.repository.format import PageSetInfo
 from pagewarden.restore import RestoreRequest, UndoRequest, pending_intents, run_restore, run_undo
 from pagewarden.runtime import Runtime
 from tests.core.restore.conftest import Backups, make, names, says
@@ -21,11 +21,17 @@ from tests.core.restore.conftest import Backups, make, names, says
 class LosingReader(PageReader):
     """A page reader on a disk that loses the file."""
 
-    def restore_pageset(self, *arguments: object, **named: object) -> PageSetInfo:
+    path = Path()
+
+    def begin_assembly(self, to_path: str | os.PathLike[str], **named: bool) -> int:
+        """Note the file."""
+        self.path = Path(to_path)
+        return super().begin_assembly(to_path, **named)
+
+    def finish_assembly(self, *arguments: Any, **named: Any) -> None:
         """Restore, then remove the file."""
-        info = super().restore_pageset(*arguments, **named)  # type: ignore[arg-type]
-        Path(str(arguments[1])).unlink()
-        return info
+        super().finish_assembly(*arguments, **named)
+        self.path.unlink()
 
 
 def test_a_copy_that_is_gone_is_not_used(tmp_path: Path, backups: Backups) -> None:
@@ -60,8 +66,8 @@ from pagewarden.restore import RestoreRequest, run_restore
 from pagewarden.runtime import Runtime
 
 class KillingReader(PageReader):
-    def restore_pageset(self, *arguments, **named):
-        super().restore_pageset(*arguments, **named)
+    def finish_assembly(self, *arguments, **named):
+        super().finish_assembly(*arguments, **named)
         os.kill(os.getpid(), signal.SIGKILL)
 
 url, to, state = sys.argv[1:]
@@ -93,7 +99,7 @@ def test_a_damaged_object_is_never_restored(tmp_path: Path, runtime: Runtime, ba
     """One flipped bit in the repository, and nothing at the path changes."""
     to = make(tmp_path / "app.db", "old")
     repository = runtime.repository(backups.url)
-    stored = repository.object_path(repository.resolve(txid=1))
+    stored = repository.object_path(repository.resolve(txid=1).key)
     data = bytearray(stored.read_bytes())
     data[len(data) // 3] ^= 4
     mode = stored.stat().st_mode

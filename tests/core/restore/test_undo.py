@@ -211,7 +211,7 @@ def test_histories_part_after_a_restore_and_go_on_after_an_undo(
     assert branch.position.txid == 1
     assert branch.position.timeline != own.one.position.timeline
     repository = runtime.repository(url)
-    assert repository.manifest(repository.resolve()).parent == own.one.position
+    assert repository.resolve_chain().point.parent == own.one.position
     follows = run_backup(request, runtime)
     assert (follows.position.timeline, follows.position.txid) == (branch.position.timeline, 2)
     undo(source, runtime)

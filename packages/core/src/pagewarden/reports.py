@@ -160,6 +160,9 @@ class RestoreReport:
     database_sum: str
     verified: bool
     undo: str  # the command that takes it back; empty in a dry run
+    objects: int = 1  # how many page sets make it: a snapshot, and the segments since
+    bytes_fetched: int = 0  # of those objects
+    expected_seconds: float = 0.0  # as planned, from the speed of earlier restores or an assumed one
     dry_run: bool = False
     steps: tuple[str, ...] = ()  # the plan
     warnings: tuple[str, ...] = ()  # what a person should know, such as a process that goes on using the old file

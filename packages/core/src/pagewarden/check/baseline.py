@@ -1,4 +1,4 @@
-"""What a database is compared with: a snapshot that its owner declares current, or a repository's newest one.
+"""What a database is compared with: a snapshot declared current by its owner, or a repository's newest restore point.
 
 Stored files may be hostile, so they are read by the page reader, like the database itself.
 """
@@ -19,39 +19,42 @@ from pagewarden.processes.reader import Attachment, PageReader
 from pagewarden.values import Position
 
 if TYPE_CHECKING:
-    from pagewarden.repository import Repository, SourceFacts
+    from pagewarden.repository import Chain, Repository, SourceFacts
     from pagewarden.runtime import Runtime
     from pagewarden.values import RestorePoint
 
 OLDER = 5
-"""How many older snapshots are asked for the content of a page that went back in time."""
+"""How many older restore points are asked for the content of a page that went back in time."""
 
 
 class StoredImage:
-    """The pages of a stored page set: a `PageImage`."""
+    """The pages of a stored restore point, each in its last version: a `PageImage`."""
 
-    def __init__(self, reader: PageReader, path: str) -> None:
-        """Prove the structure of the page set at `path`. Raises RepositoryDamaged or TargetFailed."""
-        self.info = reader.pageset_info(path)
+    def __init__(self, reader: PageReader, chain: Sequence[str | Path]) -> None:
+        """Prove the structure of a chain's page sets: local files, from the newest down to the snapshot.
+
+        Raises RepositoryDamaged or TargetFailed.
+        """
+        self.infos = tuple(reader.chain_infos(chain))  # of the page sets, in the same order
         self._reader = reader
-        self._path = path
-        self.page_size = self.info.header.page_size
-        self.pages = self.info.header.pages
+        self._chain = tuple(chain)
+        self.page_size = self.infos[0].header.page_size
+        self.pages = self.infos[0].header.pages
 
     @property
     def position(self) -> Position:
         """The position that it holds."""
-        return self.info.position
+        return self.infos[0].position
 
     def sums(self, first: int, count: int) -> bytes:
         """Return recorded page sums."""
         within(first, count, self.pages)
-        return self._reader.pageset_sums(self._path, first, count)
+        return self._reader.chain_sums(self._chain, first, count)
 
     def page(self, pgno: int) -> bytes:
         """Return the bytes of one page, proved by its sum."""
         within(pgno, 1, self.pages)
-        return self._reader.pageset_pages(self._path, [pgno])[0]
+        return self._reader.chain_pages(self._chain, [pgno])[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +90,7 @@ class StoredBaseline:
 
 
 class _Older(Sequence[StoredImage]):
-    """Older snapshots of a repository, newest first, each opened when it is looked at; broken ones are left out."""
+    """Older restore points, newest first, each opened when it is looked at; broken ones are left out."""
 
     def __init__(self, repository: Repository, reader: PageReader, points: Sequence[RestorePoint]) -> None:
         self._repository = repository
@@ -99,7 +102,7 @@ class _Older(Sequence[StoredImage]):
         images = []
         for point in self._points:
             try:
-                images.append(StoredImage(self._reader, str(self._repository.object_path(point))))
+                images.append(stored_image(self._repository, self._reader, self._repository.chain(point)))
             except PagewardenError:  # it is evidence, not the baseline: `verify` is what judges it
                 continue
         return tuple(images)
@@ -130,7 +133,7 @@ class Baselines:
 
     @property
     def position(self) -> Position | None:
-        """The position of the repository's newest snapshot, if one was asked for and was found."""
+        """The position of the repository's newest restore point, if one was asked for and was found."""
         stored = self.__dict__.get("_stored")  # not looked for now: a report must not fail
         return stored.image.position if isinstance(stored, _Stored) else None
 
@@ -169,19 +172,19 @@ class Baselines:
 
     @cached_property
     def _stored(self) -> _Stored:
-        """Find the newest snapshot in the repository. Raises RepositoryNotFound, RepositoryDamaged, TargetFailed."""
+        """Find the repository's newest restore point. Raises RepositoryNotFound, RepositoryDamaged, TargetFailed."""
         from pagewarden.lineage import place_of, read_lineage
 
         assert self._url is not None
         repository = self._runtime.repository(self._url)
-        newest = repository.resolve(self.name)
-        image = StoredImage(self._runtime.reader, str(repository.object_path(newest)))
-        repository.confirm(newest, image.info)
+        chain = repository.resolve_chain(self.name)
+        newest = chain.point.restore_point
+        image = stored_image(repository, self._runtime.reader, chain)
         points = [point for point in repository.restore_points(self.name)[0] if point.key != newest.key]
         origin = read_lineage(self._runtime.state, self._path).origin(place_of(repository.url, self.name))
         return _Stored(
             image=image,
-            facts=repository.manifest(newest).facts,
+            facts=chain.point.facts,
             continues=origin is None or origin == newest.position,
             older=_Older(repository, self._runtime.reader, points[: -OLDER - 1 : -1]),
             every=_Older(repository, self._runtime.reader, [newest, *points[: -OLDER - 1 : -1]]),
@@ -199,6 +202,13 @@ class _Stored:
     every: _Older  # with it
 
 
+def stored_image(repository: Repository, reader: PageReader, chain: Chain) -> StoredImage:
+    """Return what `chain` makes. Raises RepositoryDamaged where its objects are not whole or others, TargetFailed."""
+    image = StoredImage(reader, [repository.object_path(key) for key in reversed(chain.keys)])
+    repository.confirm(chain.links, image.infos[::-1])
+    return image
+
+
 def _declared(reader: PageReader, file: str) -> StoredImage:
     from pagewarden.repository.format import SKIPPABLE
 
@@ -208,7 +218,7 @@ def _declared(reader: PageReader, file: str) -> StoredImage:
     path = os.path.realpath(file)
     if not reader.file_header(path).startswith(SKIPPABLE.to_bytes(4, "little")):
         raise ConfigurationInvalid(f"the baseline {file} is no snapshot of pagewarden's", hint=hint)
-    return StoredImage(reader, path)
+    return StoredImage(reader, [path])
 
 
 def no_commit_since(facts: SourceFacts, path: str, attachment: Attachment) -> bool:

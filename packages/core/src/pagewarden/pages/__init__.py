@@ -34,12 +34,14 @@ if TYPE_CHECKING:
     from pagewarden.pages.copier import Batch, FrameCopy, OutSlot, StoredFrame, copy_in, copy_out, out_slots
     from pagewarden.pages.gather import Gathered, Runs, gather_out
     from pagewarden.pages.scan import Progress, database_sum, differing_runs, scan_reserved, scan_sums
+    from pagewarden.pages.spread import FrameIn, Stretch, Wanted, decode_frame, runs_of, spread_in
 
 _HOMES = {
     "again": ("read_again",),
     "behind": ("Behind", "forget"),
     "copier": ("Batch", "FrameCopy", "OutSlot", "StoredFrame", "copy_in", "copy_out", "out_slots"),
     "gather": ("Gathered", "Runs", "gather_out"),
+    "spread": ("FrameIn", "Stretch", "Wanted", "decode_frame", "runs_of", "spread_in"),
     "scan": ("Progress", "database_sum", "differing_runs", "scan_reserved", "scan_sums"),
 }
 
@@ -55,6 +57,7 @@ __all__ = [
     "Compressor",
     "Decompressor",
     "FrameCopy",
+    "FrameIn",
     "Gathered",
     "OutSlot",
     "PageDataError",
@@ -63,15 +66,18 @@ __all__ = [
     "Runs",
     "ShortRead",
     "StoredFrame",
+    "Stretch",
     "SumMismatch",
     "WalBehind",
     "WalEnd",
     "WalScan",
     "WalStart",
+    "Wanted",
     "backend",
     "copy_in",
     "copy_out",
     "database_sum",
+    "decode_frame",
     "differing_runs",
     "forget",
     "frame_bound",
@@ -80,8 +86,10 @@ __all__ = [
     "lock_page",
     "out_slots",
     "read_again",
+    "runs_of",
     "scan_reserved",
     "scan_sums",
+    "spread_in",
 ]
 
 

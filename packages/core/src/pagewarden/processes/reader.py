@@ -11,8 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pagewarden.processes.channel import ProtocolError, Value
-from pagewarden.processes.client import PageProgress, ReaderClient
+from pagewarden.processes.channel import Value
+from pagewarden.processes.client import PageProgress
+from pagewarden.processes.shapes import as_bytes, as_int, as_nothing
+from pagewarden.processes.stored import SUMS_AT_ONCE, StoredCalls
 from pagewarden.sqlite.header import DatabaseHeader
 
 if TYPE_CHECKING:
@@ -23,9 +25,6 @@ if TYPE_CHECKING:
     from pagewarden.structure import StructureStep, WalSurvey
 
 _SUMS_AT_ONCE = 128 << 20  # bytes of pages for each call in a walk over all sums
-_PAGES_AT_ONCE = 8 << 20  # bytes of pages in one message
-_SUMS_IN_MESSAGE = 4 << 20
-_LARGEST_PAGE = 65536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +61,7 @@ class Attachment:
         return 0 if self.uses_wal else max(0, max(self.pages, self.claimed_pages) * self.page_size - self.file_size)
 
 
-class PageReader(ReaderClient):
+class PageReader(StoredCalls):
     """The page reader, as its callers see it: what it can be asked. Every method may raise ReaderCrashed."""
 
     def ping(self) -> str:
@@ -85,13 +84,13 @@ class PageReader(ReaderClient):
 
     def glance(self, database: str) -> bytes:
         """Return the token of the commit that `attach` would open now, without reading its log (step 7)."""
-        return self._call("glance", _bytes, database=database)
+        return self._call("glance", as_bytes, database=database)
 
     def sums(self, handle: int, first: int, count: int) -> bytes:
         """Return the sums of pages `first` … `first+count-1`: 8 bytes each, little-endian."""
-        steps = range(first, first + count, _SUMS_IN_MESSAGE)
+        steps = range(first, first + count, SUMS_AT_ONCE)
         return b"".join(
-            self._call("sums", _bytes, handle=handle, first=start, count=min(_SUMS_IN_MESSAGE, first + count - start))
+            self._call("sums", as_bytes, handle=handle, first=start, count=min(SUMS_AT_ONCE, first + count - start))
             for start in steps
         )
 
@@ -105,18 +104,18 @@ class PageReader(ReaderClient):
 
     def reread(self, handle: int, pgno: int) -> bytes:
         """Return the bytes of one page, read from the disk where the system allows; see `read_again`."""
-        return self._call("reread", _bytes, handle=handle, pgno=pgno)
+        return self._call("reread", as_bytes, handle=handle, pgno=pgno)
 
     def reserved_sums(self, handle: int, first: int, count: int) -> bytes:
         """Return a byte for each page, 1 where the checksum of cksumvfs in its last 8 bytes holds, else 0."""
-        steps = range(first, first + count, _SUMS_IN_MESSAGE)
+        steps = range(first, first + count, SUMS_AT_ONCE)
         return b"".join(
             self._call(
                 "reserved_sums",
-                _bytes,
+                as_bytes,
                 handle=handle,
                 first=start,
-                count=min(_SUMS_IN_MESSAGE, first + count - start),
+                count=min(SUMS_AT_ONCE, first + count - start),
             )
             for start in steps
         )
@@ -129,7 +128,7 @@ class PageReader(ReaderClient):
         from pagewarden.processes.scans import plan_to_wire
 
         walk = self._number()
-        self._call("begin_walk", _nothing, walk=walk, plan=plan_to_wire(plan), resume=resume)
+        self._call("begin_walk", as_nothing, walk=walk, plan=plan_to_wire(plan), resume=resume)
         self._handles.add(walk)
         return walk
 
@@ -144,7 +143,7 @@ class PageReader(ReaderClient):
         """Forget a walk. One that is gone with its reader is no error."""
         if walk in self._handles:
             self._handles.discard(walk)
-            self._call("end_walk", _nothing, walk=walk)
+            self._call("end_walk", as_nothing, walk=walk)
 
     def wal_survey(self, where: int | str) -> WalSurvey | None:
         """Return what stands in the -wal of a database, None where there is none or an empty one.
@@ -160,7 +159,7 @@ class PageReader(ReaderClient):
 
         Raises DatabaseUnsettled if what was read since `attach` may not be one commit: then discard all of it.
         """
-        self._call("confirm", _nothing, handle=handle)
+        self._call("confirm", as_nothing, handle=handle)
 
     def detach(self, handle: int) -> None:
         """Do step 6 of the live read, and close all descriptors whatever it says.
@@ -189,7 +188,7 @@ class PageReader(ReaderClient):
     def copy(self, snapshot: int, handle: int, first: int, count: int, progress: PageProgress | None = None) -> None:
         """Copy pages; `first` and `count` are whole frames of the snapshot."""
         self._known(snapshot)
-        self._call("copy", _nothing, progress, snapshot=snapshot, handle=handle, first=first, count=count)
+        self._call("copy", as_nothing, progress, snapshot=snapshot, handle=handle, first=first, count=count)
 
     def recopy_changed(self, snapshot: int, handle: int, first: int, count: int, *, later: bool = False) -> int:
         """Hash pages, whole frames, and copy again what differs from the copy; return how many pages that took.
@@ -198,7 +197,7 @@ class PageReader(ReaderClient):
         """
         self._known(snapshot)
         return self._call(
-            "recopy_changed", _int, snapshot=snapshot, handle=handle, first=first, count=count, later=later
+            "recopy_changed", as_int, snapshot=snapshot, handle=handle, first=first, count=count, later=later
         )
 
     def seal(self, snapshot: int, pages: int, time: datetime | None = None) -> PageSetInfo:
@@ -214,21 +213,21 @@ class PageReader(ReaderClient):
     def seal_image(self, snapshot: int, pages: int) -> None:
         """Finish a raw copy of `pages` pages. It is not made durable."""
         self._known(snapshot)
-        self._call("seal_image", _nothing, snapshot=snapshot, pages=pages)
+        self._call("seal_image", as_nothing, snapshot=snapshot, pages=pages)
         self._handles.discard(snapshot)
 
     def abandon(self, snapshot: int) -> None:
         """Remove what a snapshot or raw copy has written. One that was lost with a reader is its owner's to remove."""
         if snapshot in self._handles:
             self._handles.discard(snapshot)
-            self._call("abandon", _nothing, snapshot=snapshot)
+            self._call("abandon", as_nothing, snapshot=snapshot)
 
     # Closed files
 
     def open_file(self, path: str | os.PathLike[str], page_size: int) -> tuple[int, int]:
         """Open a private file that nobody writes to; return its handle, to be released, and its size in pages."""
         handle = self._number()
-        pages = self._call("open_file", _int, handle=handle, path=os.fspath(path), page_size=page_size)
+        pages = self._call("open_file", as_int, handle=handle, path=os.fspath(path), page_size=page_size)
         self._handles.add(handle)
         return handle, pages
 
@@ -242,88 +241,27 @@ class PageReader(ReaderClient):
         finally:
             self.release(handle)
 
-    def verify_pageset(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        read_data: bool,
-        drop_cache: bool = False,
-        progress: PageProgress | None = None,
-    ) -> PageSetInfo:
-        """Prove a stored page set. Raises RepositoryDamaged or TargetFailed."""
-        return self._info("verify_pageset", progress, path=os.fspath(path), read_data=read_data, drop_cache=drop_cache)
-
-    def restore_pageset(
-        self,
-        path: str | os.PathLike[str],
-        to_path: str | os.PathLike[str],
-        *,
-        read_back: bool = False,
-        progress: PageProgress | None = None,
-    ) -> PageSetInfo:
-        """Write the database that a page set holds to the new file `to_path`, proved and with its contents durable.
-
-        Nothing is left there if it fails. Raises RepositoryDamaged, VerificationFailed, OutOfSpace or TargetFailed.
-        """
-        return self._info(
-            "restore_pageset", progress, path=os.fspath(path), to_path=os.fspath(to_path), read_back=read_back
-        )
-
     def file_header(self, path: str | os.PathLike[str]) -> bytes:
         """Return the first 100 bytes of a file as they stand, whatever a log beside it says; fewer of a shorter one."""
-        return self._call("file_header", _bytes, path=os.fspath(path))
+        return self._call("file_header", as_bytes, path=os.fspath(path))
 
     def copy_file(self, path: str | os.PathLike[str], to_path: str | os.PathLike[str]) -> None:
         """Copy a file that nobody writes to the new file `to_path`, with its contents durable.
 
         Nothing is left there if it fails. Raises DatabaseUnreadable, OutOfSpace or TargetFailed.
         """
-        self._call("copy_file", _nothing, path=os.fspath(path), to_path=os.fspath(to_path))
-
-    def pageset_info(self, path: str | os.PathLike[str]) -> PageSetInfo:
-        """Return what a page set is, its structure proved. Raises RepositoryDamaged or TargetFailed."""
-        return self._info("pageset_info", None, path=os.fspath(path))
-
-    def pageset_pages(self, path: str | os.PathLike[str], pgnos: Sequence[int]) -> list[bytes]:
-        """Return pages of a page set, each proved by its sum."""
-        return self._pages("pageset_pages", pgnos, path=os.fspath(path))
-
-    def pageset_sums(self, path: str | os.PathLike[str], first: int, count: int) -> bytes:
-        """Return page sums that a page set records."""
-        steps = range(first, first + count, _SUMS_IN_MESSAGE)
-        name = os.fspath(path)
-        return b"".join(
-            self._call(
-                "pageset_sums", _bytes, path=name, first=start, count=min(_SUMS_IN_MESSAGE, first + count - start)
-            )
-            for start in steps
-        )
+        self._call("copy_file", as_nothing, path=os.fspath(path), to_path=os.fspath(to_path))
 
     def _begin_copy(self, call: str, **arguments: Value) -> int:
         snapshot = self._number()
-        self._call(call, _nothing, snapshot=snapshot, **arguments)
+        self._call(call, as_nothing, snapshot=snapshot, **arguments)
         self._handles.add(snapshot)
         return snapshot
 
     def _detach(self, handle: int, *, check: bool) -> None:
         self._known(handle)
         self._handles.discard(handle)
-        self._call("detach", _nothing, handle=handle, check=check)
-
-    def _info(self, call: str, progress: PageProgress | None, **arguments: Value) -> PageSetInfo:
-        from pagewarden.processes.wire import info_from_wire
-
-        return self._call(call, info_from_wire, progress, **arguments)
-
-    def _pages(self, call: str, pgnos: Sequence[int], **arguments: Value) -> list[bytes]:
-        pages: list[bytes] = []
-        step = _PAGES_AT_ONCE // _LARGEST_PAGE
-        while len(pages) < len(pgnos):
-            wanted = list(pgnos[len(pages) : len(pages) + step])
-            some = self._call(call, lambda answer: _list_of_bytes(answer, len(wanted)), pgnos=wanted, **arguments)  # noqa: B023
-            pages += some
-            step = max(1, _PAGES_AT_ONCE // len(some[0]))
-        return pages
+        self._call("detach", as_nothing, handle=handle, check=check)
 
     def _walk(
         self, handle: int, pages: int, page_size: int, progress: PageProgress | None
@@ -340,26 +278,3 @@ def _survey(value: Any) -> WalSurvey | None:
     from pagewarden.structure import WalSurvey
 
     return None if value is None else WalSurvey(**value | {"read_marks": tuple(value["read_marks"])})
-
-
-def _nothing(value: Value) -> None:
-    if value is not None:
-        raise ProtocolError("a reply is not empty")
-
-
-def _bytes(value: Value) -> bytes:
-    if not isinstance(value, bytes):
-        raise ProtocolError("a reply is no bytes")
-    return value
-
-
-def _int(value: Value) -> int:
-    if not isinstance(value, int):
-        raise ProtocolError("a reply is no number")
-    return value
-
-
-def _list_of_bytes(value: Any, count: int) -> list[bytes]:
-    if not isinstance(value, list) or len(value) != count:
-        raise ProtocolError(f"a reply is no list of {count} pages")
-    return [_bytes(item) for item in value]

@@ -19,18 +19,16 @@ from pagewarden.errors import DatabaseUnreadable, DatabaseUnsettled, PagewardenE
 from pagewarden.pages import PageDataError, PageSource, backend, scan_sums
 from pagewarden.processes.attach import Attached, glance, open_regular
 from pagewarden.processes.channel import Channel, ProtocolError, Value
+from pagewarden.processes.stored_main import StoredAnswers
 
 if TYPE_CHECKING:
     from pagewarden.pages.structure import StructureWalk
     from pagewarden.processes.image import RawImage
-    from pagewarden.repository.pageset import PageSetFile
-    from pagewarden.repository.writer import SnapshotWriter
+    from pagewarden.repository.container import PageSetWriter
 
 _INPUT = 0  # standard input
-_TOLD_EVERY = 0.05  # seconds between two messages of progress
 _LOOK_EVERY = 2000  # milliseconds between two looks for the parent
 _GRACE = 1.0  # seconds to end by oneself once the parent is gone
-_OPEN_PAGE_SETS = 4
 _COPIED_AT_ONCE = 4 << 20  # bytes
 
 
@@ -49,18 +47,15 @@ class _File:
         os.close(self.descriptor)
 
 
-class Reader:
+class Reader(StoredAnswers):
     """The calls, each a public method, and the state behind them. Handles are chosen by the client."""
 
     def __init__(self, channel: Channel, threads: int) -> None:
         """`threads` work on pages at once."""
-        self._channel = channel
-        self._threads = threads
+        super().__init__(channel, threads)
         self._open: dict[int, Attached | _File] = {}
-        self._snapshots: dict[int, SnapshotWriter | RawImage] = {}
+        self._snapshots: dict[int, PageSetWriter | RawImage] = {}
         self._walks: dict[int, StructureWalk] = {}
-        self._page_sets: dict[tuple[str, int, int], PageSetFile] = {}
-        self._told = 0.0
 
     def ping(self) -> str:
         """Return the backend's name."""
@@ -176,10 +171,10 @@ class Reader:
         from datetime import datetime
 
         from pagewarden.processes.wire import info_to_wire
-        from pagewarden.repository.writer import SnapshotWriter
+        from pagewarden.repository.container import PageSetWriter
 
         writer = self._snapshots[snapshot]
-        assert isinstance(writer, SnapshotWriter)
+        assert isinstance(writer, PageSetWriter)
         info = writer.seal(pages=pages, time=datetime.fromisoformat(time) if time else None)
         del self._snapshots[snapshot]
         return info_to_wire(info)
@@ -196,36 +191,6 @@ class Reader:
     def abandon(self, snapshot: int) -> None:
         """Remove what a snapshot or a raw copy has written."""
         self._snapshots.pop(snapshot).abandon()
-
-    def verify_pageset(self, path: str, read_data: bool, drop_cache: bool) -> Mapping[str, Any]:
-        """Prove a stored page set."""
-        from pagewarden.processes.wire import info_to_wire
-        from pagewarden.repository.pageset import verify_pageset
-
-        return info_to_wire(
-            verify_pageset(path, threads=self._threads, read_data=read_data, drop_cache=drop_cache, progress=self._tell)
-        )
-
-    def restore_pageset(self, path: str, to_path: str, read_back: bool) -> Mapping[str, Any]:
-        """Write the database that a page set holds to a new file; remove it if that fails."""
-        from pathlib import Path
-
-        from pagewarden import durable
-        from pagewarden.processes.wire import info_to_wire
-        from pagewarden.repository.pageset import restore_pageset
-
-        try:
-            descriptor = durable.create(Path(to_path), readable=True)
-        except OSError as error:
-            raise durable.failure(error, f"cannot write {to_path}") from error
-        try:
-            info = restore_pageset(path, descriptor, threads=self._threads, read_back=read_back, progress=self._tell)
-        except BaseException:
-            Path(to_path).unlink(missing_ok=True)
-            raise
-        finally:
-            os.close(descriptor)
-        return info_to_wire(info)
 
     def file_header(self, path: str) -> bytes:
         """Return the first bytes of a file as they stand, whatever a log beside it says."""
@@ -260,51 +225,12 @@ class Reader:
         finally:
             os.close(source)
 
-    def pageset_info(self, path: str) -> Mapping[str, Any]:
-        """Return what a page set is, its structure proved."""
-        from pagewarden.processes.wire import info_to_wire
-
-        return info_to_wire(self._page_set(path).info)
-
-    def pageset_pages(self, path: str, pgnos: list[int]) -> list[bytes]:
-        """Return pages of a page set."""
-        file = self._page_set(path)
-        return [file.page(pgno) for pgno in pgnos]
-
-    def pageset_sums(self, path: str, first: int, count: int) -> bytes:
-        """Return page sums of a page set."""
-        return self._page_set(path).sums(first, count)
-
     def path_of(self, handle: int) -> str:
         """Return what a handle reads."""
         return self._open[handle].path
 
     def _source(self, handle: int) -> PageSource:
         return self._open[handle].source
-
-    def _page_set(self, path: str) -> PageSetFile:
-        """Return an open page set; a few stay open, because opening one proves its whole structure."""
-        from pathlib import Path
-
-        from pagewarden import durable
-        from pagewarden.repository.pageset import PageSetFile
-
-        try:
-            found = Path(path).stat()
-        except OSError as error:
-            raise durable.failure(error, f"cannot read {path}") from error
-        key = (path, found.st_ino, found.st_mtime_ns)
-        file = self._page_sets.pop(key, None) or PageSetFile(path)
-        self._page_sets[key] = file  # the newest stands last
-        while len(self._page_sets) > _OPEN_PAGE_SETS:
-            self._page_sets.pop(next(iter(self._page_sets))).close()
-        return file
-
-    def _tell(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if done >= total or now - self._told >= _TOLD_EVERY:
-            self._told = now
-            self._channel.send({"progress": [done, total]})
 
 
 def answer(reader: Reader, call: str, arguments: Mapping[str, Any]) -> Mapping[str, Value]:
@@ -348,9 +274,9 @@ def _prepare(*, copies: bool, stored: bool) -> None:
     del futures
     if copies or stored:
         from pagewarden.processes import wire
-        from pagewarden.repository import pageset
+        from pagewarden.repository import assemble, pageset
 
-        del wire, pageset
+        del wire, assemble, pageset
     if copies:
         from pagewarden.repository import writer
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pagewarden.repository.format import Kind, PageSetHeader, PageSetInfo, pages_per_frame
     from pagewarden.repository.intent import Intent
     from pagewarden.repository.manifest import Manifest, SourceFacts
-    from pagewarden.repository.pageset import PageSetFile, read_info, restore_pageset, verify_pageset
+    from pagewarden.repository.pageset import PageSetFile, read_info, verify_pageset
     from pagewarden.repository.repository import Repository
     from pagewarden.repository.verify import BackupsRequest, VerifyRequest, run_backups, run_verify
     from pagewarden.repository.writer import SnapshotWriter
@@ -25,7 +25,7 @@ _HOMES = {
     "format": ("Kind", "PageSetHeader", "PageSetInfo", "pages_per_frame"),
     "intent": ("Intent",),
     "manifest": ("Manifest", "SourceFacts"),
-    "pageset": ("PageSetFile", "read_info", "restore_pageset", "verify_pageset"),
+    "pageset": ("PageSetFile", "read_info", "verify_pageset"),
     "repository": ("Repository",),
     "verify": ("BackupsRequest", "VerifyRequest", "run_backups", "run_verify"),
     "writer": ("SnapshotWriter",),
@@ -48,7 +48,6 @@ __all__ = [
     "VerifyRequest",
     "pages_per_frame",
     "read_info",
-    "restore_pageset",
     "run_backups",
     "run_verify",
     "verify_pageset",

@@ -1,7 +1,8 @@
-"""Reading, proving and restoring a page set. Runs in the page reader, because a stored file may be hostile.
+"""Reading and proving a page set of either kind. Runs in the page reader, because a stored file may be hostile.
 
-Opening a file proves its structure: header, trailer, every index and sums block, the database sum of the recorded
-sums. `verify_pageset` proves the SHA-256 besides and, with data, that the pages are those whose sums are recorded.
+Opening a file proves its structure: header, trailer, every block, that page numbers ascend and, in a snapshot, that the
+recorded sums make the database sum. `verify_pageset` proves the SHA-256 besides and, with data, that the pages are
+those whose sums are recorded. What a chain of them makes is for `assemble` and `layers`.
 """
 
 from __future__ import annotations
@@ -9,38 +10,51 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+import struct
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from operator import lt
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from pagewarden import durable
-from pagewarden.errors import RepositoryDamaged, VerificationFailed
+from pagewarden.errors import RepositoryDamaged
 from pagewarden.pages import (
+    Behind,
+    FrameIn,
     PageDataError,
-    PageSource,
     Progress,
-    ShortRead,
+    Runs,
     StoredFrame,
+    Stretch,
+    Wanted,
     backend,
-    copy_in,
-    differing_runs,
+    decode_frame,
     forget,
-    scan_sums,
+    lock_page,
+    runs_of,
+    spread_in,
 )
+from pagewarden.pages.behind import read_from_disk
 from pagewarden.repository import blocks
 from pagewarden.repository.blocks import Trailer, hash64
-from pagewarden.repository.format import HEADER_SIZE, PageSetInfo
+from pagewarden.repository.format import HEADER_SIZE, Kind, PageSetInfo
 from pagewarden.values import Position
 
 _CHUNK = 1 << 20  # bytes hashed at once
+
+STRETCH = 1 << 20
+"""Bytes of stored frames that are read at once."""
 
 
 class PageSetFile:
     """An open page set whose structure was proved. A context manager; not for two threads at once.
 
-    It has what `contracts.PageImage` asks for. Pages and sums are read by range, and proved again when they are read.
+    A snapshot has what `contracts.PageImage` asks for. The pages that a set holds are its *entries*, counted from 0 in
+    the order of their page numbers. Pages, numbers and sums are read by range, and proved again when they are read.
     Raises RepositoryDamaged for anything that is not a whole page set, TargetFailed where the file cannot be read.
     """
 
@@ -48,9 +62,9 @@ class PageSetFile:
         """Open the file at `path` and prove its structure."""
         self.path = Path(path)
         self._where = str(path)
-        self._block: tuple[bytes, int, memoryview] = (b"", 0, memoryview(b""))  # tag, number, entries of the last one
-        self._frame: tuple[int, bytearray] = (-1, bytearray())  # number and pages of the last one decoded
-        with self._errors():
+        self._blocks: dict[bytes, tuple[int, memoryview]] = {}  # by tag: number and entries of the last one read
+        self._frame: tuple[int, memoryview] = (-1, memoryview(b""))  # number and pages of the last one decoded
+        with self.errors():
             # O_NONBLOCK: a FIFO in its place must not hang the reader. On a regular file it means nothing.
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             try:
@@ -74,8 +88,13 @@ class PageSetFile:
         return self.info.header.pages
 
     @property
+    def is_segment(self) -> bool:
+        """Whether it holds only the pages that changed."""
+        return self.info.header.kind is Kind.SEGMENT
+
+    @property
     def position(self) -> Position:
-        """The position of the database that it holds."""
+        """The position of the database that it brings it to."""
         return self.info.position
 
     def frames(self) -> Iterator[StoredFrame]:
@@ -86,30 +105,48 @@ class PageSetFile:
                 yield frame
                 offset = frame.offset + frame.csize
 
+    def numbers(self, place: int, count: int) -> tuple[int, ...]:
+        """Return the page numbers of entries `place` … `place+count-1`."""
+        self._check_entries(place, count)
+        if not self.is_segment:
+            return tuple(range(place + 1, place + 1 + count))
+        return struct.unpack(f"<{count}I", self._range(blocks.NUMBERS_TAG, place, count))
+
+    def runs(self, place: int, count: int) -> Runs:
+        """Return the page numbers of entries as runs of consecutive ones."""
+        if self.is_segment:
+            return runs_of(self.numbers(place, count))
+        self._check_entries(place, count)
+        return ((place + 1, count),) if count else ()
+
+    def entry_sums(self, place: int, count: int) -> bytes:
+        """Return the page sums of entries: 8 bytes each, little-endian."""
+        self._check_entries(place, count)
+        return self._range(blocks.SUMS_TAG, place, count)
+
+    def place_of(self, pgno: int) -> int | None:
+        """Return the entry of page `pgno`, None where it is not held."""
+        if not self.is_segment:
+            return pgno - 1 if 1 <= pgno <= self.pages else None
+        place = bisect_left(range(self.info.held), pgno, key=lambda at: self.numbers(at, 1)[0])
+        return place if place < self.info.held and self.numbers(place, 1)[0] == pgno else None
+
     def sums(self, first: int, count: int) -> bytes:
-        """Return the page sums of pages `first` … `first+count-1`: 8 bytes each, little-endian."""
-        if first < 1 or count < 0 or first + count - 1 > self.pages:
-            raise ValueError(f"pages {first} to {first + count - 1} are not all within a database of {self.pages}")
-        parts = []
-        place, end = first - 1, first - 1 + count
-        while place < end:
-            number, inside = divmod(place, blocks.BLOCK_ENTRIES)
-            some = min(end - place, blocks.BLOCK_ENTRIES - inside)
-            entries = self._entries(blocks.SUMS_TAG, number)
-            parts.append(entries[inside * blocks.SUMS_ENTRY : (inside + some) * blocks.SUMS_ENTRY])
-            place += some
-        return b"".join(parts)
+        """Return the page sums of pages `first` … `first+count-1` of a snapshot: 8 bytes each, little-endian."""
+        if self.is_segment or first < 1 or count < 0 or first + count - 1 > self.pages:
+            raise ValueError(f"pages {first} to {first + count - 1} are not all within a snapshot of {self.pages}")
+        return self.entry_sums(first - 1, count)
 
     def page(self, pgno: int) -> bytes:
-        """Return the bytes of one page, proved by its sum."""
+        """Return the bytes of one page, proved by its sum. Raises ValueError for one that is not held."""
+        place = self.place_of(pgno)
+        if place is None:
+            raise ValueError(f"page {pgno} is not within a page set of {self.info.held} pages")
         header = self.info.header
-        if not 1 <= pgno <= self.pages:
-            raise ValueError(f"page {pgno} is not within a database of {self.pages}")
-        number = header.frame_of(pgno)
+        number, inside = divmod(place, header.pages_per_frame)
         if self._frame[0] != number:
             self._frame = (number, self._decode(number))
-        begin = (pgno - 1) % header.pages_per_frame * header.page_size
-        return bytes(self._frame[1][begin : begin + header.page_size])
+        return bytes(self._frame[1][inside * header.page_size : (inside + 1) * header.page_size])
 
     def close(self) -> None:
         """Close the file; safe to repeat."""
@@ -126,7 +163,7 @@ class PageSetFile:
         self.close()
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
+    def errors(self) -> Iterator[None]:
         """Let callers meet the project's errors only."""
         try:
             yield
@@ -134,6 +171,10 @@ class PageSetFile:
             raise RepositoryDamaged(f"{self._where}: {error}", pgno=error.pgno, frame=error.frame) from error
         except OSError as error:
             raise durable.failure(error, f"cannot read {self._where}") from error
+
+    def _check_entries(self, place: int, count: int) -> None:
+        if place < 0 or count < 0 or place + count > self.info.held:
+            raise ValueError(f"entries {place} to {place + count - 1} are not all within {self.info.held}")
 
     def _prove_structure(self) -> tuple[Trailer, PageSetInfo]:
         status = os.fstat(self._fd)
@@ -147,31 +188,54 @@ class PageSetFile:
             raise RepositoryDamaged(f"header and trailer of {self._where} are not of the same page set")
         # From here on sizes and counts are those of a file that is really as large.
         self._trailer, self.info = trailer, blocks.info_of(header, trailer)
-        for tag, entries, check in (
+        kinds = [
             (blocks.INDEX_TAG, trailer.frames, trailer.index_check),
             (blocks.SUMS_TAG, trailer.pages, trailer.sums_check),
-        ):
+        ]
+        if self.is_segment:
+            kinds.append((blocks.NUMBERS_TAG, trailer.pages, trailer.numbers_check))
+        for tag, entries, check in kinds:
             checks = b"".join(self._read_block(tag, k)[1] for k in range(-(-entries // blocks.BLOCK_ENTRIES)))
             if hash64(checks) != check:
                 raise RepositoryDamaged(f"the trailer of {self._where} is of other blocks than those before it")
+        if self.is_segment:
+            self._prove_numbers()
+        else:
+            self._prove_sums()
         past = HEADER_SIZE
         for frame in self.frames():
             past = frame.offset + frame.csize
-        if past != trailer.index_offset:
-            raise RepositoryDamaged(f"the index of {self._where} ends at byte {past}, not {trailer.index_offset}")
-        database_sum = 0
-        for number in range(-(-trailer.pages // blocks.BLOCK_ENTRIES)):
-            database_sum ^= backend().fold(self._entries(blocks.SUMS_TAG, number))
-        if database_sum != trailer.database_sum:
-            raise RepositoryDamaged(f"the page sums of {self._where} do not add up to its database sum")
+        if past != trailer.numbers_offset:
+            raise RepositoryDamaged(f"the index of {self._where} ends at byte {past}, not {trailer.numbers_offset}")
         return trailer, self.info
 
+    def _prove_numbers(self) -> None:
+        """Prove that page numbers ascend, are within the database, and leave out the page of the lock bytes (H12)."""
+        before, lock = 0, lock_page(self.page_size)
+        for number in range(-(-self._trailer.pages // blocks.BLOCK_ENTRIES)):
+            entries = self._entries(blocks.NUMBERS_TAG, number)
+            numbers = struct.unpack(f"<{len(entries) // blocks.NUMBERS_ENTRY}I", entries)
+            if numbers[0] <= before or not all(map(lt, numbers, numbers[1:])):
+                raise RepositoryDamaged(f"the page numbers of {self._where} do not ascend")
+            place = bisect_left(numbers, lock)
+            if numbers[-1] > self.pages or numbers[place : place + 1] == (lock,):
+                raise RepositoryDamaged(f"{self._where} holds a page that a database of {self.pages} pages has not")
+            before = numbers[-1]
+
+    def _prove_sums(self) -> None:
+        database_sum = 0
+        for number in range(-(-self._trailer.pages // blocks.BLOCK_ENTRIES)):
+            database_sum ^= backend().fold(self._entries(blocks.SUMS_TAG, number))
+        if database_sum != self._trailer.database_sum:
+            raise RepositoryDamaged(f"the page sums of {self._where} do not add up to its database sum")
+
     def _read_block(self, tag: bytes, number: int) -> tuple[memoryview, bytes]:
-        index = tag == blocks.INDEX_TAG
-        begin = self._trailer.index_offset if index else self._trailer.sums_offset
-        entries, size = (
-            (self._trailer.frames, blocks.INDEX_ENTRY) if index else (self._trailer.pages, blocks.SUMS_ENTRY)
-        )
+        trailer = self._trailer
+        begin, entries, size = {
+            blocks.NUMBERS_TAG: (trailer.numbers_offset, trailer.pages, blocks.NUMBERS_ENTRY),
+            blocks.INDEX_TAG: (trailer.index_offset, trailer.frames, blocks.INDEX_ENTRY),
+            blocks.SUMS_TAG: (trailer.sums_offset, trailer.pages, blocks.SUMS_ENTRY),
+        }[tag]
         offset, length = blocks.block_place(number, entries, size)
         data = os.pread(self._fd, length, begin + offset)
         if len(data) != length:
@@ -179,97 +243,110 @@ class PageSetFile:
         return blocks.decode_block(tag, number, data, self._where)
 
     def _entries(self, tag: bytes, number: int) -> memoryview:
-        """Return the entries of a block; the last block is kept, as ranges are mostly read in order."""
-        if self._block[:2] != (tag, number):
-            with self._errors():
-                self._block = (tag, number, self._read_block(tag, number)[0])
-        return self._block[2]
+        """Return the entries of a block; the last one of each kind is kept, as ranges are mostly read in order."""
+        kept = self._blocks.get(tag)
+        if kept is None or kept[0] != number:
+            with self.errors():
+                kept = (number, self._read_block(tag, number)[0])
+            self._blocks[tag] = kept
+        return kept[1]
+
+    def _range(self, tag: bytes, place: int, count: int) -> bytes:
+        """Return the bytes of entries of one kind, from whichever blocks they are in."""
+        size = blocks.NUMBERS_ENTRY if tag == blocks.NUMBERS_TAG else blocks.SUMS_ENTRY
+        parts, end = [], place + count
+        while place < end:
+            number, inside = divmod(place, blocks.BLOCK_ENTRIES)
+            some = min(end - place, blocks.BLOCK_ENTRIES - inside)
+            parts.append(self._entries(tag, number)[inside * size : (inside + some) * size])
+            place += some
+        return b"".join(parts)
 
     def _index(self, number: int, offset: int | None) -> Iterator[StoredFrame]:
         entries = self._entries(blocks.INDEX_TAG, number)
-        first = number * blocks.BLOCK_ENTRIES
-        return blocks.decode_entries(entries, self.info.header, first, offset, self.info.index_offset, self._where)
+        return self._frames_of(entries, number * blocks.BLOCK_ENTRIES, offset)
 
-    def _decode(self, number: int) -> bytearray:
+    def _frames_of(self, entries: memoryview, first: int, offset: int | None) -> Iterator[StoredFrame]:
+        end, pages = self.info.numbers_offset, self._frame_pages if self.is_segment else None
+        return blocks.decode_entries(entries, self.info.header, first, offset, end, self._where, pages)
+
+    def _frame_pages(self, number: int) -> tuple[int, int]:
+        """Return the first page and the count of pages of frame `number`, from 0."""
+        per_frame = self.info.header.pages_per_frame
+        place = number * per_frame
+        return self.numbers(place, 1)[0], min(per_frame, self.info.held - place)
+
+    def _frame_in(self, index: int, frame: StoredFrame, runs: Runs, wanted: Wanted = ()) -> FrameIn:
+        sums = self.entry_sums(index * self.info.header.pages_per_frame, frame.count)
+        return FrameIn(
+            index=index,
+            offset=frame.offset,
+            csize=frame.csize,
+            runs=runs,
+            count=frame.count,
+            sums=sums,
+            wanted=wanted,
+        )
+
+    def _decode(self, number: int) -> memoryview:
         """Return the pages of one frame, proved."""
+        header = self.info.header
         block, place = divmod(number, blocks.BLOCK_ENTRIES)
         entries = self._entries(blocks.INDEX_TAG, block)
         one = entries[place * blocks.INDEX_ENTRY : (place + 1) * blocks.INDEX_ENTRY]
-        header = self.info.header
-        (frame,) = blocks.decode_entries(one, header, number, None, self.info.index_offset, self._where)
-        pages = bytearray(frame.count * header.page_size)
-        with self._errors():
-            data = os.pread(self._fd, frame.csize, frame.offset)
-            sums = backend().decompressor().decompress(data, header.page_size, frame.first, frame.count, pages)
-        if sums != self.sums(frame.first, frame.count):
-            raise RepositoryDamaged(f"the pages of frame {number} of {self._where} do not match their sums")
-        return pages
+        (frame,) = self._frames_of(one, number, None)
+        runs = self.runs(number * header.pages_per_frame, frame.count)
+        with self.errors():
+            return decode_frame(self._fd, self._frame_in(number, frame, runs), header.page_size)
 
-    def prove_data(
-        self,
-        to_fd: int,
-        threads: int,
-        progress: Progress | None,
-        *,
-        from_disk: bool = False,
-    ) -> None:
-        """Decode every frame, compare each page with its recorded sum, and write the pages to `to_fd` (-1: nowhere).
+    def stretches(self, wanted: Callable[[Runs, bytes], Wanted] | None = None) -> Iterator[Stretch]:
+        """Yield all bytes of all frames, in order, for `spread_in`.
 
-        The SHA-256 of the file is proved besides, from the same reads. `from_disk` drops what is cached of the frames,
-        so that the disk is read.
+        `wanted` gets the pages of each frame with their recorded sums, and says which are to be written: where it says
+        none, the frame is not decoded. Without it every frame is.
         """
-        total, sha = self.pages, hashlib.sha256()
+        group: list[FrameIn] = []
+        begin = end = HEADER_SIZE
+        place = 0
+        for index, frame in enumerate(self.frames()):
+            if frame.offset + frame.csize - begin > STRETCH and end > begin:
+                yield Stretch(file=self._fd, offset=begin, size=end - begin, frames=tuple(group), errors=self.errors)
+                group, begin = [], end
+            one = self._frame_in(index, frame, self.runs(place, frame.count))
+            take = () if wanted is None else wanted(one.runs, one.sums)
+            if wanted is None:
+                group.append(one)
+            elif take:
+                group.append(replace(one, wanted=take))
+            end, place = frame.offset + frame.csize, place + frame.count
+        if end > begin:
+            yield Stretch(file=self._fd, offset=begin, size=end - begin, frames=tuple(group), errors=self.errors)
 
-        def told(done: int, _total: int) -> None:
-            if progress is not None:
-                progress(done, total)
+    def prove_data(self, threads: int, progress: Progress | None = None, *, from_disk: bool = False) -> None:
+        """Decode every frame and compare each page with its recorded sum; prove the SHA-256 from the same reads.
 
-        with self._errors():
-            for _ in copy_in(
-                self.frames(),
-                fd_in=self._fd,
-                fd_out=to_fd,
-                page_size=self.page_size,
-                threads=threads,
-                expected=self.sums,
-                progress=told,
-                stored=sha.update,
-                from_disk=from_disk,
-            ):
-                pass  # the sums were compared with the recorded ones, and those with the database sum
-        self._prove_digest(sha, self._trailer.index_offset)  # frames stand one after the other up to the index
-
-    def prove_written(self, fd: int, threads: int, progress: Progress | None = None) -> None:
-        """Compare every page of the durable file `fd` with its recorded sum, from the disk where the system allows.
-
-        Raises VerificationFailed.
+        `from_disk` drops what is cached of the frames, so that the disk is read.
         """
+        sha, behind, done = hashlib.sha256(), Behind(self._fd), 0
+        with self.errors():
+            if from_disk:
+                read_from_disk(self._fd)
+            for stretch, data in spread_in(self.stretches(), fd_out=-1, page_size=self.page_size, threads=threads):
+                sha.update(data)
+                done += sum(frame.count for frame in stretch.frames)
+                if from_disk:
+                    behind.advance(stretch.offset + stretch.size)
+                if progress is not None:
+                    progress(done, self.info.held)
+        self.prove_digest(sha, self.info.numbers_offset)
 
-        def wrong(pgno: int | None) -> VerificationFailed:
-            return VerificationFailed(f"page {pgno} of {self._where} did not read back as it was written", pgno=pgno)
-
-        pages = PageSource(
-            database=fd, page_size=self.page_size, pages=self.pages, file_size=self.pages * self.page_size
-        )
-        with self._errors():
-            try:
-                for first, sums in scan_sums(pages, threads=threads, progress=progress, from_disk=True):
-                    wanted = self.sums(first, len(sums) // 8)
-                    for place, _ in differing_runs(sums, wanted):
-                        raise wrong(first + place)
-            except ShortRead as error:
-                raise wrong(error.pgno) from error
-
-    def prove_digest(self) -> None:
-        """Compare the SHA-256 of the file with the recorded one."""
-        self._prove_digest(hashlib.sha256(), HEADER_SIZE)
-
-    def _prove_digest(self, digest: hashlib._Hash, hashed: int) -> None:
-        """Complete `digest`, which was taken up to byte `hashed`, and compare it."""
+    def prove_digest(self, digest: hashlib._Hash | None = None, hashed: int = HEADER_SIZE) -> None:
+        """Compare the SHA-256 of the file with the recorded one. `digest` was taken up to byte `hashed`."""
+        digest = hashlib.sha256() if digest is None else digest
         for begin, end in ((hashed, self.info.bytes - blocks.DIGEST_TAIL), (0, HEADER_SIZE)):
             for offset in range(begin, end, _CHUNK):
                 wanted = min(_CHUNK, end - offset)
-                with self._errors():
+                with self.errors():
                     data = os.pread(self._fd, wanted, offset)
                 if len(data) != wanted:
                     raise RepositoryDamaged(f"{self._where} was cut off while it was read")
@@ -301,31 +378,9 @@ def verify_pageset(
         _drop_cache(path)
     with PageSetFile(path) as file:
         if read_data:
-            file.prove_data(-1, threads, progress, from_disk=drop_cache)
+            file.prove_data(threads, progress, from_disk=drop_cache)
         else:
             file.prove_digest()
-        return file.info
-
-
-def restore_pageset(
-    path: str | Path, to_fd: int, *, threads: int, read_back: bool = False, progress: Progress | None = None
-) -> PageSetInfo:
-    """Write the database that the snapshot at `path` holds to the empty file `to_fd`; durable when it returns.
-
-    Every page is compared with its recorded sum before it is written, and all that was read of `path` with its SHA-256.
-    `read_back` compares the pages again as they are read back, from the disk where the system allows; `to_fd` must be
-    readable then. The room is allocated first: a disk that is too small is found before anything is written. Raises
-    RepositoryDamaged or VerificationFailed (what was written is worthless then), OutOfSpace or TargetFailed.
-    """
-    with PageSetFile(path) as file:
-        try:
-            durable.allocate(to_fd, file.pages * file.page_size)
-            file.prove_data(to_fd, threads, progress)
-            os.fsync(to_fd)
-            if read_back:
-                file.prove_written(to_fd, threads, progress)
-        except OSError as error:
-            raise durable.failure(error, f"cannot write what {path} holds") from error
         return file.info
 
 

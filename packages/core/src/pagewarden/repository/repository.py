@@ -15,7 +15,7 @@ from __future__ import annotations
 import secrets
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +29,8 @@ from pagewarden.errors import (
     RepositoryNotFound,
 )
 from pagewarden.repository import keys, tidy
-from pagewarden.repository.catalogue import Entry, read_entries
+from pagewarden.repository.catalogue import Entry, read_entries, unread_after
+from pagewarden.repository.chain import Chain, Chains, contradictions
 from pagewarden.repository.format import PageSetInfo
 from pagewarden.repository.intent import Intent, Pending, Runner
 from pagewarden.repository.keys import ObjectKey
@@ -108,7 +109,7 @@ class Repository:
                 raise RepositoryNotFound(
                     f"there is no repository at {url}", hint=f"pagewarden backup DATABASE --repo {shlex.quote(url)}"
                 )
-            store.put(keys.MARKER, encode_document("repository", Marker()))
+            store.establish(encode_document("repository", Marker()))
         # Another process may have made it meanwhile; markers are all the same.
         data = data or store.document(keys.MARKER)
         if data is None:
@@ -189,14 +190,30 @@ class Repository:
         txid: int | None = None,
         timeline: str | None = None,
     ) -> RestorePoint:
-        """Return the restore point that is meant: the newest, the last one at or before `at`, or the one at `txid`.
+        """Return the restore point that is meant; see `resolve_chain`. Its chain may have a gap."""
+        return self._resolve(name, at, txid, timeline)[0].restore_point
+
+    def resolve_chain(
+        self,
+        name: str | None = None,
+        *,
+        at: datetime | None = None,
+        txid: int | None = None,
+        timeline: str | None = None,
+    ) -> Chain:
+        """Return the chain of the restore point that is meant: the newest, the last at or before `at`, or at `txid`.
 
         `name` may be left out where the repository holds one database. `timeline` (the beginning of one) narrows the
         choice; where several timelines have the `txid`, the one that was committed last is meant. "Last" is by the
         order of commits, because clocks step back (H23). One that is deleted is only meant where its `txid` is given.
         Raises RepositoryNotFound, naming what there is, and RepositoryDamaged where one whose manifest is lost or
-        cannot be read may be the one that is meant.
+        cannot be read may be the one that is meant, or is part of its chain.
         """
+        return self._chain(*self._resolve(name, at, txid, timeline))
+
+    def _resolve(
+        self, name: str | None, at: datetime | None, txid: int | None, timeline: str | None
+    ) -> tuple[Manifest, tuple[Entry, ...]]:
         name = self.only_name() if name is None else name
         said = read_marks(self.store, name)  # before the manifests: what is purged meanwhile is gone then
         entries, strays = self.look(name)
@@ -228,23 +245,13 @@ class Repository:
                 f"{format_moment(first.time)} to txid {last.txid} at {format_moment(last.time)}",
                 hint=self._command("backups", "--db", name),
             )
-        if txid is None:
-            self._refuse_older(name, entries, strays, found[-1])
-        return found[-1].restore_point
-
-    def _refuse_older(self, name: str, entries: tuple[Entry, ...], strays: tuple[str, ...], found: Manifest) -> None:
-        """Raise RepositoryDamaged if the backup after `found` has no manifest to read: it may be the one asked for."""
-        number = [entry.manifest.key if entry.manifest else "" for entry in entries].index(found.key)
-        later = entries[number + 1 :]
-        why = later[0].problem if later else ""
-        if not why and not (later and later[0].sequence == entries[number].sequence + 1):
-            lost = next((key for key in strays if _may_follow(key, entries, found)), None)
-            why = f"no manifest names {lost}" if lost else ""
-        if why:
+        if txid is None and (why := unread_after(entries, strays, found[-1])):
+            at_txid = found[-1].position.txid
             raise RepositoryDamaged(
-                f"{self.url} holds a backup of {name} after txid {found.position.txid} that cannot be read: {why}",
-                hint=f"to go back to the one before it: --txid {found.position.txid}",
+                f"{self.url} holds a backup of {name} after txid {at_txid} that cannot be read: {why}",
+                hint=f"to go back to the one before it: --txid {at_txid}",
             )
+        return found[-1], entries
 
     def only_name(self) -> str:
         """Return the name of the one database here. Raises RepositoryNotFound where there is none, or several."""
@@ -258,34 +265,61 @@ class Repository:
             )
         return names[0]
 
-    def manifest(self, point: RestorePoint) -> Manifest:
-        """Return the manifest of `point`. Raises RepositoryDamaged if it cannot be read any more."""
-        for entry in self.entries(point.database):
-            if entry.manifest is not None and entry.manifest.key == point.key:
-                return entry.manifest
-        raise RepositoryDamaged(
-            f"the manifest of {point.key} in {self.url} is gone or broken", hint=self._command("verify")
+    def chain(self, point: RestorePoint) -> Chain:
+        """Return the chain of `point` as it is now: it may have been stored anew since `point` was listed.
+
+        Raises RepositoryNotFound if it is gone, RepositoryDamaged where its manifest or one below it cannot be read.
+        """
+        entries = tuple(self.entries(point.database))
+        for entry in entries:
+            if entry.manifest is not None and entry.manifest.position == point.position:
+                return self._chain(entry.manifest, entries)
+        if any(entry.manifest is None for entry in entries):
+            raise RepositoryDamaged(
+                f"the manifest of {point.database} at {point.position} in {self.url} is gone or broken",
+                hint=self._command("verify"),
+            )
+        raise RepositoryNotFound(
+            f"{self.url} holds no restore point of {point.database} at {point.position} any more",
+            hint=self._command("backups", "--db", point.database),
         )
 
-    def object_path(self, point: RestorePoint) -> Path:
-        """Return the object of `point` as a local file; it is fetched where the target keeps none.
+    def _chain(self, manifest: Manifest, entries: tuple[Entry, ...]) -> Chain:
+        """Return the chain of one of `entries`. Raises RepositoryDamaged where it has a gap."""
+        chains = Chains(entry.manifest for entry in entries if entry.manifest is not None)
+        chain = chains.of(manifest)
+        if not chain.gap:
+            return chain
+        below = chain.links[0].sequence
+        whole = [
+            entry.manifest.position.txid
+            for entry in entries
+            if entry.manifest is not None and entry.sequence < below and not chains.gap(entry.manifest)
+        ]
+        raise RepositoryDamaged(
+            f"{self.url} cannot bring back {manifest.database} at {manifest.position}: {chain.gap}",
+            hint=f"to go back to the last one before it: --txid {whole[-1]}" if whole else self._command("verify"),
+        )
+
+    def object_path(self, key: str) -> Path:
+        """Return an object as a local file; it is fetched where the target keeps none.
 
         What it holds is for the page reader to prove; then `confirm` proves that it belongs there. Raises
         RepositoryDamaged if it is missing.
         """
-        path = self.store.local(point.key)
+        path = self.store.local(key)
         if path is None:
-            raise RepositoryDamaged(f"{point.key} is missing from {self.url}", hint=self._command("verify"))
+            raise RepositoryDamaged(f"{key} is missing from {self.url}", hint=self._command("verify"))
         return path
 
-    def confirm(self, point: RestorePoint, info: PageSetInfo) -> None:
-        """Prove that `info`, which the page reader made of the object, is what the manifest of `point` was put for.
+    def confirm(self, links: Sequence[Manifest], infos: Sequence[PageSetInfo]) -> None:
+        """Prove that `infos`, which the page reader made of objects, are what the manifests `links` were put for.
 
-        A page set proves itself, but only the manifest says which one belongs there: call this before a restored file
-        is used. Raises RepositoryDamaged.
+        Both are from the lowest up, as in a chain. A page set proves itself, but only the manifest says which one
+        belongs there, and what it continues: call this before a restored file is used. Raises RepositoryDamaged.
         """
-        if why := self.manifest(point).contradiction(info):
-            raise RepositoryDamaged(f"{point.key} in {self.url} {why}", hint=self._command("verify", "--read-data"))
+        if why := contradictions(links, infos):
+            raise RepositoryDamaged(f"in {self.url}, {why}", hint=self._command("verify", "--read-data"))
 
     # Storing
 
@@ -465,16 +499,3 @@ class Repository:
 def _rank(pending: Pending) -> tuple[datetime, str]:
     """Return what orders backups that are under way, the same for everybody who looks."""
     return (pending.time, pending.key)
-
-
-def _may_follow(key: str, entries: tuple[Entry, ...], found: Manifest) -> bool:
-    """Return whether the object `key`, which no manifest names, may be of the backup that was made after `found`."""
-    parts = keys.parse_object_key(key)
-    if parts is None:
-        return False
-    known = [entry.manifest.position for entry in entries if entry.manifest is not None]
-    same = [each.txid for each in known if each.timeline == parts.timeline]
-    if parts.timeline != found.position.timeline:
-        return not same and len(known) == len(entries)  # else it may be of a manifest that is broken
-    first = found.position.txid
-    return parts.txid > first and not any(first < txid <= parts.txid for txid in same)

@@ -7,24 +7,40 @@ import shlex
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pagewarden.errors import OutOfSpace, RestoreRefused
 from pagewarden.holders import COMPANIONS, Holders, find_holders
 from pagewarden.restore.quarantine import FOLDER
+from pagewarden.restore.speed import Speed
 from pagewarden.restore.swap import pending_intents
-from pagewarden.values import RestorePoint
+
+if TYPE_CHECKING:
+    from pagewarden.repository import Chain
+    from pagewarden.values import RestorePoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestorePlan:
     """One restore point that is to take one path."""
 
-    point: RestorePoint
+    chain: Chain
     path: Path  # real path
+    speed: Speed
     replaces: bool  # whether something stands there
     holders: Holders
     force: bool
     read_back: bool
+
+    @property
+    def point(self) -> RestorePoint:
+        """The restore point."""
+        return self.chain.point.restore_point
+
+    @property
+    def seconds(self) -> float:
+        """How long it will take, as far as is known."""
+        return self.speed.seconds(self.chain.bytes + self.point.bytes)
 
     @property
     def undo(self) -> str:
@@ -34,8 +50,10 @@ class RestorePlan:
     @property
     def steps(self) -> tuple[str, ...]:
         """What will be done, one sentence each."""
-        point, path = self.point, self.path
+        point, path, segments = self.point, self.path, len(self.chain.links) - 1
+        objects = "a snapshot" + (f" and {segments:,} segment{'s' * (segments > 1)}" if segments else "")
         steps = [
+            f"read {objects}, {self.chain.bytes:,} bytes; about {self.seconds:,.1f} s, {self.speed}",
             f"write {point.pages:,} pages of {point.database} at {point.position} to a new file in {path.parent}",
             "compare every page with its page sum before it is written, and make the file durable",
         ]
@@ -58,8 +76,8 @@ class RestorePlan:
         return "\n".join(f"{number}. {step}" for number, step in enumerate(self.steps, start=1))
 
 
-def make_plan(point: RestorePoint, to: str, *, force: bool, read_back: bool) -> RestorePlan:
-    """Return the plan to restore `point` to the path `to`, a link's target if it is one. Changes nothing.
+def make_plan(chain: Chain, to: str, *, force: bool, read_back: bool, speed: Speed) -> RestorePlan:
+    """Return the plan to restore what `chain` makes to the path `to`, a link's target if it is one. Changes nothing.
 
     Raises RestoreRefused where that cannot or must not be, OutOfSpace where the new file would not fit.
     """
@@ -67,14 +85,16 @@ def make_plan(point: RestorePoint, to: str, *, force: bool, read_back: bool) -> 
     check_place(path)
     disk = os.statvfs(path.parent)
     free = disk.f_bavail * disk.f_frsize
-    if free < point.bytes:
+    needed = chain.point.restore_point.bytes
+    if free < needed:
         raise OutOfSpace(
-            f"{path.parent} has {free:,} bytes free, and the restored file needs {point.bytes:,}",
+            f"{path.parent} has {free:,} bytes free, and the restored file needs {needed:,}",
             hint="free space there, or restore to another file system",
         )
     return RestorePlan(
-        point=point,
+        chain=chain,
         path=path,
+        speed=speed,
         replaces=os.path.lexists(path),
         holders=find_holders(str(path)),
         force=force,

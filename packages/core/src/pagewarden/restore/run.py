@@ -19,7 +19,9 @@ from pagewarden.lineage import Lineage
 from pagewarden.restore.hold import Copy, give_ownership, take_hold
 from pagewarden.restore.plan import RestorePlan, check_place, make_plan
 from pagewarden.restore.quarantine import Origin, Phase, Quarantine
+from pagewarden.restore.speed import read_speed, remember_speed
 from pagewarden.restore.swap import exchange, give_up, go_back, pending_intents, recover
+from pagewarden.restore.write import write_chain
 from pagewarden.times import parse_moment
 from pagewarden.values import RestoreReport
 
@@ -51,8 +53,15 @@ def run_restore(request: RestoreRequest, runtime: Runtime) -> RestoreReport:
     began = runtime.monotonic()
     repository = runtime.repository(request.repository)
     at = None if request.at is None else parse_moment(request.at, now=runtime.clock(), local=False).time
-    point = repository.resolve(request.name, at=at, txid=request.txid)
-    plan = make_plan(point, request.to, force=request.force, read_back=request.read_back)
+    chain = repository.resolve_chain(request.name, at=at, txid=request.txid)
+    plan = make_plan(
+        chain,
+        request.to,
+        force=request.force,
+        read_back=request.read_back,
+        speed=read_speed(runtime.state, repository.url),
+    )
+    point = plan.point
     warnings: tuple[str, ...] = ()
     if not request.dry_run:
         runtime.emit("restore.started", str(plan.path), repository=request.repository, position=str(point.position))
@@ -68,6 +77,9 @@ def run_restore(request: RestoreRequest, runtime: Runtime) -> RestoreReport:
         verified=not request.dry_run,
         undo="" if request.dry_run else plan.undo,
         dry_run=request.dry_run,
+        objects=len(chain.links),
+        bytes_fetched=chain.bytes,
+        expected_seconds=plan.seconds,
         steps=plan.steps,
         warnings=warnings,
     )
@@ -129,9 +141,10 @@ def _execute(plan: RestorePlan, repository: Repository, runtime: Runtime) -> tup
     )
     before = lineage.read_lineage(runtime.state, str(path))
     forgot: list[str] = []
+    measured: list[str] = []
 
     def write(new: Path) -> None:
-        _write(plan, new, repository, runtime)
+        measured.append(_write(plan, new, repository, runtime))
         # Already now: cut after the exchange, the memory is right; cut before it, the next backup begins a timeline
         # that it need not begin. The other way round it would carry on a history that the file is not part of.
         try:
@@ -158,16 +171,23 @@ def _execute(plan: RestorePlan, repository: Repository, runtime: Runtime) -> tup
                 error.add_note(f"the next backup of {path} begins a new timeline, because {second}")
         raise
     forgot.append(note_restore(runtime.state, str(path), runtime.clock()))
+    forgot += measured
     return (*warnings, *filter(None, forgot))
 
 
-def _write(plan: RestorePlan, new: Path, repository: Repository, runtime: Runtime) -> None:
-    """Write the restored database to the new file `new`, durably, every page of it proved."""
-    point = plan.point
-    info = runtime.reader.restore_pageset(
-        repository.object_path(point),
+def _write(plan: RestorePlan, new: Path, repository: Repository, runtime: Runtime) -> str:
+    """Write the restored database to the new file `new`, durably, every page of it proved.
+
+    Returns what a person should know.
+    """
+    began = runtime.monotonic()
+    fetched = write_chain(
+        plan.chain,
         new,
+        repository=repository,
+        reader=runtime.reader,
         read_back=plan.read_back,
         progress=partial(runtime.progress, "restoring pages"),
     )
-    repository.confirm(point, info)
+    took = runtime.monotonic() - began
+    return remember_speed(runtime.state, repository.url, fetched + plan.point.bytes, took, runtime.clock())

@@ -1,0 +1,232 @@
+"""Making a database of a chain of page sets. Runs in the page reader, because stored files may be hostile.
+
+1. Page sets are added from the newest down to the snapshot. A page is taken from the first one that holds it: its last
+   version. Older versions are neither decoded, where a whole frame is of no use, nor written.
+2. Frames are read and decoded in threads, every page of them is compared with its recorded sum, and the pages that are
+   taken are written straight to their place. All that is stored goes through the SHA-256 of its file.
+3. Pages beyond the size of the database at the newest position are dropped (H21).
+4. At the end every page must have been taken, and their sums must make the database sum of the newest page set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pagewarden import durable
+from pagewarden.errors import RepositoryDamaged, VerificationFailed
+from pagewarden.pages import (
+    Behind,
+    PageSource,
+    Progress,
+    Runs,
+    ShortRead,
+    Stretch,
+    Wanted,
+    backend,
+    differing_runs,
+    lock_page,
+    scan_sums,
+    spread_in,
+)
+from pagewarden.repository.blocks import SUMS_ENTRY
+from pagewarden.repository.format import PageSetInfo
+from pagewarden.repository.pageset import PageSetFile
+from pagewarden.repository.spools import Table
+
+_CHUNK = 1 << 16  # pages of a chunk of claims
+
+
+class Claims:
+    """Which pages were taken: a bit for each, in chunks that are made when they are needed."""
+
+    def __init__(self) -> None:
+        self._chunks: dict[int, bytearray] = {}
+        self.count = 0  # pages taken
+
+    def take(self, first: int, count: int) -> Runs:
+        """Take those of pages `first` … `first+count-1` that were not taken yet, and return them."""
+        runs: list[tuple[int, int]] = []
+        past = first + count
+        while first < past:
+            number, place = divmod(first, _CHUNK)
+            some = min(past - first, _CHUNK - place)
+            runs += self._take(number, place, first, some)
+            first += some
+        self.count += sum(some for _, some in runs)
+        return tuple(runs)
+
+    def holds(self, pgno: int) -> bool:
+        """Return whether a page was taken."""
+        number, place = divmod(pgno, _CHUNK)
+        chunk = self._chunks.get(number)
+        return chunk is not None and bool(chunk[place >> 3] >> (place & 7) & 1)
+
+    def _take(self, number: int, place: int, first: int, count: int) -> Iterator[tuple[int, int]]:
+        chunk = self._chunks.get(number)
+        if chunk is None:
+            chunk = self._chunks[number] = bytearray(_CHUNK >> 3)
+        begin, end = place >> 3, (place + count + 7) >> 3
+        bits = int.from_bytes(chunk[begin:end], "little")
+        mask = (1 << count) - 1
+        taken = bits >> (place & 7) & mask
+        if taken == mask:
+            return
+        chunk[begin:end] = (bits | mask << (place & 7)).to_bytes(end - begin, "little")
+        if not taken:
+            yield first, count
+            return
+        text = f"{taken:0{count}b}"[::-1]  # one character for each page: runs are found without a step for each
+        at = text.find("0")
+        while at >= 0:
+            stop = text.find("1", at)
+            stop = count if stop < 0 else stop
+            yield first + at, stop - at
+            at = text.find("0", stop)
+
+
+class Assembly:
+    """One database that is being made in an empty file. Leaving it as a context manager forgets what it holds."""
+
+    def __init__(self, path: str | Path, descriptor: int, *, threads: int, read_back: bool = False) -> None:
+        """`descriptor` is of the empty file `path`; with `read_back`, `finish` compares every page again."""
+        self.path = Path(path)
+        self._fd = descriptor
+        self._threads = threads
+        self._newest: PageSetInfo | None = None
+        self._claims = Claims()
+        self._sum = 0  # XOR of the sums of the pages taken
+        self._written = 0  # pages
+        self._sums = Table(self.path.parent, SUMS_ENTRY) if read_back else None
+
+    def add(self, paths: Sequence[str | Path], progress: Progress | None = None) -> list[PageSetInfo]:
+        """Take what is not taken yet from page sets, each older than the one before; return what they are.
+
+        All are opened, and their structure proved, before anything is taken of one: where that fails, nothing has
+        changed. Whatever else it raises, what was written is worthless. The first one of all says what the database is
+        to be; room for it is allocated then. Raises RepositoryDamaged, OutOfSpace or TargetFailed.
+        """
+        with ExitStack() as stack:
+            files = [stack.enter_context(PageSetFile(path)) for path in paths]
+            for file in files:
+                self._admit(file)
+            by_descriptor = {file.fileno(): (file, hashlib.sha256()) for file in files}
+            behind = {file.fileno(): Behind(self._fd) for file in files if not file.is_segment}
+            stretches = (stretch for file in files for stretch in file.stretches(self._choose))
+            try:
+                for stretch, data in spread_in(
+                    stretches, fd_out=self._fd, page_size=self._size[0], threads=self._threads
+                ):
+                    by_descriptor[stretch.file][1].update(data)
+                    self._tell(stretch, behind.get(stretch.file), progress)
+            except OSError as error:
+                raise durable.failure(error, f"cannot write {self.path}") from error
+            for file, digest in by_descriptor.values():
+                file.prove_digest(digest, file.info.numbers_offset)
+            return [file.info for file in files]
+
+    def finish(self, progress: Progress | None = None) -> None:
+        """Prove that the database is whole and make it durable; compare every page again if that was asked for.
+
+        Raises RepositoryDamaged, VerificationFailed, OutOfSpace or TargetFailed: what was written is worthless then.
+        """
+        if self._newest is None:
+            raise ValueError("nothing was added")
+        page_size, pages = self._size
+        lock = lock_page(page_size)
+        missing = pages - self._claims.count - (pages >= lock and not self._claims.holds(lock))
+        if missing:
+            raise RepositoryDamaged(f"{missing:,} pages of {self.path} are in none of the page sets that make it")
+        if self._sum != self._newest.database_sum:
+            raise RepositoryDamaged(
+                f"the pages of {self.path} make the database sum {self._sum:016x}, not {self._newest.database_sum:016x}"
+            )
+        try:
+            os.fsync(self._fd)
+            if self._sums is not None:
+                self._read_back(self._sums, progress)
+        except OSError as error:
+            raise durable.failure(error, f"cannot write {self.path}") from error
+
+    def close(self) -> None:
+        """Forget what is kept beside the file; safe to repeat."""
+        if self._sums is not None:
+            self._sums.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        """Bytes of a page, and pages of the database; 512 and 0 before anything was added."""
+        return (512, 0) if self._newest is None else (self._newest.header.page_size, self._newest.header.pages)
+
+    def _admit(self, file: PageSetFile) -> None:
+        """Refuse a page set that cannot be part of this database; let the first one say what it is."""
+        if self._newest is None:
+            try:
+                durable.allocate(self._fd, file.pages * file.page_size)
+            except OSError as error:
+                raise durable.failure(error, f"cannot write {self.path}") from error
+            self._newest = file.info
+        said = self._newest.header
+        seen = file.info.header
+        if (seen.timeline, seen.page_size) != (said.timeline, said.page_size) and file.is_segment:
+            raise RepositoryDamaged(
+                f"{file.path} is a segment of another database than that of {self._newest.position}"
+            )
+        if seen.page_size != said.page_size:
+            raise RepositoryDamaged(f"{file.path} has pages of {seen.page_size} bytes, not {said.page_size}")
+
+    def _choose(self, runs: Runs, sums: bytes) -> Wanted:
+        """Take from one frame what is not taken yet."""
+        pages = self._size[1]
+        wanted: list[tuple[int, int, int]] = []
+        place = 0
+        for first, count in runs:
+            within = min(count, pages - first + 1)
+            if within > 0:
+                wanted += [(place + start - first, start, some) for start, some in self._claims.take(first, within)]
+            place += count
+        taken = b"".join(sums[at * SUMS_ENTRY : (at + some) * SUMS_ENTRY] for at, _, some in wanted)
+        self._sum ^= backend().fold(taken)
+        if self._sums is not None:
+            for at, start, some in wanted:
+                self._sums.put(start - 1, sums[at * SUMS_ENTRY : (at + some) * SUMS_ENTRY])
+        return tuple(wanted)
+
+    def _tell(self, stretch: Stretch, behind: Behind | None, progress: Progress | None) -> None:
+        """Note that a stretch is done."""
+        page_size, pages = self._size
+        for frame in stretch.frames:
+            self._written += sum(some for _, _, some in frame.wanted)
+        if behind is not None and stretch.frames:
+            first, count = stretch.frames[-1].runs[-1]
+            behind.advance(min(pages, first - 1 + count) * page_size)
+        if progress is not None:
+            progress(self._written, pages)
+
+    def _read_back(self, recorded: Table, progress: Progress | None) -> None:
+        """Compare every page of the durable file with its recorded sum, from the disk where the system allows."""
+
+        def wrong(pgno: int | None) -> VerificationFailed:
+            return VerificationFailed(f"page {pgno} of {self.path} did not read back as it was written", pgno=pgno)
+
+        page_size, pages = self._size
+        source = PageSource(database=self._fd, page_size=page_size, pages=pages, file_size=pages * page_size)
+        try:
+            for first, sums in scan_sums(source, threads=self._threads, progress=progress, from_disk=True):
+                for place, _ in differing_runs(sums, recorded.get(first - 1, len(sums) // SUMS_ENTRY)):
+                    raise wrong(first + place)
+        except ShortRead as error:
+            raise wrong(error.pgno) from error
