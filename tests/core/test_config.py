@@ -9,7 +9,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pagewarden.config import SECTIONS, Configuration, absolute_url, as_plain, default_config_path
+from pagewarden.config import (
+    SECTIONS,
+    Configuration,
+    RetentionSettings,
+    absolute_url,
+    as_plain,
+    default_config_path,
+)
 from pagewarden.config_file import (
     MAX_CONFIG_BYTES,
     example_config,
@@ -256,3 +263,54 @@ def test_a_configuration_as_plain_values_is_json() -> None:
     assert decoded["repositories"]["r"]["url"] == "/r"
     assert decoded["plugins"]["only"] == ["x-y"]
     assert as_plain(load_config(None))["file"] is None
+
+
+def test_retention_comes_from_the_nearest_table(tmp_path: Path) -> None:
+    """A database's own rules stand in place of its repository's, and those in place of the general ones."""
+    text = f"""
+        [retention]
+        last = 1
+        [repositories.main]
+        url = "{tmp_path}/main"
+        retention = {{ daily = 7, grace = "1d" }}
+        [databases.one]
+        path = "{tmp_path}/one.db"
+        repository = "main"
+        [databases.two]
+        path = "{tmp_path}/two.db"
+        name = "second"
+        repository = "main"
+        [databases.two.retention]
+        within = "4w"
+        chain_ratio = 0.5
+        [databases.elsewhere]
+        path = "{tmp_path}/one.db"
+        repository = "/other/repository"
+        retention = {{ last = 9 }}
+    """
+    found = parse_config(text.encode(), tmp_path / "c.toml")
+    assert found.retention_in(f"{tmp_path}/main") == (
+        RetentionSettings(daily=7, grace="1d"),
+        {"second": RetentionSettings(within="4w", chain_ratio=0.5)},
+    )
+    general = RetentionSettings(last=1)
+    assert found.retention_in("/other/repository") == (general, {"one.db": RetentionSettings(last=9)})
+    assert found.retention_in("/nowhere") == (general, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("[retention]\nlast = -1", r"retention\.last: ", "whole number"),
+        ('[retention]\nwithin = "30 days"', r'retention\.within: "30 days" is no length of time', '"7d"'),
+        ('[databases.a]\npath = "a"\n[databases.a.retention]\ngrace = "1y"', r"databases\.a\.retention\.grace", '"7d"'),
+        ('[databases.a]\npath = "a"\nretention.dayly = 1', r'"dayly" in \[databases\.a\.retention\]', '"daily"'),
+        ('[repositories.a]\nurl = "a"\nretention = 3', r"repositories\.a\.retention: expected", "config example"),
+        ('[repositories.a]\nurl = "a"\nretention.chain_ratio = 0', r"a\.retention\.chain_ratio: ", "above 0"),
+    ],
+)
+def test_a_mistake_in_a_retention_is_named(text: str, message: str, hint: str, tmp_path: Path) -> None:
+    """Wherever the table stands, the message has the key, and the hint a right value."""
+    with pytest.raises(ConfigurationInvalid, match=message) as caught:
+        parse_config(text.encode(), tmp_path / "c.toml")
+    assert hint in caught.value.hint

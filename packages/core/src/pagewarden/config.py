@@ -32,6 +32,25 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """A table of the file; a key that it does not know is an error."""
 
 
+Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class RetentionSection(Section, frozen=True):
+    """`[retention]`: what `prune` keeps; without a rule it keeps everything."""
+
+    last: Count = 0  # newest restore points
+    within: Text | None = None  # all that are not older than this, such as "30d"
+    hourly: Count = 0  # the last one of each hour, for so many hours that have one
+    daily: Count = 0
+    weekly: Count = 0
+    monthly: Count = 0
+    yearly: Count = 0
+    minimum: Count = 0  # restore points that are left at the least
+    grace: Text = "7d"  # how long a restore point that goes can be had back
+    chain_segments: Annotated[int, msgspec.Meta(ge=1)] = 1000  # beyond so many the newest gets a snapshot of its own
+    chain_ratio: Annotated[float, msgspec.Meta(gt=0)] = 1.0  # likewise: bytes of segments over those of the snapshot
+
+
 class DefaultsSection(Section, frozen=True):
     """`[defaults]`: what holds where neither the command line nor a database's own table says otherwise."""
 
@@ -60,6 +79,7 @@ class DatabaseSection(Section, frozen=True):
     assertions: Names | None = None  # instead of those of the defaults
     check: Judgement | None = None
     compression: Compression | None = None
+    retention: RetentionSection | None = None  # instead of that of the repository, or of `[retention]`
 
 
 class RepositorySection(Section, frozen=True):
@@ -68,6 +88,7 @@ class RepositorySection(Section, frozen=True):
     url: Text
     db: Text | None = None  # what --db is where it is left out
     read_data: bool = False  # whether `verify` reads the data
+    retention: RetentionSection | None = None  # instead of `[retention]`
 
 
 class PluginsSection(Section, frozen=True):
@@ -91,9 +112,27 @@ SECTIONS: Mapping[str, type[Section]] = {
     "defaults": DefaultsSection,
     "databases.NAME": DatabaseSection,
     "repositories.NAME": RepositorySection,
+    "retention": RetentionSection,
     "plugins": PluginsSection,
     "output": OutputSection,
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionSettings:
+    """What `prune` keeps, as `RetentionSection` has it: plain values, for requests."""
+
+    last: int = 0
+    within: str | None = None
+    hourly: int = 0
+    daily: int = 0
+    weekly: int = 0
+    monthly: int = 0
+    yearly: int = 0
+    minimum: int = 0
+    grace: str = "7d"
+    chain_segments: int = 1000
+    chain_ratio: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +168,7 @@ class Configuration:
     defaults: DefaultsSection = field(default_factory=DefaultsSection)
     databases: Mapping[str, DatabaseSection]
     repositories: Mapping[str, RepositorySection]
+    retention: RetentionSection = field(default_factory=RetentionSection)
     plugins: PluginChoice = field(default_factory=PluginChoice)
     output: OutputSection = field(default_factory=OutputSection)
 
@@ -180,6 +220,20 @@ class Configuration:
             return self._configured(argument)
         return RepositorySettings(url=absolute_url(argument, Path.cwd()))
 
+    def retention_in(self, url: str) -> tuple[RetentionSettings, dict[str, RetentionSettings]]:
+        """Return what is kept in the repository at `url`, and of databases that have their own retention, by name."""
+        own = [
+            section.retention
+            for name, section in self.repositories.items()
+            if section.retention is not None and self._stored_url(name) == url
+        ]
+        by_name = {}
+        for name, section in self.databases.items():
+            settings = self.database(name)
+            if section.retention is not None and settings.repository == url:
+                by_name[settings.name or Path(os.path.realpath(settings.path)).name] = _settings(section.retention)
+        return _settings(own[0] if own else self.retention), by_name
+
     def default_repository(self) -> RepositorySettings | None:
         """Return the repository of `[defaults]`, if there is one."""
         name = self.defaults.repository
@@ -209,6 +263,10 @@ class Configuration:
     def _folder(self) -> Path:
         """Return the folder that relative paths in the file start from: the file's own."""
         return Path.cwd() if self.source is None else self.source.parent
+
+
+def _settings(section: RetentionSection) -> RetentionSettings:
+    return RetentionSettings(**{key: getattr(section, key) for key in RetentionSection.__struct_fields__})
 
 
 def absolute_url(url: str, folder: Path) -> str:
@@ -249,5 +307,6 @@ def as_plain(configuration: Configuration) -> dict[str, Any]:
         "repositories": {
             name: msgspec.to_builtins(configuration.repository(name)) for name in configuration.repositories
         },
+        "retention": msgspec.to_builtins(configuration.retention),
         "plugins": msgspec.to_builtins(configuration.plugins),
     }

@@ -23,6 +23,7 @@ from pagewarden.config import (
     OutputSection,
     PluginsSection,
     RepositorySection,
+    RetentionSection,
     Section,
 )
 from pagewarden.errors import ConfigurationInvalid
@@ -41,6 +42,7 @@ class _File:
     defaults: DefaultsSection
     databases: dict[str, DatabaseSection]
     repositories: dict[str, RepositorySection]
+    retention: RetentionSection
     plugins: PluginsSection
     output: OutputSection
 
@@ -87,6 +89,7 @@ def parse_config(raw: bytes, path: Path) -> Configuration:
         defaults=file.defaults,
         databases=file.databases,
         repositories=file.repositories,
+        retention=file.retention,
         plugins=PluginChoice(only=plugins.only, disabled=plugins.disabled, extra=plugins.extra),
         output=file.output,
     )
@@ -109,6 +112,7 @@ def _decode(raw: bytes, path: Path) -> _File:
         defaults=_section(document, "defaults", DefaultsSection, path),
         databases=_sections(document, "databases", DatabaseSection, path),
         repositories=_sections(document, "repositories", RepositorySection, path),
+        retention=_section(document, "retention", RetentionSection, path),
         plugins=_section(document, "plugins", PluginsSection, path),
         output=_section(document, "output", OutputSection, path),
     )
@@ -137,6 +141,8 @@ def _section(tables: dict[str, Any], name: str, kind: type[S], path: Path, prefi
 def _explain(problem: str, kind: type[Section], table: str, path: Path) -> ConfigurationInvalid:
     """Turn msgspec's message, such as "Expected `int`, got `str` - at `$.compression`", into one with key and fix."""
     what, _, place = problem.partition(" - at ")
+    if place.startswith("`$.retention"):
+        return _explain(f"{what} - at `${place[len('`$.retention') :]}", RetentionSection, f"{table}.retention", path)
     if (unknown := re.fullmatch(r"Object contains unknown field `(.*)`", what, re.DOTALL)) is not None:
         return _unknown(path, unknown[1], f"in [{table}]", kind.__struct_fields__)
     if (missing := re.fullmatch(r"Object missing required field `(.*)`", what)) is not None:
@@ -159,6 +165,13 @@ _FIXES = {
     "threads": "write a whole number from 1 to 64",
     "jobs": "write a whole number from 1 to 64",
     "max_time": "write a number of seconds above 0",
+    **dict.fromkeys(("within", "grace"), 'write a length of time, such as "12h", "7d" or "4w"'),
+    **dict.fromkeys(
+        ("last", "hourly", "daily", "weekly", "monthly", "yearly", "minimum"), "write a whole number, 0 for none"
+    ),
+    "chain_segments": "write a whole number from 1",
+    "chain_ratio": "write a number above 0",
+    "retention": "write a table [….retention] with the keys of [retention]",
 }
 
 
@@ -184,6 +197,7 @@ def _check_references(file: _File, path: Path) -> None:
             f'did you mean "{close[0]}"?' if close else f'add [repositories.{value}] with its url, or write "./{value}"'
         )
         raise ConfigurationInvalid(f'{path}: {key}: there is no repository "{value}"', hint=hint)
+    _check_lengths(file, path)
     for name, section in file.databases.items():
         if not section.path or "\0" in section.path:
             raise ConfigurationInvalid(
@@ -191,6 +205,23 @@ def _check_references(file: _File, path: Path) -> None:
             )
     if file.output.quiet and file.output.verbose:
         raise ConfigurationInvalid(f"{path}: output: quiet and verbose exclude each other", hint="remove one of them")
+
+
+def _check_lengths(file: _File, path: Path) -> None:
+    """Refuse lengths of time that are none."""
+    sections: dict[str, RetentionSection | None] = {"retention": file.retention}
+    sections |= {f"databases.{name}.retention": section.retention for name, section in file.databases.items()}
+    sections |= {f"repositories.{name}.retention": section.retention for name, section in file.repositories.items()}
+    for table, section in sections.items():
+        for key in ("within", "grace"):
+            value = getattr(section, key, None)
+            if value is not None:
+                from pagewarden.times import parse_duration
+
+                try:
+                    parse_duration(value)
+                except ConfigurationInvalid as error:
+                    raise ConfigurationInvalid(f"{path}: {table}.{key}: {error.message}", hint=error.hint) from error
 
 
 def example_config() -> str:
@@ -225,11 +256,26 @@ compare = true
 assertions = ["SELECT count(*) > 0 FROM users", "SELECT NOT EXISTS (SELECT 1 FROM account WHERE balance < 0)"]
 check = "standard"
 compression = 3
+retention = { within = "90d", monthly = 24 }   # instead of [retention], not beside it
 
 [repositories.main]       # `--repo main` finds it by this name
 url = "/backup/pagewarden"
 db = "app.db"             # what --db is where it is left out
 read_data = true          # verify reads the data
+retention = { within = "30d", daily = 30 }     # instead of [retention], not beside it
+
+[retention]               # what prune keeps; without a rule everything
+last = 3                  # restore points, the newest
+within = "14d"            # all that are not older, and the last one before them
+hourly = 24               # the last one of each hour, for so many hours that have one
+daily = 14
+weekly = 8
+monthly = 12
+yearly = 5
+minimum = 3               # restore points that are left whatever the rest says
+grace = "7d"              # how long what goes can be had back: pagewarden undelete
+chain_segments = 1000     # a longer chain of the newest restore point becomes a snapshot
+chain_ratio = 1.0         # and one whose segments have more than so many times the bytes of its snapshot
 
 [plugins]
 # only = ["check-pages", "check-pragma", "target-directory"]   # all that are installed where it is left out
