@@ -1,4 +1,4 @@
-"""Backups under way: what one means to store, who runs it, and whether it is dead.
+"""Backups and prunes under way: what one means to store, who runs it, and whether it is dead.
 
 An intent is put before anything else is, and removed after everything else. Whether its process lives is exact on one
 machine and a guess from another one; so nothing rests on it but tidiness (see `Repository.clean`).
@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from pagewarden.repository.format import Kind, PageSetHeader, pages_per_frame
-from pagewarden.repository.manifest import FORMAT
+from pagewarden.repository.manifest import FORMAT, Manifest
 from pagewarden.values import Position
 
 FOREIGN_LIFE = timedelta(days=7)
-"""How long a backup of a process that cannot be looked at is believed to run."""
+"""How long a backup or prune of a process that cannot be looked at is believed to run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +80,25 @@ class Pending:
 
     def is_dead(self, here: Runner, now: datetime, proc: Path = Path("/proc")) -> bool:
         """Return whether it will never end, as far as process `here` can tell."""
-        dead = self.runner.is_dead(here, proc)
-        return now - self.time > FOREIGN_LIFE if dead is None else dead
+        return _is_dead(self.runner, self.time, here, now, proc)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruning:
+    """What stands in the repository of a prune under way: every object of the database with its nonce is its own."""
+
+    format: int = FORMAT
+    database: str  # name in the repository
+    time: datetime  # when it began, UTC
+    runner: Runner
+
+    def __post_init__(self) -> None:
+        if self.time.utcoffset() != timedelta(0):
+            raise ValueError(f"a time that is not UTC: {self.time}")
+
+    def is_dead(self, here: Runner, now: datetime, proc: Path = Path("/proc")) -> bool:
+        """Return whether it will never end, as far as process `here` can tell."""
+        return _is_dead(self.runner, self.time, here, now, proc)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +125,19 @@ class Intent:
             txid=self.txid,
             time=time,
         )
+
+    def segment_header(self, base: Manifest, *, time: datetime) -> PageSetHeader:
+        """Return the header of its segment from the position of `base`; its pages are settled when they are read."""
+        return replace(
+            self.header(page_size=base.page_size, pages=base.pages, time=time),
+            kind=Kind.SEGMENT,
+            txid_from=base.position.txid,
+        )
+
+
+def _is_dead(runner: Runner, begun: datetime, here: Runner, now: datetime, proc: Path) -> bool:
+    dead = runner.is_dead(here, proc)
+    return now - begun > FOREIGN_LIFE if dead is None else dead
 
 
 def _text(path: Path) -> str:

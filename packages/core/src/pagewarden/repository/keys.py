@@ -9,6 +9,8 @@
     <name>/deleted/<sequence>-<nonce>.end                     how that ended: it was kept, or it is purged
     pending/<nonce>.json                                      a backup that has begun and not ended
     pending/<nonce>.claimed                                   somebody is removing what that backup left
+    pending/<nonce>.done                                      it was committed, and its intent may not be removed
+    pending/<nonce>.refused                                   it was not, and what it stored may not be removed
 
 Sequence and txid have 16 decimal digits and a generation, from 1, has 4, so that keys sort as the numbers do. A name is
 the database's own, with every byte of its UTF-8 outside `[A-Za-z0-9._-]` written as `=XX`.
@@ -34,7 +36,7 @@ _MANIFEST = re.compile(r"([^/]+)/manifests/([0-9]{16})(?:\.([0-9]{4}))?\.json")
 _MARK = re.compile(r"([^/]+)/(pins|deleted)/([0-9]{16})-([0-9a-f]{16})\.(json|end)")
 _OBJECT = re.compile(r"([^/]+)/objects/([0-9a-f]{32})/(\d{16})-([0-9a-f]{16})\.pageset\.zst")
 _OBJECT_END = re.compile(r"[0-9a-f]{16}\.pageset\.zst")
-_INTENT = re.compile(r"pending/([0-9a-f]{16})\.(json|claimed)")
+_INTENT = re.compile(r"pending/([0-9a-f]{16})\.(json|claimed|done|refused)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +202,17 @@ def claim_key(nonce: str) -> str:
     return f"{PENDING}{nonce}.claimed"
 
 
+def done_key(nonce: str) -> str:
+    """Return the key that says that the backup `nonce` has ended, where its intent may not be removed."""
+    return f"{PENDING}{nonce}.done"
+
+
+def refused_key(nonce: str) -> str:
+    """Return the key that says that what the backup `nonce` stored may not be removed."""
+    return f"{PENDING}{nonce}.refused"
+
+
 def parse_pending_key(key: str) -> tuple[str, str] | None:
-    """Return nonce and what it is ("json" or "claimed"), None for a key that is none of an intent."""
+    """Return nonce and what it is ("json", "claimed", "done", "refused"), None for a key that is none of an intent."""
     match = _INTENT.fullmatch(key)
     return (match[1], match[2]) if match else None

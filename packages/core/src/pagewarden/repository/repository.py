@@ -152,7 +152,7 @@ class Repository:
         # In this order: an object's intent is put before it and goes after its manifest is put, so whatever is under
         # way is seen as an intent or as a manifest.
         objects = self.store.keys(keys.objects_prefix(name))
-        pending = {nonce for nonce, _ in tidy.pending_backups(self.store)}
+        pending = tidy.unfinished(self.store)
         entries = tuple(self.entries(name))
         named = {key for entry in entries for key in entry.object_keys}
         parsed = ((key, keys.parse_object_key(key)) for key in objects if key not in named)
@@ -417,7 +417,7 @@ class Repository:
         except BaseException as error:
             self._give_up(intent, error)
             raise
-        self.store.delete(keys.pending_key(intent.nonce))
+        tidy.end(self.store, intent.nonce)
         return manifest.restore_point
 
     def abandon(self, intent: Intent) -> None:

@@ -1,33 +1,46 @@
-"""What dead backups left: found by their intents, removed without ever taking an object from a manifest.
+"""What dead backups and prunes left: found by their intents, removed without taking an object from a manifest.
 
 Nothing locks. Whoever cleans claims the intent first and then looks for its manifest; whoever commits puts the manifest
 first and then looks whether its intent still stands unclaimed (`stands`), and takes its manifest back if it does not.
 So a wrong guess about who is dead costs a backup, never a manifest whose object is gone.
+
+Where this user may not remove anything, an intent is ended by what is put beside it: `.done` if its backup was
+committed, `.refused` if something of it stays. Backups pass both over; whoever may remove them does (`clean`, `ended`).
+
+A prune that makes page sets anew does likewise; all its objects have the nonce of its one intent. It takes its manifest
+back only where the one before it still stands, and it removes that one only while its own intent stands.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 
-from pagewarden.errors import RepositoryDamaged
+from pagewarden.errors import DeletionRefused, RepositoryDamaged
 from pagewarden.repository import keys
-from pagewarden.repository.intent import Pending, Runner
+from pagewarden.repository.catalogue import read_entries
+from pagewarden.repository.intent import Pending, Pruning, Runner
 from pagewarden.repository.manifest import decode_document, decode_manifest
 from pagewarden.repository.store import Store
 
 
-def pending_backups(store: Store) -> Iterator[tuple[str, Pending | None]]:
-    """Yield nonce and intent of every backup that has begun and not ended; None for an intent that cannot be read."""
-    for key in store.keys(keys.PENDING):
-        parsed = keys.parse_pending_key(key)
-        data = store.document(key) if parsed is not None and parsed[1] == "json" else None
-        if parsed is not None and data is not None:  # None: it ended meanwhile
-            yield parsed[0], _decode(data, key, parsed[0])
+def pending_backups(store: Store) -> Iterator[tuple[str, Pending | Pruning | None]]:
+    """Yield nonce and intent of each backup or prune that has begun and not ended; None for one that cannot be read."""
+    listed = _listed(store)
+    for nonce in sorted(listed["json"] - listed["done"] - listed["refused"]):
+        if (found := _read(store, nonce)) is not None:
+            yield found
+
+
+def unfinished(store: Store) -> frozenset[str]:
+    """Return the nonces that an object without a manifest may have: of runs under way, and of what could not go."""
+    listed = _listed(store)
+    return frozenset(listed["json"] - listed["done"])
 
 
 def leftovers(store: Store, now: datetime) -> tuple[str, ...]:
-    """Return the keys of what dead backups left, and of intents that cannot be read."""
+    """Return the keys of what dead backups and prunes left, and of intents that cannot be read."""
     found = []
     here = Runner.current()
     for nonce, pending in pending_backups(store):
@@ -35,26 +48,41 @@ def leftovers(store: Store, now: datetime) -> tuple[str, ...]:
             found.append(keys.pending_key(nonce))
         elif pending.is_dead(here, now):
             found.append(keys.pending_key(nonce))
-            if committed(store, pending) is False and store.exists(pending.key):
-                found.append(pending.key)
+            found += _objects_of(store, nonce, pending) or ()
+    for nonce in sorted(_listed(store)["refused"]):
+        if (each := _read(store, nonce)) is not None and each[1] is not None:
+            found += _objects_of(store, nonce, each[1]) or ()
     return tuple(found)
 
 
-def clean(store: Store, now: datetime) -> tuple[str, ...]:
-    """Remove what dead backups left; return the keys of their objects. Unreadable intents stay, and are leftovers."""
-    removed = []
+def clean(store: Store, now: datetime, *, ended: bool = False) -> tuple[str, ...]:
+    """Remove what dead backups and prunes left; return the keys of their objects. Unreadable intents stay.
+
+    With `ended`, also what those left that were not permitted to remove it. What this user may not remove stays.
+    """
+    removed: list[str] = []
     here = Runner.current()
-    for nonce, pending in list(pending_backups(store)):
-        if pending is not None and pending.is_dead(here, now):
-            # False where another cleaner was cut off here, or is at it: what follows may be done twice.
-            store.put(keys.claim_key(nonce), b"")
-            remove(store, nonce, pending, retract=False)
-            removed.append(pending.key)
-    left = set(store.keys(keys.PENDING))
-    for key in left:
-        parsed = keys.parse_pending_key(key)
-        if parsed is not None and parsed[1] == "claimed" and keys.pending_key(parsed[0]) not in left:
-            store.delete(key)
+    found = [(nonce, each) for nonce, each in pending_backups(store) if each is not None and each.is_dead(here, now)]
+    listed = _listed(store)
+    if ended:
+        refused = (_read(store, nonce) for nonce in sorted(listed["refused"]))
+        found += [(each[0], each[1]) for each in refused if each is not None and each[1] is not None]
+    for nonce, pending in found:
+        # False where another cleaner was cut off here, or is at it: what follows may be done twice.
+        store.put(keys.claim_key(nonce), b"")
+        with suppress(DeletionRefused):  # noted in the repository
+            if isinstance(pending, Pending):
+                remove(store, nonce, pending, retract=False)
+                removed.append(pending.key)
+            else:
+                removed += remove_pruning(store, nonce, pending)
+    if ended:
+        for nonce in sorted(listed["done"]):
+            store.delete(keys.pending_key(nonce))
+    left = _listed(store)
+    with suppress(DeletionRefused):  # they harm nobody
+        for nonce in sorted((left["claimed"] | left["done"] | left["refused"]) - left["json"]):
+            _forget(store, nonce, left)
     return tuple(removed)
 
 
@@ -63,7 +91,7 @@ def rivals(store: Store, mine: Pending) -> tuple[Pending, ...]:
     return tuple(
         pending
         for _, pending in pending_backups(store)
-        if pending is not None
+        if isinstance(pending, Pending)
         and pending.database == mine.database
         and pending.runner != mine.runner
         and pending.runner.is_dead(mine.runner) is False
@@ -95,21 +123,92 @@ def remove(store: Store, nonce: str, pending: Pending, *, retract: bool) -> None
     """Remove staging file, object and intent of a backup, in this order; with `retract` its manifest before the object.
 
     A committed backup keeps its object, and so does one whose manifest is broken: that one keeps its intent, too.
+    Raises DeletionRefused, which is then noted in the repository, where something of it cannot go.
     """
     store.unstage(nonce)
     done = committed(store, pending)
     if done is None:
         return
-    if done and retract:
-        store.delete(keys.manifest_key(pending.database, pending.sequence))
-    if retract or not done:
-        store.delete(pending.key)
-    store.delete(keys.pending_key(nonce))
-    store.delete(keys.claim_key(nonce))
-
-
-def _decode(data: bytes, key: str, nonce: str) -> Pending | None:
     try:
+        if done and retract:
+            store.delete(keys.manifest_key(pending.database, pending.sequence))
+        if retract or not done:
+            store.delete(pending.key)
+    except DeletionRefused:
+        store.put(keys.refused_key(nonce), b"")
+        raise
+    end(store, nonce)
+
+
+def end(store: Store, nonce: str) -> None:
+    """Remove the intent of a run of which nothing is left to do; where that may not be, put what says so."""
+    try:
+        store.delete(keys.pending_key(nonce))
+        _forget(store, nonce, _listed(store))
+    except DeletionRefused:
+        store.put(keys.done_key(nonce), b"")
+
+
+def remove_pruning(store: Store, nonce: str, pruning: Pruning) -> tuple[str, ...]:
+    """Remove staging file, objects and intent of a prune; return the keys of the objects.
+
+    What a manifest names stays. Where one cannot be read nobody knows what it names, and everything stays.
+    """
+    store.unstage(nonce)
+    found = _objects_of(store, nonce, pruning)
+    if found is None:
+        return ()
+    try:
+        for key in found:
+            store.delete(key)
+    except DeletionRefused:
+        store.put(keys.refused_key(nonce), b"")
+        raise
+    end(store, nonce)
+    return found
+
+
+def _objects_of(store: Store, nonce: str, pending: Pending | Pruning) -> tuple[str, ...] | None:
+    """Return the keys of the objects of a run that no manifest names; None where a broken manifest may name them."""
+    if isinstance(pending, Pending):
+        done = committed(store, pending)
+        return None if done is None else (pending.key,) if not done and store.exists(pending.key) else ()
+    # In this order: an object is stored before its manifest is put.
+    parsed = {key: keys.parse_object_key(key) for key in store.keys(keys.objects_prefix(pending.database))}
+    entries = tuple(read_entries(store, pending.database))
+    if any(each.manifest is None for entry in entries for each in (entry, *entry.others)):
+        return None
+    named = {key for entry in entries for key in entry.object_keys}
+    return tuple(key for key, parts in parsed.items() if parts and parts.nonce == nonce and key not in named)
+
+
+def _listed(store: Store) -> dict[str, set[str]]:
+    """Return the nonces that stand below `pending/`, by what stands there of each."""
+    found: dict[str, set[str]] = {"json": set(), "claimed": set(), "done": set(), "refused": set()}
+    for key in store.keys(keys.PENDING):
+        if (parsed := keys.parse_pending_key(key)) is not None:
+            found[parsed[1]].add(parsed[0])
+    return found
+
+
+def _forget(store: Store, nonce: str, listed: dict[str, set[str]]) -> None:
+    """Remove what stands beside an intent that is gone."""
+    for what, key in (("claimed", keys.claim_key), ("done", keys.done_key), ("refused", keys.refused_key)):
+        if nonce in listed[what]:
+            store.delete(key(nonce))
+
+
+def _read(store: Store, nonce: str) -> tuple[str, Pending | Pruning | None] | None:
+    """Return nonce and intent, None where it ended meanwhile."""
+    key = keys.pending_key(nonce)
+    data = store.document(key)
+    return None if data is None else (nonce, _decode(data, key, nonce))
+
+
+def _decode(data: bytes, key: str, nonce: str) -> Pending | Pruning | None:
+    try:
+        if data.startswith(b'{"prune":'):
+            return decode_document("prune", data, Pruning, key)
         pending = decode_document("intent", data, Pending, key)
         parts = keys.parse_object_key(pending.key)
     except RepositoryDamaged:

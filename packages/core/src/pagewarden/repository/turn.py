@@ -1,0 +1,111 @@
+"""One prune at a time: whoever has the turn may fold and purge in one database, and anybody sees that it is taken.
+
+A prune puts its intent before it looks at anything, and then for others, as a backup does. A process of this machine is
+seen to live or not; one of another machine is believed to live for as long as its backups are.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from datetime import datetime
+from types import TracebackType
+from typing import Self
+
+from pagewarden.errors import PagewardenError, RepositoryBusy
+from pagewarden.repository import keys, tidy
+from pagewarden.repository.intent import Pruning, Runner
+from pagewarden.repository.manifest import encode_document
+from pagewarden.repository.store import Store
+from pagewarden.times import format_moment
+
+PATIENCE = 2.0
+"""Seconds in which a prune that began a moment later, and will see that it did, has given way."""
+
+_GLANCE = 0.05  # seconds between two looks whether it has
+
+
+class Turn:
+    """The turn to prune one database. A context manager: leaving it gives the turn back."""
+
+    def __init__(self, store: Store, database: str, nonce: str, now: datetime, sleep: Callable[[float], None]) -> None:
+        """`nonce` will be that of all objects that this prune stores."""
+        self.nonce = nonce
+        self.in_doubt = False  # whether an object may have been stored that no manifest names
+        self._store = store
+        self._sleep = sleep
+        self._mine = Pruning(database=database, time=now, runner=Runner.current())
+
+    def __enter__(self) -> Self:
+        """Take the turn. Raises RepositoryBusy where another prune has it."""
+        key = keys.pending_key(self.nonce)
+        if not self._store.put(key, encode_document("prune", self._mine)):
+            raise RepositoryBusy(f"another run has the number {self.nonce}", hint="try again")
+        try:
+            self._wait()
+        except BaseException as error:
+            self._leave(error)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._leave(error)
+
+    def check(self) -> None:
+        """Raise RepositoryBusy if another process took this one for dead, and takes its turn."""
+        if not tidy.stands(self._store, self.nonce):
+            raise RepositoryBusy(
+                f"the prune of {self._mine.database} in {self._store.url} was taken for dead by another process",
+                hint="try again",
+            )
+
+    def _wait(self) -> None:
+        """Give way to who was first; wait until who came later has given way."""
+        waited = 0.0
+        while others := self._others():
+            nonce, first = min(others, key=_rank)
+            if _rank((nonce, first)) < _rank((self.nonce, self._mine)) or waited >= PATIENCE:
+                raise RepositoryBusy(
+                    f"another prune of {self._mine.database} in {self._store.url} is under way: process "
+                    f"{first.runner.pid} of {first.runner.host} began it at {format_moment(first.time)}",
+                    hint=self._hint(nonce, first),
+                )
+            self._sleep(_GLANCE)
+            waited += _GLANCE
+
+    def _others(self) -> list[tuple[str, Pruning]]:
+        """Return the other prunes of the database that may be under way."""
+        here, now = self._mine.runner, self._mine.time
+        return [
+            (nonce, other)
+            for nonce, other in tidy.pending_backups(self._store)
+            if isinstance(other, Pruning)
+            and nonce != self.nonce
+            and other.database == self._mine.database
+            and not other.is_dead(here, now)
+        ]
+
+    def _hint(self, nonce: str, other: Pruning) -> str:
+        if other.runner.is_dead(self._mine.runner) is False:
+            return f"wait for it to end, or look at it: ps -p {other.runner.pid}"
+        return f"wait for it to end; if it is no more: rm {shlex.quote(f'{self._store.url}/{keys.pending_key(nonce)}')}"
+
+    def _leave(self, error: BaseException | None) -> None:
+        """Give the turn back, and remove what was not committed."""
+        try:
+            if self.in_doubt:
+                tidy.remove_pruning(self._store, self.nonce, self._mine)
+            else:
+                self._store.unstage(self.nonce)
+                tidy.end(self._store, self.nonce)
+        except (PagewardenError, OSError) as second:
+            if error is None:
+                raise
+            error.add_note(f"what it left could not be removed: {second}; the next backup or prune will")
+
+
+def _rank(run: tuple[str, Pruning]) -> tuple[datetime, str]:
+    """Return what orders prunes that are under way, the same for everybody who looks."""
+    return run[1].time, run[0]
