@@ -206,6 +206,38 @@ def test_a_backup() -> None:
     assert text(BACKUP, quiet=True) == ""
 
 
+def test_a_backup_of_what_changed() -> None:
+    """How many pages that were, and no ratio, which would not be one of compression."""
+    report = replace(BACKUP, kind="segment", pages_copied=3, bytes_stored=5000)
+    assert text(report) == block(
+        """
+        /srv/app.db → /backup: segment 2b1f93aa:3 of 2026-11-22 08:15:00Z
+          3 pages changed, 8.0 MiB read, 4.9 KiB stored; 0.50 s, 16.0 MiB/s
+          database sum 0123456789abcdef; read back and verified
+          source: sound (quick check)
+        """
+    )
+
+
+def test_a_backup_that_had_nothing_to_store() -> None:
+    """It names the restore point that the database still equals."""
+    report = replace(BACKUP, kind="unchanged", pages_copied=0, bytes_stored=0)
+    assert text(report) == block(
+        """
+        /srv/app.db → /backup: unchanged 2b1f93aa:3 of 2026-11-22 08:15:00Z
+          8.0 MiB read, nothing to store; 0.50 s, 16.0 MiB/s
+          database sum 0123456789abcdef; every page is as it was stored then
+          source: sound (quick check)
+        """
+    )
+
+
+def test_why_every_page_was_copied_is_told() -> None:
+    """Where less could have been expected."""
+    shown = text(replace(BACKUP, why_full="more than half of the pages changed"))
+    assert "  every page was copied: more than half of the pages changed\n" in shown
+
+
 def test_a_backup_of_a_damaged_database_is_loud() -> None:
     """It was made, and it says what it is a copy of (H18)."""
     report = replace(BACKUP, source=SourceVerdict(verdict=Verdict.DAMAGED, level="deep", findings=2, why="2 pages"))

@@ -68,15 +68,15 @@ def test_the_report_and_the_manifest_tell_the_same_true_story(tmp_path: Path, ru
     repository = runtime.repository(report.repository)
     point = repository.resolve()
     assert (point.position, point.bytes_stored, point.source) == (report.position, report.bytes_stored, report.source)
-    assert repository.object_path(point).stat().st_size == report.bytes_stored
-    facts = repository.manifest(point).facts
+    assert repository.object_path(point.key).stat().st_size == report.bytes_stored
+    facts = repository.chain(point).point.facts
     with closing(sqlite3.connect(path)) as connection:
         (cookie,) = connection.execute("PRAGMA schema_version").fetchone()
     assert (facts.path, facts.host) == (str(path), socket.gethostname())
     assert (facts.schema_cookie, facts.journal_mode, facts.wal_frames) == (cookie, "delete", 0)
     assert facts.change_counter == int.from_bytes(path.read_bytes()[24:28], "big")
     assert facts.sqlite_version == sqlite3.sqlite_version
-    assert repository.manifest(point).created_by.startswith("pagewarden ")
+    assert repository.chain(point).point.created_by.startswith("pagewarden ")
 
 
 def test_a_wal_database_is_backed_up_with_what_is_only_in_its_log(tmp_path: Path, runtime: Runtime) -> None:
@@ -91,7 +91,7 @@ def test_a_wal_database_is_backed_up_with_what_is_only_in_its_log(tmp_path: Path
     assert (second.position.timeline, second.position.txid) == (first.position.timeline, 2)
     repository = runtime.repository(first.repository)
     assert repository.names() == ("production",)
-    facts = repository.manifest(repository.resolve("production", txid=1)).facts
+    facts = repository.resolve_chain("production", txid=1).point.facts
     assert (facts.journal_mode, len(facts.wal_salts)) == ("wal", 16)
     assert facts.wal_frames > 0
 
@@ -271,14 +271,14 @@ def test_a_backup_that_does_not_read_back_does_not_count(tmp_path: Path, runtime
     before, point = stored(path), repository.resolve()
     readers = {
         DiskReader(): VerificationFailed,
-        SwappingReader(repository.object_path(point)): VerificationFailed,
+        SwappingReader(repository.object_path(point.key)): VerificationFailed,
         DyingReader(): ReaderCrashed,
     }
     for reader, error in readers.items():
         with Runtime(state=tmp_path / "state") as broken:
             broken._reader = reader
             with pytest.raises(error):
-                backup(path, broken, check="none")
+                backup(path, broken, check="none", full=True)
         assert stored(path) == before
     assert repository.restore_points() == ((point,), ())
 

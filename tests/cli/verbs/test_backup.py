@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from tests.cli.conftest import Type, make_database
@@ -27,10 +29,11 @@ def test_a_backup_is_listed_and_proved(type_in: Type, database: Path, home: Path
 
 def test_what_people_read(type_in: Type, database: Path) -> None:
     """A few lines each, and nothing when quiet but the list."""
-    shown = type_in("backup", database, "--repo", "r", "--full")
+    shown = type_in("backup", database, "--repo", "r")
     assert f"{database} → " in shown.out
     assert "read back and verified" in shown.out
-    assert type_in("backup", database, "--repo", "r", "--quiet").out == ""
+    assert type_in("backup", database, "--repo", "r", "--full", "--quiet").out == ""
+    assert "nothing to store" in type_in("backup", database, "--repo", "r").out
     assert type_in("backups", "--repo", "r", "--quiet").out.count("app.db") == 2
     assert "2 restore points" in type_in("verify", "--repo", "r").out
     assert type_in("verify", "--repo", "r", "--quiet").out == ""
@@ -43,8 +46,23 @@ def test_a_damaged_database_is_backed_up_and_said_to_be(type_in: Type, damaged: 
     assert type_in("backups", "--repo", "r", "--json").document["backups"][0]["source"]["verdict"] == "damaged"
     quiet = type_in("backup", damaged, "--repo", "r", "--check", "standard", "--quiet")
     assert "damaged" in quiet.out
-    unjudged = type_in("backup", damaged, "--repo", "r", "--check", "none", "--json")
+    unchanged = type_in("backup", damaged, "--repo", "r", "--check", "none", "--json")
+    assert (unchanged.code, unchanged.document["kind"]) == (1, "unchanged")
+    assert unchanged.document["source"]["level"] == "standard"
+    unjudged = type_in("backup", damaged, "--repo", "r", "--check", "none", "--full", "--json")
     assert (unjudged.code, unjudged.document["source"]["level"]) == (0, "none")
+
+
+def test_what_changed_is_a_segment_unless_all_is_asked_for(type_in: Type, database: Path) -> None:
+    """Each kind under its name, on one timeline; nothing is stored where nothing changed."""
+    kinds = []
+    for number, more in enumerate(((), (), ("--full",), ())):
+        if number != 1:
+            with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+                connection.execute(f"PRAGMA user_version={number + 1}")
+        report = type_in("backup", database, "--repo", "r", *more, "--json").document
+        kinds.append((report["kind"], report["position"]["txid"]))
+    assert kinds == [("snapshot", 1), ("unchanged", 1), ("snapshot", 2), ("segment", 3)]
 
 
 def test_a_name_is_for_one_database(type_in: Type, database: Path, home: Path) -> None:
@@ -100,7 +118,8 @@ def test_the_configuration_names_repositories(type_in: Type, database: Path, hom
     report = type_in("backup", *configured).document
     assert (report["name"], report["repository"], report["source"]["level"]) == ("chosen", str(home / "two"), "deep")
     assert type_in("backup", "app", "--repo", "main", *configured).document["repository"] == str(home / "one")
-    assert type_in("backup", "app", "--check", "quick", *configured).document["source"]["level"] == "quick"
+    quick = type_in("backup", "app", "--full", "--check", "quick", *configured)
+    assert quick.document["source"]["level"] == "quick"
     other = make_database(home / "other.db")
     assert type_in("backup", other, *configured).document["repository"] == str(home / "one")
     assert type_in("verify", "--repo", "second", *configured).document["read_data"] is True

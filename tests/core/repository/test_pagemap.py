@@ -6,6 +6,7 @@ import os
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -127,10 +128,7 @@ def test_writing_wrong_sums_or_to_a_full_disk_leaves_nothing(tmp_path: Path) -> 
 def test_nonsense_is_no_position() -> None:
     """What no database can be is refused before anything is opened."""
     good = facts_of(b"")
-    for wrong in (
-        lambda: replace(good, page_size=1000),
-        lambda: replace(good, pages=-1),
-        lambda: replace(good, txid=0),
-    ):
+    nonsense: list[dict[str, Any]] = [{"page_size": 1000}, {"pages": -1}, {"txid": 0}]
+    for wrong in nonsense:
         with pytest.raises(ValueError):
-            wrong()
+            replace(good, **wrong)

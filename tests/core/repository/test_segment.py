@@ -14,8 +14,8 @@ import pytest
 from pagewarden import durable
 from pagewarden.errors import OutOfSpace, PagewardenError, TargetFailed, VerificationFailed
 from pagewarden.pages import PageSource, backend, lock_page
-from pagewarden.repository.pagemap import MapFacts, PageMap, write_map
-from pagewarden.repository.segment import Changes, SegmentWriter
+from pagewarden.repository.pagemap import Changes, MapFacts, PageMap, write_map
+from pagewarden.repository.segment import SegmentWriter
 from pagewarden.testing import FaultyOs, cut
 from tests.core.repository.segments import map_of, parse, segment_header, sums_of, write_segment
 from tests.core.repository.sets import TIMELINE, header, image, source

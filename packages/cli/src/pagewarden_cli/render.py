@@ -174,15 +174,15 @@ def _beside(finding: Finding, *, first: bool) -> list[Block]:
 def _backup(report: BackupReport, manner: Manner) -> list[Block]:
     blocks: list[Block] = []
     if not manner.quiet:
-        ratio = f", {report.bytes_read / report.bytes_stored:.2f} : 1" if report.bytes_stored else ""
-        speed = f", {size(round(report.bytes_read / report.seconds))}/s" if report.seconds > 0 else ""
-        copied = f"{number(report.pages_copied, 'page')}, {size(report.bytes_read)} read"
-        proof = "read back and verified" if report.verified else "not verified"
         blocks += [
             line(Span(report.database, "strong"), f" → {report.repository}: {report.kind} ", _position(report)),
-            line(f"{copied}, {size(report.bytes_stored)} stored{ratio}; {seconds(report.seconds)}{speed}", indent=2),
-            line(f"database sum {report.database_sum}; {proof}", indent=2),
+            line(_copied(report), indent=2),
         ]
+        if report.why_full:
+            blocks.append(line(f"every page was copied: {report.why_full}", indent=2))
+        proof = "read back and verified" if report.verified else "not verified"
+        same = "every page is as it was stored then" if report.kind == "unchanged" else proof
+        blocks.append(line(f"database sum {report.database_sum}; {same}", indent=2))
         if report.attempts > 1 and manner.verbose:
             blocks.append(line(f"one whole commit was read at attempt {report.attempts}", indent=2))
         if report.lock_seconds:
@@ -198,6 +198,21 @@ def _backup(report: BackupReport, manner: Manner) -> list[Block]:
     if report.exit_code:
         blocks += _hint(shlex.join(["pagewarden", "check", report.database]), 2)
     return blocks + _warnings(report.warnings)
+
+
+def _copied(report: BackupReport) -> str:
+    """Return what was read and stored, in words."""
+    speed = f", {size(round(report.bytes_read / report.seconds))}/s" if report.seconds > 0 else ""
+    took = f"{seconds(report.seconds)}{speed}"
+    read = f"{size(report.bytes_read)} read"
+    if report.kind == "unchanged":
+        return f"{read}, nothing to store; {took}"
+    pages = number(report.pages_copied, "page")
+    stored = f"{read}, {size(report.bytes_stored)} stored"
+    if report.kind == "segment":  # of which a ratio would say how little changed, and nothing about its compression
+        return f"{pages} changed, {stored}; {took}"
+    ratio = f", {report.bytes_read / report.bytes_stored:.2f} : 1" if report.bytes_stored else ""
+    return f"{pages}, {stored}{ratio}; {took}"
 
 
 def _position(report: BackupReport) -> Span:

@@ -1,11 +1,13 @@
-"""The `backup` verb: a hot, compressed snapshot of a live database.
+"""The `backup` verb: hot and compressed, what changed in a live database or every page of it.
 
 `backup` never counts until it was read back and verified.
 
 1. The source is judged, because a copy of damage is damage (H18): a damaged database is backed up all the same, as
    evidence, and its manifest says so.
 2. The repository is told what is coming, and what dead backups left there is removed.
-3. The page reader copies one commit into the repository's staging place and makes it durable.
+3. The page reader compares one commit with the newest restore point, by page sums, and copies what differs into the
+   repository's staging place; where nothing does, nothing is stored. Without a restore point that the database
+   continues, or where more than half differs, it copies every page. What it copied is made durable.
 4. The page reader reads it back from the disk: every page has its sum, the whole its SHA-256.
 5. The object is stored, then its manifest. That is the commit point; whatever fails before it leaves nothing.
 """
@@ -15,12 +17,12 @@ from __future__ import annotations
 import shlex
 import socket
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pagewarden import lineage
+from pagewarden import lineage, maps
 from pagewarden.errors import (
     ConfigurationInvalid,
     DatabaseUnreadable,
@@ -29,15 +31,14 @@ from pagewarden.errors import (
     RepositoryDamaged,
     VerificationFailed,
 )
-from pagewarden.values import BackupReport, Level, RestorePoint, Severity, SourceVerdict, Verdict
+from pagewarden.increment import Base, LocalMap, NoBase
+from pagewarden.judgement import as_the_base, judge, judgement_level, with_changes, with_faults_of_files
+from pagewarden.values import BackupReport, Level, Position, SourceVerdict
 
 if TYPE_CHECKING:
-    from pagewarden.live import Place, SnapshotTaken
-    from pagewarden.repository import Intent, Repository
+    from pagewarden.live import ChangesTaken, CommitTaken, Place, SnapshotTaken
+    from pagewarden.repository import Intent, PageSetInfo, Repository
     from pagewarden.runtime import Runtime
-
-NOT_JUDGED = "none"
-"""The level of a source that nobody judged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +48,13 @@ class BackupRequest:
     database: str
     repository: str  # URL; made where there is none
     name: str | None = None  # of the database in the repository; None: its file name
+    full: bool = False  # every page, whatever is stored already
     compression: int = 1  # zstd's level, 1 to 22
     check: str = Level.QUICK.value  # how the source is judged: "none", or a level of `check`
 
 
 def run_backup(request: BackupRequest, runtime: Runtime) -> BackupReport:
-    """Take a snapshot of a live database, prove it, and store it.
+    """Back a live database up: copy what changed, or every page, prove it, and store it.
 
     Raises what `examine` and `snapshot_commit` raise for the source, but DatabaseUnreadable where SQLite refuses what
     was a database; ConfigurationInvalid; RepositoryDamaged, RepositoryBusy, OutOfSpace,
@@ -64,108 +66,232 @@ def run_backup(request: BackupRequest, runtime: Runtime) -> BackupReport:
     began = runtime.monotonic()
     if not 1 <= request.compression <= 22:
         raise ConfigurationInvalid(f"zstd has no level {request.compression}", hint="choose 1 to 22")
-    level = None if request.check == NOT_JUDGED else _level(request.check)
+    level = judgement_level(request.check)
     place = examine(request.database)
     name = Path(place.path).name if request.name is None else request.name
     repository = runtime.repository(request.repository, create=True)
     runtime.emit("backup.started", place.path, repository=request.repository, kept_as=name)
-    source = _judge(place, level, runtime)
+    source = judge(place, level, runtime)
     where = lineage.place_of(repository.url, name)
     intent = repository.begin(name, lineage.read_lineage(runtime.state, place.path).origin(where))
-    try:
-        taken = _copy(place, intent, request.compression, runtime)
-        _read_back(intent, taken, runtime)
-    except BaseException as error:
-        _abandon(repository, intent, error)
-        raise
-    source = _with_faults_of_files(source, taken)
-    point = _commit(repository, intent, taken, source, place, request.compression, runtime)
-    warnings = _warnings(place, taken, _remember(where, point, place, runtime))
+    run = _Run(request=request, runtime=runtime, place=place, repository=repository, intent=intent, where=where)
+    done = run.take(source)
+    taken = done.taken
     report = BackupReport(
         database=place.path,
         name=name,
         repository=request.repository,
-        kind=point.kind,
-        position=point.position,
-        pages_copied=point.pages,
-        bytes_read=point.bytes,
-        bytes_stored=point.bytes_stored,
+        kind=done.kind,
+        position=done.position,
+        pages_copied=done.pages,
+        bytes_read=taken.attachment.pages * taken.attachment.page_size,
+        bytes_stored=done.bytes_stored,
         seconds=runtime.monotonic() - began,
-        database_sum=point.database_sum,
+        database_sum=done.database_sum,
         verified=True,
-        source=source,
+        source=done.source,
         attempts=taken.attempts,
         lock_seconds=taken.lock_seconds,
-        warnings=warnings,
+        why_full=run.why_full,
+        warnings=(*run.warnings, *_warnings(place, taken)),
     )
     runtime.emit(
-        "backup.finished", place.path, seconds=report.seconds, position=str(point.position), bytes=point.bytes_stored
+        "backup.finished",
+        place.path,
+        seconds=report.seconds,
+        position=str(report.position),
+        kind=report.kind,
+        bytes=report.bytes_stored,
     )
     return report
 
 
-def _level(text: str) -> Level:
-    try:
-        return Level(text)
-    except ValueError as error:
-        choice = ", ".join((NOT_JUDGED, *Level))
-        raise ConfigurationInvalid(f'a source cannot be judged "{text}"', hint=f"choose one of {choice}") from error
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Done:
+    """What came of a backup."""
+
+    kind: str
+    position: Position
+    pages: int  # copied
+    bytes_stored: int
+    database_sum: str
+    source: SourceVerdict
+    taken: CommitTaken
 
 
-def _judge(place: Place, level: Level | None, runtime: Runtime) -> SourceVerdict:
-    """Return what is known of the source. That it could not be judged does not keep it from being backed up."""
-    if level is None:
-        return SourceVerdict(verdict=Verdict.UNKNOWN, level=NOT_JUDGED)
-    from pagewarden.check import NOT_RUN, CheckRequest, run_check
+@dataclass(slots=True, kw_only=True)
+class _Run:
+    """One backup that the repository was told of."""
 
-    try:
-        report = run_check(CheckRequest(database=place.path, level=level), runtime)
-    except PagewardenError as error:
-        return SourceVerdict(verdict=Verdict.UNKNOWN, level=level.value, why=error.message)
-    notes = tuple(result.why for result in report.checkers if result.why)
-    if report.verdict is Verdict.SOUND and level is Level.QUICK and notes:
-        # Without page sums to compare with, a quick look judges next to nothing: that is no sound source (H18).
-        return SourceVerdict(verdict=Verdict.UNKNOWN, level=level.value, why=lineage.readable("; ".join(notes)))
-    damage = [finding for finding in report.findings if finding.severity is Severity.DAMAGE]
-    reasons = [finding.message for finding in damage[:1]]
-    reasons += [
-        result.why
-        for result in report.checkers
-        if result.why not in ("", NOT_RUN) and result.verdict is not Verdict.SOUND
-    ]
-    return SourceVerdict(
-        verdict=report.verdict, level=level.value, findings=len(damage), why=lineage.readable("; ".join(reasons[:3]))
-    )
+    request: BackupRequest
+    runtime: Runtime
+    place: Place
+    repository: Repository
+    intent: Intent
+    where: str  # see lineage.place_of
+    why_full: str = ""
+    warnings: list[str] = field(default_factory=list)
+    map: LocalMap = field(init=False)
 
+    def __post_init__(self) -> None:
+        path = maps.map_path(self.runtime.state, self.where, self.place.path)
+        self.map = LocalMap(path=path, reader=self.runtime.reader, warnings=self.warnings)
 
-def _copy(place: Place, intent: Intent, compression: int, runtime: Runtime) -> SnapshotTaken:
-    from pagewarden.live import snapshot_commit
+    def take(self, source: SourceVerdict) -> _Done:
+        """Copy, prove and store; whatever it raises, the repository holds what it held."""
+        try:
+            base = self._base()
+            if base is None:
+                return self._snapshot(source)
+            changes = self._compare(base)
+            if changes is None:
+                return self._snapshot(source)
+            source = with_changes(source, base, changes, self.place, self.intent.staging, self.repository, self.runtime)
+            if changes.info is not None:
+                return self._store(changes, changes.info, source, base)
+            if not changes.changes.too_many:
+                return self._unchanged(changes, source, base)
+            self.why_full = "more than half of the pages changed"
+            return self._snapshot(source)
+        except BaseException as error:
+            self.map.forget()
+            _abandon(self.repository, self.intent, error)
+            raise
 
-    try:
-        return snapshot_commit(
-            place.path,
-            runtime.reader,
-            intent.staging,
-            # Sizes and time are the commit's, once it is read.
-            intent.header(page_size=512, pages=0, time=runtime.clock()),
-            compression,
-            progress=partial(runtime.progress, "copying pages"),
-            now=runtime.clock,
-            clock=runtime.monotonic,
-            sleep=runtime.sleep,
-        )
-    except NotADatabase as error:
+    def _base(self) -> Base | None:
+        """Return what the backup can be relative to, None where it is to be a snapshot."""
+        if self.request.full:
+            return None
+        try:
+            return self.map.base(self.repository, self.intent)
+        except NoBase as error:
+            self.why_full = str(error)
+            if error.wrong:
+                self.warnings.append(f"every page was copied: {error}")
+            return None
+
+    def _compare(self, base: Base) -> ChangesTaken | None:
+        """Compare a commit with the base, and copy what differs; None where that cannot be done."""
+        from pagewarden.live import PageSizeChanged, changes_commit
+
+        try:
+            return changes_commit(
+                self.place.path,
+                self.runtime.reader,
+                self.intent.staging,
+                self.intent.segment_header(base.manifest, time=self.runtime.clock()),
+                self.request.compression,
+                base=base.map,
+                facts=base.facts,
+                progress=partial(self.runtime.progress, "comparing pages"),
+                now=self.runtime.clock,
+                clock=self.runtime.monotonic,
+                sleep=self.runtime.sleep,
+            )
+        except PageSizeChanged as error:
+            self.why_full = str(error)
+            return None
+        except NotADatabase as error:
+            self._refuse_wreck(error)
+            raise
+
+    def _snapshot(self, source: SourceVerdict) -> _Done:
+        taken = self._copy()
+        return self._store(taken, taken.info, source, None)
+
+    def _copy(self) -> SnapshotTaken:
+        from pagewarden.live import snapshot_commit
+
+        try:
+            return snapshot_commit(
+                self.place.path,
+                self.runtime.reader,
+                self.intent.staging,
+                # Sizes and time are the commit's, once it is read.
+                self.intent.header(page_size=512, pages=0, time=self.runtime.clock()),
+                self.request.compression,
+                progress=partial(self.runtime.progress, "copying pages"),
+                now=self.runtime.clock,
+                clock=self.runtime.monotonic,
+                sleep=self.runtime.sleep,
+            )
+        except NotADatabase as error:
+            self._refuse_wreck(error)
+            raise
+
+    def _refuse_wreck(self, error: NotADatabase) -> None:
+        """Raise DatabaseUnreadable if what SQLite refuses was a database."""
         from pagewarden.check.source import begins_as_database
 
-        if not begins_as_database(place.path, runtime):
-            raise
-        raise DatabaseUnreadable(
-            f"{place.path} was a database, and is so damaged that SQLite refuses it: there is no commit to back up",
-            hint=shlex.join(["pagewarden", "check", place.path]),
-        ) from error
+        path = self.place.path
+        if begins_as_database(path, self.runtime):
+            raise DatabaseUnreadable(
+                f"{path} was a database, and is so damaged that SQLite refuses it: there is no commit to back up",
+                hint=shlex.join(["pagewarden", "check", path]),
+            ) from error
+
+    def _unchanged(self, taken: ChangesTaken, source: SourceVerdict, base: Base) -> _Done:
+        """Store nothing: the database is, page for page, what the base is."""
+        self.repository.abandon(self.intent)
+        maps.used(base.map)
+        self._remember(base.manifest.position)
+        return _Done(
+            kind="unchanged",
+            position=base.manifest.position,
+            pages=0,
+            bytes_stored=0,
+            database_sum=base.manifest.database_sum,
+            source=with_faults_of_files(as_the_base(source, base), taken),
+            taken=taken,
+        )
+
+    def _store(self, taken: CommitTaken, info: PageSetInfo, source: SourceVerdict, base: Base | None) -> _Done:
+        """Read back what was sealed, and commit it."""
+        from pagewarden import __version__
+        from pagewarden.repository import SourceFacts
+
+        _read_back(self.intent, info, self.runtime)
+        self.map.prepare(info, self.intent.staging, base)
+        source = with_faults_of_files(source, taken)
+        facts = SourceFacts(
+            path=lineage.readable(self.place.path),
+            host=socket.gethostname(),
+            change_counter=taken.change_counter,
+            schema_cookie=taken.schema_cookie,
+            journal_mode=taken.journal_mode,
+            wal_salts=taken.salts.hex(),
+            wal_frames=taken.wal_frames,
+            sqlite_version=sqlite3.sqlite_version,
+        )
+        point = self.repository.commit(
+            self.intent,
+            info,
+            source=source,
+            facts=facts,
+            compression=self.request.compression,
+            verified_at=self.runtime.clock(),
+            created_by=f"pagewarden {__version__}",
+        )
+        self.map.keep()
+        self._remember(point.position)
+        return _Done(
+            kind=point.kind,
+            position=point.position,
+            pages=info.held,
+            bytes_stored=point.bytes_stored,
+            database_sum=point.database_sum,
+            source=source,
+            taken=taken,
+        )
+
+    def _remember(self, position: Position) -> None:
+        try:
+            lineage.after_backup(self.runtime.state, self.place.path, self.where, position)
+        except OSError as error:
+            self.warnings.append(f"that {self.place.path} stands at {position} could not be remembered: {error}")
 
 
-def _read_back(intent: Intent, taken: SnapshotTaken, runtime: Runtime) -> None:
+def _read_back(intent: Intent, info: PageSetInfo, runtime: Runtime) -> None:
     try:
         proved = runtime.reader.verify_pageset(
             intent.staging,
@@ -175,8 +301,8 @@ def _read_back(intent: Intent, taken: SnapshotTaken, runtime: Runtime) -> None:
         )
     except RepositoryDamaged as error:
         raise _not_as_written(intent, error.message) from error
-    if proved != taken.info:
-        raise _not_as_written(intent, f"the page set is {proved.sha256}, and {taken.info.sha256} was written")
+    if proved != info:
+        raise _not_as_written(intent, f"the page set is {proved.sha256}, and {info.sha256} was written")
 
 
 def _not_as_written(intent: Intent, why: str) -> VerificationFailed:
@@ -193,64 +319,11 @@ def _abandon(repository: Repository, intent: Intent, error: BaseException) -> No
         error.add_note(f"what it left could not be removed: {second}; the next backup will")
 
 
-def _with_faults_of_files(source: SourceVerdict, taken: SnapshotTaken) -> SourceVerdict:
-    """Return `source` with what only the reading of its files shows: a log that lies (H14), a file that was cut off."""
-    attachment = taken.attachment
-    faults = [attachment.wal_fault] if attachment.wal_fault else []
-    if attachment.missing_bytes:
-        faults.append(f"the file lacks {attachment.missing_bytes:,} bytes of its last pages")
-    if not faults:
-        return source
-    why = lineage.readable("; ".join(filter(None, (source.why, *faults))))
-    return SourceVerdict(verdict=Verdict.DAMAGED, level=source.level, findings=source.findings + len(faults), why=why)
-
-
-def _commit(
-    repository: Repository,
-    intent: Intent,
-    taken: SnapshotTaken,
-    source: SourceVerdict,
-    place: Place,
-    compression: int,
-    runtime: Runtime,
-) -> RestorePoint:
-    from pagewarden import __version__
-    from pagewarden.repository import SourceFacts
-
-    facts = SourceFacts(
-        path=lineage.readable(place.path),
-        host=socket.gethostname(),
-        change_counter=taken.change_counter,
-        schema_cookie=taken.schema_cookie,
-        journal_mode=taken.journal_mode,
-        wal_salts=taken.salts.hex(),
-        wal_frames=taken.wal_frames,
-        sqlite_version=sqlite3.sqlite_version,
-    )
-    return repository.commit(
-        intent,
-        taken.info,
-        source=source,
-        facts=facts,
-        compression=compression,
-        verified_at=runtime.clock(),
-        created_by=f"pagewarden {__version__}",
-    )
-
-
-def _remember(where: str, point: RestorePoint, place: Place, runtime: Runtime) -> str:
-    try:
-        lineage.after_backup(runtime.state, place.path, where, point.position)
-    except OSError as error:
-        return f"that {place.path} stands at {point.position} could not be remembered: {error}"
-    return ""
-
-
-def _warnings(place: Place, taken: SnapshotTaken, forgot: str) -> tuple[str, ...]:
-    warnings = [forgot] if forgot else []
+def _warnings(place: Place, taken: CommitTaken) -> list[str]:
+    warnings = []
     if taken.created:
         files = " and ".join(f"{place.path}{suffix}" for suffix in taken.created)
         warnings.append(f"SQLite made {files} when the database was opened; they belong to it now")
     if taken.attachment.trailing_bytes:
         warnings.append(f"{taken.attachment.trailing_bytes:,} bytes behind the last page are not part of the backup")
-    return tuple(warnings)
+    return warnings

@@ -143,10 +143,16 @@ class Database:
         return self._worker.call("check", request, CheckReport)
 
     def backup(
-        self, *, name: str | None = None, compression: int | None = None, check: Judgement | None = None
+        self,
+        *,
+        name: str | None = None,
+        full: bool = False,
+        compression: int | None = None,
+        check: Judgement | None = None,
     ) -> BackupReport:
         """Take a hot backup, which does not count until it was read back and verified.
 
+        What changed since the newest one is stored, or every page if it is `full` or there is none to compare with.
         `name` is what the database is called in the repository; `compression` is zstd's level; `check` is how the
         database is judged first. A damaged database is backed up, too, and the report's `source` says so (H18).
         """
@@ -155,6 +161,7 @@ class Database:
             "database": settings.path,
             "repository": self._named_repository().url,
             "name": settings.name if name is None else name,
+            "full": full,
             "compression": settings.compression if compression is None else compression,
             "check": settings.check if check is None else check,
         }

@@ -67,15 +67,15 @@ class SourceVerdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackupReport:
-    """One backup that was read back, verified and committed to its repository."""
+    """One backup that was read back, verified and committed to its repository, or had nothing to store."""
 
     database: str
     name: str  # the database's name in the repository
     repository: str  # URL
-    kind: str  # "snapshot"
+    kind: str  # "snapshot", "segment", or "unchanged": then nothing was stored, and `position` is the newest
     position: Position
     pages_copied: int
-    bytes_read: int
+    bytes_read: int  # of the database
     bytes_stored: int
     seconds: float
     database_sum: str  # 16 hexadecimal digits
@@ -83,6 +83,7 @@ class BackupReport:
     source: SourceVerdict
     attempts: int = 1  # how often the copy was begun until one whole commit was read
     lock_seconds: float = 0.0  # rollback-journal mode: the longest time a SHARED lock was held
+    why_full: str = ""  # why it is a snapshot, though a segment was asked for and there were restore points
     warnings: tuple[str, ...] = ()  # what a person should know, such as files that SQLite made beside the database
 
     @property

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 @click.command("backup", short_help="Back databases up while they are used.")
 @click.argument("databases", nargs=-1, metavar="[DB]...", shell_complete=any_file)
 @click.option("--repo", shell_complete=any_folder, metavar="URL", help="The repository; made where there is none.")
-@click.option(
-    "--full", is_flag=True, expose_value=False, help="Take a snapshot of every page, as each backup of this version is."
-)
+@click.option("--full", is_flag=True, help="Copy every page, not only what changed since the newest backup.")
 @click.option("--compression", type=click.IntRange(1, 22), metavar="LEVEL", help="zstd's level, 1 to 22.")
 @click.option(
     "--check", type=click.Choice(["none", "quick", "standard", "deep"]), help="How to judge the database first."
@@ -31,11 +29,12 @@ def command(
     session: Session,
     databases: tuple[str, ...],
     repo: str | None,
+    full: bool,
     compression: int | None,
     check: str | None,
     name: str | None,
 ) -> int:
-    """Take hot backups, none of which counts until it was read back and verified.
+    """Take hot backups of what changed, none of which counts until it was read back and verified.
 
     DB is a path or a name of the configuration; without one, every configured database is backed up.
 
@@ -56,6 +55,7 @@ def command(
                 database=settings.path,
                 repository=repositories[settings.path],
                 name=settings.name if name is None else name,
+                full=full,
                 compression=settings.compression if compression is None else compression,
                 check=settings.check if check is None else check,
             )

@@ -14,10 +14,22 @@ from pagewarden.live.pin import Pin
 from pagewarden.live.place import NETWORK_FILE_SYSTEMS, Place, examine, file_system
 
 if TYPE_CHECKING:
-    from pagewarden.live.snapshot import SnapshotTaken, scratch_copy, snapshot_commit
+    from pagewarden.live.snapshot import (
+        ChangesTaken,
+        CommitTaken,
+        PageSizeChanged,
+        SnapshotTaken,
+        changes_commit,
+        scratch_copy,
+        snapshot_commit,
+    )
 
 _HOMES = {
+    "ChangesTaken": "snapshot",
+    "CommitTaken": "snapshot",
+    "PageSizeChanged": "snapshot",
     "SnapshotTaken": "snapshot",
+    "changes_commit": "snapshot",
     "scratch_copy": "snapshot",
     "snapshot_commit": "snapshot",
 }
@@ -26,9 +38,13 @@ __all__ = [
     "ATTEMPTS",
     "BUSY_SECONDS",
     "NETWORK_FILE_SYSTEMS",
+    "ChangesTaken",
+    "CommitTaken",
+    "PageSizeChanged",
     "Pin",
     "Place",
     "SnapshotTaken",
+    "changes_commit",
     "examine",
     "failure",
     "file_system",

@@ -78,13 +78,21 @@ class Copying:
                 return self._once()
             except Moved as moved:
                 why = str(moved)
-                self._abandon()
+                self.abandon()
             if self._late():
                 break
         raise DatabaseUnsettled(
             f"{self._path} could not be copied at one commit in {self.attempts} attempts: {why}",
             hint="try again when less is written to it",
         )
+
+    def abandon(self) -> None:
+        """Remove what was written and not sealed, also where the reader that wrote it has died."""
+        if self._began:
+            self._began = False
+            with suppress(ReaderCrashed):
+                self._reader.abandon(self.snapshot)
+            self._target.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self
@@ -93,19 +101,11 @@ class Copying:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if error is not None:
-            self._abandon()
+            self.abandon()
 
     @property
     def _path(self) -> str:
         return self._pin.place.path
-
-    def _abandon(self) -> None:
-        """Remove what was written, also where the reader that wrote it has died."""
-        if self._began:
-            self._began = False
-            with suppress(ReaderCrashed):
-                self._reader.abandon(self.snapshot)
-            self._target.unlink(missing_ok=True)
 
     def _late(self) -> bool:
         return self._deadline is not None and self._clock() >= self._deadline

@@ -19,13 +19,13 @@ from pagewarden.processes.reader import Attachment, PageReader
 
 if TYPE_CHECKING:
     from pagewarden.repository.format import PageSetHeader, PageSetInfo
+    from pagewarden.repository.pagemap import Changes, MapFacts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotTaken:
-    """A snapshot that is sealed in its staging file, and what is known of the commit that it holds."""
+class CommitTaken:
+    """What is known of a commit that was copied, or compared with another one."""
 
-    info: PageSetInfo
     attachment: Attachment  # of the commit; its handle is closed
     attempts: int  # how often the copy was begun, or gone over again, until it was one commit
     lock_seconds: float  # rollback-journal mode: the longest time that a SHARED lock was held, the last pass included
@@ -57,6 +57,25 @@ class SnapshotTaken:
     def wal_frames(self) -> int:
         """The commit's frame in that generation: a later commit has another one, or other salts."""
         return self.attachment.wal_frames
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotTaken(CommitTaken):
+    """A snapshot that is sealed in its staging file, and what is known of the commit that it holds."""
+
+    info: PageSetInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangesTaken(CommitTaken):
+    """What differs between a commit and an older position, sealed in its staging file where that is worth it."""
+
+    changes: Changes
+    info: PageSetInfo | None  # of the segment; None where nothing differs, or more than a segment is for
+
+
+class PageSizeChanged(Exception):
+    """The database has another page size than the position that it is to be compared with."""
 
 
 def snapshot_commit(
@@ -98,6 +117,58 @@ def snapshot_commit(
             attachment = copying.settle(attempts)
             info = reader.seal(copying.snapshot, attachment.pages, now() if now else None)
         return SnapshotTaken(
+            info=info,
+            attachment=attachment,
+            attempts=copying.attempts,
+            lock_seconds=copying.lock_seconds,
+            created=pin.created,
+        )
+
+
+def changes_commit(
+    path: str,
+    reader: PageReader,
+    staging_path: Path,
+    header: PageSetHeader,
+    level: int,
+    *,
+    base: Path,
+    facts: MapFacts,
+    attempts: int = ATTEMPTS,
+    timeout: float = BUSY_SECONDS,
+    progress: PageProgress | None = None,
+    now: Callable[[], datetime] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> ChangesTaken:
+    """Compare one commit of the database at `path` with the page map `base`, and write what differs as a segment.
+
+    The segment is written to the new file `staging_path`, sealed and durable; nothing is left there where nothing
+    differs, where more does than a segment is for, or if it fails. `header` is a segment's from the position of
+    `facts`; its pages are replaced by the database's and its time as `snapshot_commit` does. `progress` is told pages
+    compared. Raises PageSizeChanged, VerificationFailed where what was stored does not make the database that was seen,
+    and what `snapshot_commit` raises.
+    """
+
+    def begin(attachment: Attachment) -> int:
+        if attachment.page_size != header.page_size:
+            raise PageSizeChanged(f"its pages had {header.page_size} bytes, and have {attachment.page_size} now")
+        return reader.begin_segment(staging_path, header, level, base, facts)
+
+    place = examine(path)
+    with Pin(place, timeout=timeout, clock=clock, sleep=sleep) as pin:
+        reader.ping()  # it may have to start first, and that under a lock would stop writers
+        copying = Copying(reader, pin, begin, staging_path, progress=progress, deadline=None, clock=clock, sleep=sleep)
+        with copying:
+            attachment = copying.settle(attempts)
+            changes = reader.changes(copying.snapshot, attachment.pages)
+            info = None
+            if changes.too_many or not (changes.pages or changes.resized):
+                copying.abandon()
+            else:
+                info = reader.seal(copying.snapshot, attachment.pages, now() if now else None)
+        return ChangesTaken(
+            changes=changes,
             info=info,
             attachment=attachment,
             attempts=copying.attempts,

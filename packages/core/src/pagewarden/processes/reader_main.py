@@ -19,7 +19,7 @@ from pagewarden.errors import DatabaseUnreadable, DatabaseUnsettled, PagewardenE
 from pagewarden.pages import PageDataError, PageSource, backend, scan_sums
 from pagewarden.processes.attach import Attached, glance, open_regular
 from pagewarden.processes.channel import Channel, ProtocolError, Value
-from pagewarden.processes.stored_main import StoredAnswers
+from pagewarden.processes.increments_main import IncrementAnswers
 
 if TYPE_CHECKING:
     from pagewarden.pages.structure import StructureWalk
@@ -47,7 +47,7 @@ class _File:
         os.close(self.descriptor)
 
 
-class Reader(StoredAnswers):
+class Reader(IncrementAnswers):
     """The calls, each a public method, and the state behind them. Handles are chosen by the client."""
 
     def __init__(self, channel: Channel, threads: int) -> None:

@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import hashlib
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from pagewarden import durable
-from pagewarden.pages import Behind, PageSource
+from pagewarden.pages import Behind, PageSource, Progress
 from pagewarden.repository import blocks
 from pagewarden.repository.blocks import Trailer, hash64
 from pagewarden.repository.format import HEADER_SIZE, PageSetHeader, PageSetInfo
 from pagewarden.repository.spools import Aside, Table
 
 
-class PageSetWriter:
+class PageSetWriter(ABC):
     """The file of one page set, and its tables, as both kinds of writer use it.
 
     Leaving it as a context manager before it was sealed abandons it: the file is removed. Errors of the file that is
@@ -44,6 +46,26 @@ class PageSetWriter:
             self._fd = durable.create(self.path, readable=True)
             self._behind = Behind(self._fd)
             durable.write_at(self._fd, blocks.encode_header(header), 0)
+
+    @abstractmethod
+    def copy(self, source: PageSource, first: int, count: int, progress: Progress | None = None) -> None:
+        """Copy pages of a range."""
+
+    @abstractmethod
+    def recopy_changed(
+        self,
+        source: PageSource,
+        progress: Progress | None = None,
+        *,
+        first: int = 1,
+        count: int | None = None,
+        later: bool = False,
+    ) -> int:
+        """Hash pages of a range and copy those again that differ; return how many did."""
+
+    @abstractmethod
+    def seal(self, *, pages: int, time: datetime | None = None) -> PageSetInfo:
+        """Finish the file as that of a database of `pages` pages."""
 
     def abandon(self) -> None:
         """Remove what was written. Safe at any time; after it was sealed it does nothing."""

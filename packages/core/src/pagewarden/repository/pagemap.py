@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,6 +20,8 @@ from pagewarden import durable
 from pagewarden.errors import RepositoryDamaged
 from pagewarden.pages import MAX_PAGES, backend, is_page_size
 from pagewarden.repository import blocks
+from pagewarden.repository.pageset import PageSetFile
+from pagewarden.repository.spools import Table
 
 HEADER_SIZE = 72
 """Bytes before the first block of sums."""
@@ -42,6 +45,19 @@ class MapFacts:
     def __post_init__(self) -> None:
         if not is_page_size(self.page_size) or not 0 <= self.pages <= MAX_PAGES or not 0 < self.txid < 1 << 63:
             raise ValueError(f"a map of {self.pages} pages of {self.page_size} bytes at {self.txid}")
+
+    def to_wire(self) -> dict[str, int | str]:
+        """Return it as plain values, which make it again as keyword arguments."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What differs between a database and the position that it is compared with."""
+
+    pages: int  # that differ, those that the database has got since included
+    too_many: bool  # a snapshot is the better choice; then `pages` is not all of them
+    resized: bool  # whether the database has another number of pages
 
 
 class MapUnusable(Exception):
@@ -163,6 +179,37 @@ def write_map(path: Path, facts: MapFacts, sums: Callable[[int, int], bytes]) ->
     except BaseException:
         path.unlink(missing_ok=True)
         raise
+
+
+def build_map(path: Path, facts: MapFacts, page_sets: Iterable[PageSetFile], base: PageMap | None = None) -> None:
+    """Write a map to the new file `path`, from what page sets record; see `write_map`.
+
+    `page_sets` are those of a chain, from the lowest up: a snapshot first, or those that continue `base`. Raises
+    RepositoryDamaged where they do not make what `facts` says, and OSError.
+    """
+    with closing(Table(path.parent, blocks.SUMS_ENTRY, sparse=True)) as table:
+        if base is not None:
+            for first in range(1, base.pages + 1, blocks.BLOCK_ENTRIES):
+                table.put(first - 1, base.sums(first, blocks.BLOCK_ENTRIES))
+        newest = path
+        for page_set in page_sets:
+            newest = page_set.path
+            _lay_over(table, page_set)
+        table.cut(facts.pages)
+        try:
+            write_map(path, facts, lambda first, count: table.get(first - 1, count))
+        except ValueError as error:
+            raise RepositoryDamaged(f"{newest} and what it continues record {error}") from error
+
+
+def _lay_over(table: Table, page_set: PageSetFile) -> None:
+    """Put the sums that a page set records at the places of their pages."""
+    for place in range(0, page_set.info.held, blocks.BLOCK_ENTRIES):
+        count, at = min(blocks.BLOCK_ENTRIES, page_set.info.held - place), 0
+        sums = page_set.entry_sums(place, count)
+        for first, some in page_set.runs(place, count):
+            table.put(first - 1, sums[at * blocks.SUMS_ENTRY : (at + some) * blocks.SUMS_ENTRY])
+            at += some
 
 
 def _begin(facts: MapFacts) -> bytes:

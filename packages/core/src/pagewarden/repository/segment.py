@@ -20,7 +20,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -43,20 +43,11 @@ from pagewarden.repository import blocks
 from pagewarden.repository.blocks import Trailer
 from pagewarden.repository.container import PageSetWriter
 from pagewarden.repository.format import HEADER_SIZE, Kind, PageSetHeader, PageSetInfo
-from pagewarden.repository.pagemap import PageMap
+from pagewarden.repository.pagemap import Changes, PageMap
 
 _RUN = struct.Struct("<II")  # first page, count
 _SUM = blocks.SUMS_ENTRY
 _AT_ONCE = blocks.BLOCK_ENTRIES  # sums that are in memory at once
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Changes:
-    """What differs between a database and the position that it is compared with."""
-
-    pages: int  # that differ, those that the database has got since included
-    too_many: bool  # a snapshot is the better choice; then `pages` is not all of them
-    resized: bool  # whether the database has another number of pages
 
 
 class SegmentWriter(PageSetWriter):

@@ -1,0 +1,149 @@
+"""What an incremental backup is relative to: the newest restore point, and the local map of its page sums.
+
+1. The newest restore point is the base, where the database continues it, its chain can be read, and every object of
+   the chain is there. Otherwise there is none, for a reason that is told.
+2. The page map of the base is kept in the state directory. Where it is lost, damaged or of another position it is made
+   again of what the repository records, page set by page set.
+3. The map of the new position is made of the segment as it was read back, and takes the old one's place when the
+   backup is committed.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pagewarden import maps
+from pagewarden.errors import OutOfSpace, PagewardenError, RepositoryDamaged, TargetFailed
+from pagewarden.repository.keys import objects_prefix
+from pagewarden.repository.pagemap import MapFacts
+
+if TYPE_CHECKING:
+    from pagewarden.processes.reader import PageReader
+    from pagewarden.repository import Intent, Manifest, PageSetInfo, Repository
+
+
+class NoBase(Exception):
+    """Why a backup must be a snapshot, one sentence; empty for the first one."""
+
+    def __init__(self, why: str = "", *, wrong: bool = True) -> None:
+        """`wrong`: something is not as it should be, which a person should know."""
+        super().__init__(why)
+        self.wrong = wrong
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """The restore point that a segment is relative to."""
+
+    manifest: Manifest
+    links: tuple[Manifest, ...]  # its chain, from the snapshot up
+    map: Path
+    facts: MapFacts
+
+
+@dataclass(slots=True, kw_only=True)
+class LocalMap:
+    """The page map of one database as one place has it, and what is to take its place."""
+
+    path: Path
+    reader: PageReader
+    warnings: list[str] = field(default_factory=list)
+    _next: Path | None = None
+
+    def base(self, repository: Repository, intent: Intent) -> Base:
+        """Return the base of the backup `intent`, its map proved. Raises NoBase."""
+        links = find_chain(repository, intent)
+        newest = links[-1]
+        facts = MapFacts(
+            timeline=newest.position.timeline,
+            txid=newest.position.txid,
+            page_size=newest.page_size,
+            pages=newest.pages,
+            database_sum=int(newest.database_sum, 16),
+        )
+        why, damaged = self.reader.map_problem(self.path, facts)
+        if why:
+            self._rebuild(repository, links, facts)
+        if damaged:
+            self.warnings.append(f"{why}; it was made again of what the repository records")
+        return Base(manifest=newest, links=links, map=self.path, facts=facts)
+
+    def prepare(self, info: PageSetInfo, staging: Path, base: Base | None) -> None:
+        """Make the map of the position that the proved page set at `staging` brings the database to.
+
+        That it cannot be made costs the next backup the time to make it, and no more.
+        """
+        header = info.header
+        facts = MapFacts(
+            timeline=header.timeline,
+            txid=header.txid,
+            page_size=header.page_size,
+            pages=header.pages,
+            database_sum=info.database_sum,
+        )
+        try:
+            self._next = maps.begin(self.path)
+            self.reader.build_map(self._next, facts, [staging], None if base is None else (base.map, base.facts))
+        except (OSError, PagewardenError) as error:
+            self._failed(error)
+
+    def keep(self) -> None:
+        """Put the new map in the place of the old one: the backup was committed."""
+        if self._next is not None:
+            try:
+                maps.keep(self._next, self.path)
+            except OSError as error:
+                self._failed(error)
+            self._next = None
+
+    def forget(self) -> None:
+        """Remove the new map: the backup was not committed."""
+        if self._next is not None:
+            with suppress(OSError):  # what is left goes after a day
+                self._next.unlink(missing_ok=True)
+            self._next = None
+
+    def _rebuild(self, repository: Repository, links: tuple[Manifest, ...], facts: MapFacts) -> None:
+        """Make the map of the newest of `links` from what their objects record. Raises NoBase."""
+        try:
+            paths = [repository.object_path(link.key) for link in links]
+            repository.confirm(links, [self.reader.pageset_info(path) for path in paths])
+            self._next = maps.begin(self.path)
+            self.reader.build_map(self._next, facts, paths)
+            maps.keep(self._next, self.path)
+            self._next = None
+        except (RepositoryDamaged, TargetFailed, OutOfSpace, OSError) as error:
+            self.forget()
+            raise NoBase(str(error)) from error
+
+    def _failed(self, error: OSError | PagewardenError) -> None:
+        self.forget()
+        self.warnings.append(f"the page map could not be kept, and the next backup has to make it again: {error}")
+
+
+def find_chain(repository: Repository, intent: Intent) -> tuple[Manifest, ...]:
+    """Return the chain of the newest restore point, from the snapshot up, if the backup `intent` continues it.
+
+    Raises NoBase.
+    """
+    from pagewarden.repository import Chains
+
+    entries = tuple(repository.entries(intent.database))
+    if not entries:
+        raise NoBase(wrong=False)
+    newest = entries[-1].manifest
+    if newest is None:
+        raise NoBase(f"the newest backup cannot be read: {entries[-1].problem}")
+    if newest.position != intent.parent or newest.position.timeline != intent.timeline:
+        raise NoBase(f"the database does not continue the newest restore point, {newest.position}", wrong=False)
+    chain = Chains(entry.manifest for entry in entries if entry.manifest is not None).of(newest)
+    if chain.gap:
+        raise NoBase(chain.gap)
+    stored = set(repository.store.keys(objects_prefix(intent.database)))
+    missing = next((key for key in chain.keys if key not in stored), None)
+    if missing is not None:
+        raise NoBase(f"{missing} is missing from {repository.url}")
+    return chain.links

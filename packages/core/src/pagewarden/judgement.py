@@ -1,0 +1,153 @@
+"""What is known of a database when it is backed up: a copy of damage is damage (H18).
+
+A look at the files is one source, the comparison with the newest restore point another, which costs nothing: where
+nothing differs, what was known of that one is true of the database; where pages differ though no commit was made since,
+they are damaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pagewarden import lineage
+from pagewarden.errors import ConfigurationInvalid, PagewardenError, RepositoryDamaged
+from pagewarden.values import Level, Severity, SourceVerdict, Verdict
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pagewarden.increment import Base
+    from pagewarden.live import ChangesTaken, CommitTaken, Place
+    from pagewarden.repository import Repository
+    from pagewarden.runtime import Runtime
+
+NOT_JUDGED = "none"
+"""The level of a source that nobody judged."""
+
+_AT_ONCE = 1 << 16  # page numbers that are asked for at once
+_NAMED = 5  # pages that are named
+_SINCE = "though no commit was made since"
+
+
+def judgement_level(text: str) -> Level | None:
+    """Return the level of judgement that `text` asks for, None for none. Raises ConfigurationInvalid."""
+    if text == NOT_JUDGED:
+        return None
+    try:
+        return Level(text)
+    except ValueError as error:
+        choice = ", ".join((NOT_JUDGED, *Level))
+        raise ConfigurationInvalid(f'a source cannot be judged "{text}"', hint=f"choose one of {choice}") from error
+
+
+def judge(place: Place, level: Level | None, runtime: Runtime) -> SourceVerdict:
+    """Return what is known of the source. That it could not be judged does not keep it from being backed up."""
+    if level is None:
+        return SourceVerdict(verdict=Verdict.UNKNOWN, level=NOT_JUDGED)
+    from pagewarden.check import NOT_RUN, CheckRequest, run_check
+
+    try:
+        report = run_check(CheckRequest(database=place.path, level=level), runtime)
+    except PagewardenError as error:
+        return SourceVerdict(verdict=Verdict.UNKNOWN, level=level.value, why=error.message)
+    notes = tuple(result.why for result in report.checkers if result.why)
+    if report.verdict is Verdict.SOUND and level is Level.QUICK and notes:
+        # Without page sums to compare with, a quick look judges next to nothing: that is no sound source (H18).
+        return SourceVerdict(verdict=Verdict.UNKNOWN, level=level.value, why=lineage.readable("; ".join(notes)))
+    damage = [finding for finding in report.findings if finding.severity is Severity.DAMAGE]
+    reasons = [finding.message for finding in damage[:1]]
+    reasons += [
+        result.why
+        for result in report.checkers
+        if result.why not in ("", NOT_RUN) and result.verdict is not Verdict.SOUND
+    ]
+    return SourceVerdict(
+        verdict=report.verdict, level=level.value, findings=len(damage), why=lineage.readable("; ".join(reasons[:3]))
+    )
+
+
+def with_faults_of_files(source: SourceVerdict, taken: CommitTaken) -> SourceVerdict:
+    """Return `source` with what only the reading of its files shows: a log that lies (H14), a file that was cut off."""
+    attachment = taken.attachment
+    faults = [attachment.wal_fault] if attachment.wal_fault else []
+    if attachment.missing_bytes:
+        faults.append(f"the file lacks {attachment.missing_bytes:,} bytes of its last pages")
+    return _damaged(source, faults, len(faults))
+
+
+def as_the_base(source: SourceVerdict, base: Base) -> SourceVerdict:
+    """Return `source` for a database of which every page is as it was at the base: what is known of that is known."""
+    then = base.manifest.source
+    if source.verdict is not Verdict.UNKNOWN or then.verdict is Verdict.UNKNOWN:
+        return source
+    why = f"every page is as it was at {base.manifest.position}, which was judged so"
+    return replace(then, why=lineage.readable("; ".join(filter(None, (then.why, why)))))
+
+
+def with_changes(
+    source: SourceVerdict,
+    base: Base,
+    taken: ChangesTaken,
+    place: Place,
+    staging: Path,
+    repository: Repository,
+    runtime: Runtime,
+) -> SourceVerdict:
+    """Return `source` with the pages that differ from the base though the files prove that no commit was made since.
+
+    With a rollback journal the leaves of the freelist do not count: their bytes change without a commit (H34).
+    """
+    from pagewarden.check.baseline import no_commit_since
+
+    if not no_commit_since(base.manifest.facts, place.path, taken.attachment):
+        return source
+    if taken.info is None:  # more than half
+        if taken.attachment.mode != "wal":
+            return source
+        what = f"more than half of its pages differ {_SINCE} {base.manifest.position}"
+        return _damaged(source, [what], taken.changes.pages)
+    leaves = frozenset[int]() if taken.attachment.mode == "wal" else _free_leaves(base, repository, runtime)
+    if leaves is None:
+        return source
+    named: list[int] = []
+    count = 0
+    for pgnos in _held(staging, taken.info.held, runtime):
+        suspect = [pgno for pgno in pgnos if pgno not in leaves]
+        named += suspect[: _NAMED - len(named)]
+        count += len(suspect)
+    if not count:
+        return source
+    more = ", …" if count > len(named) else ""
+    numbers = ", ".join(map(str, named)) + more
+    what = f"page {numbers} differs" if count == 1 else f"{count:,} pages ({numbers}) differ"
+    return _damaged(source, [f"{what} {_SINCE} {base.manifest.position}"], count)
+
+
+def _damaged(source: SourceVerdict, faults: Sequence[str], findings: int) -> SourceVerdict:
+    if not faults:
+        return source
+    why = lineage.readable("; ".join(filter(None, (source.why, *faults))))
+    return SourceVerdict(verdict=Verdict.DAMAGED, level=source.level, findings=source.findings + findings, why=why)
+
+
+def _held(staging: Path, held: int, runtime: Runtime) -> Iterator[list[int]]:
+    for start in range(0, held, _AT_ONCE):
+        yield runtime.reader.segment_numbers(staging, start, min(_AT_ONCE, held - start))
+
+
+def _free_leaves(base: Base, repository: Repository, runtime: Runtime) -> frozenset[int] | None:
+    """Return the leaves of the freelist at the base, which is at the same commit; None where they cannot be read."""
+    from pagewarden.check.baseline import StoredImage
+    from pagewarden.sqlite.freelist import walk_freelist
+    from pagewarden.sqlite.schema import Layout
+
+    try:
+        chain = [repository.object_path(link.key) for link in reversed(base.links)]
+        image = StoredImage(runtime.reader, chain)
+        layout = Layout.of(image.page(1), page_size=image.page_size, pages=image.pages)
+        found = walk_freelist(image.page, first=layout.freelist, pages=image.pages, usable=layout.usable)
+    except RepositoryDamaged:  # a base that is damaged proves nothing; `verify` is what judges it
+        return None
+    return found.leaves
