@@ -4,21 +4,23 @@ import os
 import random
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pagewarden.errors import PagewardenError, ReaderCrashed, RepositoryDamaged, RepositoryNotFound, TargetFailed
+from pagewarden.errors import PagewardenError, RepositoryDamaged, RepositoryNotFound, TargetFailed
 from pagewarden.events import Event
 from pagewarden.repository import BackupsRequest, VerifyRequest, keys, run_backups, run_verify
+from pagewarden.repository.proof import Link, Proved
 from pagewarden.repository.repository import Repository
 from pagewarden.runtime import PluginChoice, Runtime
 from pagewarden.values import RestorePoint, Verdict, VerifyReport
 from pagewarden_target_directory import DirectoryFactory
 from tests.core.repository.conftest import seeded
 from tests.core.repository.sets import back_up, image, stock, store
+from tests.support.restoring import bring_back_chain
 
 NAMES = ("app.db", "my other.db")
 
@@ -53,11 +55,8 @@ def verify(root: Path, runtime: Runtime, *, read_data: bool = True, name: str | 
 def restore(root: Path, runtime: Runtime, point: RestorePoint) -> bytes:
     """Bring back one point as the verb does: by its txid, into a new file, proved against its manifest."""
     repository = runtime.repository(str(root))
-    found = repository.resolve(point.database, txid=point.position.txid, timeline=point.position.timeline)
-    out = root.parent / "out"
-    out.unlink(missing_ok=True)
-    repository.confirm(found, runtime.reader.restore_pageset(repository.object_path(found), out))
-    return out.read_bytes()
+    chain = repository.resolve_chain(point.database, txid=point.position.txid, timeline=point.position.timeline)
+    return bring_back_chain(runtime.reader, repository, chain, root.parent / "out")
 
 
 def states(report: VerifyReport) -> list[str]:
@@ -80,8 +79,8 @@ def test_a_whole_repository_is_sound(root: Path, runtime: Runtime, read_data: bo
     assert report.bytes_read == sum(len(data) for path, data in before.items() if path.name.endswith(".zst"))
     assert report.leftovers == ()
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
-    if read_data:
-        assert ("verifying app.db", 9, 9) in {(step.rpartition(" ")[0], done, total) for step, done, total in told}
+    stored = sum(len(data) for path, data in before.items() if path.name.endswith(".zst") and "app.db" in path.parts)
+    assert ("verifying app.db", stored, stored) in told
 
 
 def test_one_database_can_be_verified_alone(root: Path, runtime: Runtime) -> None:
@@ -252,7 +251,7 @@ def test_a_manifest_that_names_a_taken_object_is_damaged(root: Path, runtime: Ru
 
     repository = opened(root)
     point = repository.resolve(NAMES[1])
-    manifest = replace(repository.manifest(point), sequence=2)
+    manifest = replace(repository.chain(point).point, sequence=2)
     (root / keys.manifest_key(NAMES[1], 2)).write_bytes(encode_manifest(manifest))
     report = verify(root, runtime)
     assert states(report) == ["ok", "ok", "ok", "damaged"]
@@ -263,15 +262,20 @@ def test_what_cannot_be_read_is_unknown_and_hides_nothing(
     root: Path, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reader that dies over an object, and one that the system does not let us read: unknown, the others proved."""
-    real = runtime.reader.verify_pageset
-    failures: list[PagewardenError] = [ReaderCrashed("the page reader died"), TargetFailed("permission denied")]
+    real = runtime.reader.prove_links
+    first, second = (point.key for point in opened(root).restore_points(NAMES[0])[0])
 
-    def failing(path: str, **named: Any) -> object:
-        if failures:
-            raise failures.pop(0)
-        return real(path, **named)
+    def failing(proof: int, links: Sequence[Link], **named: Any) -> list[Proved]:
+        if any(link.path.endswith(first) for link in links):
+            runtime.reader.kill()
+            real(proof, links, **named)
+        refused = Proved(info=None, error=TargetFailed("permission denied"))
+        return [
+            refused if link.path.endswith(second) else one
+            for link, one in zip(links, real(proof, links, **named), strict=True)
+        ]
 
-    monkeypatch.setattr(runtime.reader, "verify_pageset", failing)
+    monkeypatch.setattr(runtime.reader, "prove_links", failing)
     report = verify(root, runtime)
     assert states(report) == ["unknown", "unknown", "ok"]
     assert (report.verdict, report.exit_code) == (Verdict.UNKNOWN, 3)

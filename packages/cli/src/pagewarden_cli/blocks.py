@@ -47,6 +47,7 @@ class Grid:
     rows: tuple[tuple[Span, ...], ...]
     right: frozenset[int] = frozenset()  # columns of numbers
     indent: int = 0
+    less: tuple[int, ...] = ()  # columns that a terminal too narrow for all does without, the first one first
 
     def columns(self) -> tuple[int, ...]:
         """Return the indexes of the columns to show."""
@@ -100,13 +101,32 @@ def paint_rich(blocks: tuple[Block, ...], console: Console) -> None:
             console.print(Padding(text, (0, 0, 0, block.indent), expand=False) if block.spans else "")
             continue
         table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-        for column in block.columns():
+        columns = _fitting(block, console.width)
+        for column in columns:
             table.add_column(
                 block.header[column], justify="right" if column in block.right else "left", overflow="fold"
             )
         for row in block.rows:
-            table.add_row(*(_rich_text((row[column],)) for column in block.columns()))
+            table.add_row(*(_rich_text((row[column],)) for column in columns))
         console.print(Padding(table, (0, 0, 0, block.indent), expand=False))
+
+
+def _fitting(grid: Grid, width: int) -> tuple[int, ...]:
+    """Return the columns to show on a terminal of `width` columns: without some of those it can do without."""
+    columns = grid.columns()
+    if not grid.less:
+        return columns
+    from rich.cells import cell_len
+
+    widths = {
+        column: max(cell_len(text) for text in (grid.header[column], *(safe(row[column].text) for row in grid.rows)))
+        for column in columns
+    }
+    for column in grid.less:
+        if grid.indent + sum(widths[each] + 2 for each in columns) - 2 <= width:
+            break
+        columns = tuple(each for each in columns if each != column)
+    return columns
 
 
 def _rich_text(spans: tuple[Span, ...]) -> Text:

@@ -25,7 +25,7 @@ from pagewarden.values import (
     VerifyReport,
 )
 from pagewarden_cli.blocks import Block, Grid, Line, Span, Style, line
-from pagewarden_cli.human import age, moment, number, safe_command, seconds, size
+from pagewarden_cli.human import moment, number, safe_command, seconds, size
 
 SHOWN_FINDINGS = 20
 SHOWN_RUNS = 10
@@ -220,57 +220,15 @@ def _position(report: BackupReport) -> Span:
 
 
 def _backups(report: BackupsReport, manner: Manner) -> list[Block]:
-    rows = tuple(
-        (
-            Span(point.database),
-            Span(str(point.position)),
-            Span(moment(point.position.time)),
-            Span(age(point.position.time, manner.now)),
-            Span(size(point.bytes)),
-            Span(size(point.bytes_stored)),
-            _state(point.source.verdict if point.source.level != "none" else "not judged"),
-        )
-        for point in report.backups
-    )
-    header = ("database", "position", "time", "age", "size", "stored", "source")
-    blocks: list[Block] = [Grid(header, rows, frozenset({3, 4, 5}))] if rows else []
-    if not rows and not manner.quiet:
-        blocks.append(line(f"no restore points in {report.repository}"))
-    return blocks + [line(Span("problem: ", "bad"), problem) for problem in report.problems]
+    from pagewarden_cli.timeline import show_backups
+
+    return show_backups(report, manner)
 
 
 def _verify(report: VerifyReport, manner: Manner) -> list[Block]:
-    blocks: list[Block] = []
-    if not (manner.quiet and report.exit_code == 0):
-        blocks.append(line(Span(report.repository, "strong"), " is ", _verdict(report.verdict)))
-    if not manner.quiet:
-        proved = (
-            "data read, page sums and database sums proved"
-            if report.read_data
-            else "stored bytes proved; --read-data proves the pages in them, too"
-        )
-        strays = sum(point.position is None and point.state == "missing" for point in report.points)
-        counted = number(len(report.points) - strays, "restore point")
-        counted += f", {number(strays, 'object')} without a manifest" if strays else ""
-        read = f"{counted}, {size(report.bytes_read)} read"
-        blocks.append(line(f"{read} in {seconds(report.seconds)}: {proved}", indent=2))
-    rows = tuple(
-        (
-            Span(point.database),
-            Span("" if point.position is None else str(point.position)),
-            _state(point.state),
-            Span(point.why),
-        )
-        for point in report.points
-        if not manner.quiet or point.state != "ok"
-    )
-    if rows:
-        blocks.append(Grid(("database", "position", "state", "why"), rows, indent=2))
-    if report.leftovers and not manner.quiet:
-        left = number(len(report.leftovers), "object")
-        blocks.append(line(f"{left} of backups that never finished; the next backup removes them", indent=2))
-        blocks += [line(leftover, indent=4) for leftover in report.leftovers if manner.verbose]
-    return blocks
+    from pagewarden_cli.proofs import show_verify
+
+    return show_verify(report, manner)
 
 
 def _restore(report: RestoreReport, manner: Manner) -> list[Block]:

@@ -235,7 +235,7 @@ class Session:
             ]
             self.print_json({"databases": documents, **more})
         else:
-            self._paint(rendered(self._manner()))
+            self._paint(rendered(self.manner()))
             for outcome in outcomes:
                 if outcome.error is not None:
                     _say_error(outcome.error.message, outcome.error.hint)
@@ -285,9 +285,10 @@ class Session:
     def _render(self, report: object) -> tuple[Block, ...]:
         from pagewarden_cli.render import render
 
-        return render(report, self._manner())
+        return render(report, self.manner())
 
-    def _manner(self) -> Manner:
+    def manner(self) -> Manner:
+        """Return how much is said."""
         from datetime import UTC, datetime
 
         from pagewarden_cli.render import Manner

@@ -93,6 +93,16 @@ class BackupReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """What `verify` last found of a restore point, by all objects that it needs."""
+
+    state: str  # "ok", "damaged", "missing" or "unknown"
+    data: bool  # whether every page was read and the database sum was proved, and not the stored bytes alone
+    time: datetime  # when; of several objects the one that was proved longest ago
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RestorePoint:
     """A position that can be restored, as `backups` lists it."""
 
@@ -105,8 +115,15 @@ class RestorePoint:
     bytes_stored: int
     database_sum: str
     source: SourceVerdict
-    verified_at: datetime  # when the stored object was last read back and verified
+    verified_at: datetime  # when the stored object was read back and verified, as it was stored
     key: str  # of the object in the repository
+    # What only `backups` fills in:
+    ratio: float = 0.0  # bytes of the database for each byte of the object
+    chain: int = 1  # how many objects make it: a snapshot, and the segments since
+    chain_bytes: int = 0  # of all of them
+    verification: Verification | None = None  # None where no run of `verify` has looked at all of them
+    pin: str | None = None  # the note of its pin, which may be empty; None where it is not pinned
+    deleted: datetime | None = None  # since when it is deleted, softly; None where it is not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +133,8 @@ class BackupsReport:
     repository: str
     backups: tuple[RestorePoint, ...]
     problems: tuple[str, ...] = ()  # manifests that could not be read, one sentence each
+    bytes_stored: int = 0  # of the objects of all that is listed, each counted once
+    warnings: tuple[str, ...] = ()  # what a person should know, such as results of verification that were damaged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +147,9 @@ class VerifiedPoint:
     state: str  # "ok", "damaged", "missing", or "unknown" where the object could not be judged
     why: str = ""
     data: bool = False  # whether the pages were read and the database sum was proved
+    read: bool = True  # whether its object was read in this run, which may be for a part only
+    needs: str = ""  # the key of the damaged or missing object that it depends on; empty where that is its own
+    instead: Position | None = None  # where it cannot be restored: the last one before it that can
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,11 +163,73 @@ class VerifyReport:
     seconds: float
     points: tuple[VerifiedPoint, ...]
     leftovers: tuple[str, ...] = ()  # objects of backups that never finished; removed by the next backup
+    objects: int = 0  # that manifests name
+    objects_read: int = 0  # in this run
+    warnings: tuple[str, ...] = ()  # what a person should know, such as results that could not be kept
 
     @property
     def exit_code(self) -> int:
         """0 all ok, 1 something damaged or missing, 3 nothing could be judged."""
         return {Verdict.SOUND: 0, Verdict.DAMAGED: 1, Verdict.UNKNOWN: 3}[self.verdict]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrunedPoint:
+    """What becomes of one restore point."""
+
+    number: int  # of its manifest: the order of commits
+    position: Position
+    kind: str
+    bytes_stored: int
+    state: str  # "kept"; "goes": marked as deleted; "deleted": marked earlier; "purged": everything of it is removed
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrunedDatabase:
+    """What a prune did to the restore points of one database, or would do."""
+
+    database: str  # name in the repository
+    policy: str  # what is kept, in words
+    frozen: str  # why nothing goes now; empty where it may
+    points: tuple[PrunedPoint, ...]  # in order of commit
+    folds: tuple[str, ...]  # why page sets are made anew inside the repository, one sentence for each
+    bytes_freed: int  # by what is purged and superseded; in a dry run, by what would be purged
+    bytes_stored: int  # of page sets that were made anew
+    warnings: tuple[str, ...] = ()  # what a person should know, such as a page set that could not be folded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruneReport:
+    """What a prune did, or would do."""
+
+    repository: str  # URL
+    applied: bool  # false for a dry run
+    databases: tuple[PrunedDatabase, ...]
+    bytes_freed: int
+    bytes_stored: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinReport:
+    """A restore point that was pinned, or is pinned no more."""
+
+    repository: str  # URL
+    database: str  # name in the repository
+    position: Position
+    pinned: bool
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UndeleteReport:
+    """Restore points that are listed again."""
+
+    repository: str  # URL
+    database: str  # name in the repository
+    positions: tuple[Position, ...]  # in order of commit
+    warnings: tuple[str, ...] = ()  # what a person should know, such as that the next prune marks them again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

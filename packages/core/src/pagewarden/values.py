@@ -19,13 +19,19 @@ if TYPE_CHECKING:
     from pagewarden.reports import InjuryReport as InjuryReport
     from pagewarden.reports import LedgerReport as LedgerReport
     from pagewarden.reports import PastRun as PastRun
+    from pagewarden.reports import PinReport as PinReport
     from pagewarden.reports import PluginInfo as PluginInfo
     from pagewarden.reports import PluginsReport as PluginsReport
+    from pagewarden.reports import PrunedDatabase as PrunedDatabase
+    from pagewarden.reports import PrunedPoint as PrunedPoint
+    from pagewarden.reports import PruneReport as PruneReport
     from pagewarden.reports import RestorePoint as RestorePoint
     from pagewarden.reports import RestoreReport as RestoreReport
     from pagewarden.reports import SourceVerdict as SourceVerdict
     from pagewarden.reports import Suspect as Suspect
+    from pagewarden.reports import UndeleteReport as UndeleteReport
     from pagewarden.reports import UndoReport as UndoReport
+    from pagewarden.reports import Verification as Verification
     from pagewarden.reports import VerifiedPoint as VerifiedPoint
     from pagewarden.reports import VerifyReport as VerifyReport
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pagewarden.processes.channel import Value
 from pagewarden.processes.client import PageProgress
 from pagewarden.processes.increments import IncrementCalls
+from pagewarden.processes.proofs import ProofCalls
 from pagewarden.processes.shapes import as_bytes, as_int, as_nothing
 from pagewarden.processes.stored import SUMS_AT_ONCE, StoredCalls
 from pagewarden.sqlite.header import DatabaseHeader
@@ -62,7 +63,7 @@ class Attachment:
         return 0 if self.uses_wal else max(0, max(self.pages, self.claimed_pages) * self.page_size - self.file_size)
 
 
-class PageReader(IncrementCalls, StoredCalls):
+class PageReader(IncrementCalls, ProofCalls, StoredCalls):
     """The page reader, as its callers see it: what it can be asked. Every method may raise ReaderCrashed."""
 
     def ping(self) -> str:

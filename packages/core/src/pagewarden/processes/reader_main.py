@@ -20,6 +20,7 @@ from pagewarden.pages import PageDataError, PageSource, backend, scan_sums
 from pagewarden.processes.attach import Attached, glance, open_regular
 from pagewarden.processes.channel import Channel, ProtocolError, Value
 from pagewarden.processes.increments_main import IncrementAnswers
+from pagewarden.processes.proofs_main import ProofAnswers
 
 if TYPE_CHECKING:
     from pagewarden.pages.structure import StructureWalk
@@ -47,7 +48,7 @@ class _File:
         os.close(self.descriptor)
 
 
-class Reader(IncrementAnswers):
+class Reader(IncrementAnswers, ProofAnswers):
     """The calls, each a public method, and the state behind them. Handles are chosen by the client."""
 
     def __init__(self, channel: Channel, threads: int) -> None:

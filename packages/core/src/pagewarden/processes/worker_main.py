@@ -31,7 +31,7 @@ from pagewarden.runtime import PluginChoice, Runtime
 RUNS = {
     "check": ("pagewarden.check", "CheckRequest", "run_check"),
     "backup": ("pagewarden.backup", "BackupRequest", "run_backup"),
-    "backups": ("pagewarden.repository.verify", "BackupsRequest", "run_backups"),
+    "backups": ("pagewarden.repository.backups", "BackupsRequest", "run_backups"),
     "verify": ("pagewarden.repository.verify", "VerifyRequest", "run_verify"),
     "restore": ("pagewarden.restore", "RestoreRequest", "run_restore"),
     "undo": ("pagewarden.restore", "UndoRequest", "run_undo"),

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pagewarden.repository.backups import BackupsRequest, run_backups
     from pagewarden.repository.catalogue import Entry
     from pagewarden.repository.chain import Chain, Chains
     from pagewarden.repository.format import Kind, PageSetHeader, PageSetInfo, pages_per_frame
@@ -16,10 +17,11 @@ if TYPE_CHECKING:
     from pagewarden.repository.manifest import Manifest, SourceFacts
     from pagewarden.repository.pageset import PageSetFile, read_info, verify_pageset
     from pagewarden.repository.repository import Repository
-    from pagewarden.repository.verify import BackupsRequest, VerifyRequest, run_backups, run_verify
+    from pagewarden.repository.verify import VerifyRequest, run_verify
     from pagewarden.repository.writer import SnapshotWriter
 
 _HOMES = {
+    "backups": ("BackupsRequest", "run_backups"),
     "catalogue": ("Entry",),
     "chain": ("Chain", "Chains"),
     "format": ("Kind", "PageSetHeader", "PageSetInfo", "pages_per_frame"),
@@ -27,7 +29,7 @@ _HOMES = {
     "manifest": ("Manifest", "SourceFacts"),
     "pageset": ("PageSetFile", "read_info", "verify_pageset"),
     "repository": ("Repository",),
-    "verify": ("BackupsRequest", "VerifyRequest", "run_backups", "run_verify"),
+    "verify": ("VerifyRequest", "run_verify"),
     "writer": ("SnapshotWriter",),
 }
 

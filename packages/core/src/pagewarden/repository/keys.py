@@ -103,11 +103,13 @@ def unescape_name(escaped: str) -> str | None:
         return None
 
 
+@lru_cache(maxsize=64)
 def manifests_prefix(name: str) -> str:
     """Return what the keys of all manifests of `name` begin with."""
     return f"{escape_name(name)}/manifests/"
 
 
+@lru_cache(maxsize=64)
 def objects_prefix(name: str) -> str:
     """Return what the keys of all objects of `name` begin with."""
     return f"{escape_name(name)}/objects/"

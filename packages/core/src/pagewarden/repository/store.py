@@ -133,6 +133,14 @@ class Store:
                 found.update(self._spool.bring(elsewhere))
         return found
 
+    def kept(self, key: str) -> Path | None:
+        """Return an object as a local file where the target keeps one; nothing is fetched."""
+        with self._errors(f"give {key}"):
+            try:
+                return self._target.open(key)
+            except FileNotFoundError:
+                return None
+
     def release(self, key: str) -> None:
         """Remove the copy that `local` made of an object, if it made one."""
         self._spool.release(key)

@@ -269,25 +269,32 @@ def _is_real(folder: Path) -> bool:
 
 def _walk(folder: str, begin: str, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Yield what is below `folder`, whose keys begin with `begin`. Links and other names are not ours."""
-    files, folders = {}, {}
+    files: dict[str, os.DirEntry[str]] = {}
+    folders: dict[str, os.DirEntry[str]] = {}
     try:
         with os.scandir(folder) as found:
             for entry in found:
-                if _PART.fullmatch(entry.name) is None:
+                name = entry.name
+                if _PART.fullmatch(name) is None:
                     continue
                 if entry.is_file(follow_symlinks=False):
-                    files[begin + entry.name] = entry
+                    files[begin + name] = entry
                 elif entry.is_dir(follow_symlinks=False):
-                    folders[f"{begin}{entry.name}/"] = entry
+                    folders[f"{begin}{name}/"] = entry
     except FileNotFoundError:  # its last object was removed meanwhile
+        return
+    if not begin.startswith(prefix):
+        files = {key: entry for key, entry in files.items() if key.startswith(prefix)}
+    if not folders:
+        for key in sorted(files):
+            yield key, files[key]
         return
     # A folder sorts as its keys do: after "a.b" and before "a0" where it is "a/".
     for key in sorted((*files, *folders)):
-        if key in folders:
-            if key.startswith(prefix) or prefix.startswith(key):
-                yield from _walk(folders[key].path, key, prefix)
-        elif key.startswith(prefix):
+        if key not in folders:
             yield key, files[key]
+        elif key.startswith(prefix) or prefix.startswith(key):
+            yield from _walk(folders[key].path, key, prefix)
 
 
 def _open_file(folder: int, name: str) -> int:

@@ -1,0 +1,185 @@
+"""Judging the objects of one database: batch by batch through the page reader, each read once.
+
+With data, batches follow the chains, so that the page reader's running map proves the database sum of each restore
+point. Where a batch does not begin where the map is, the map is brought there from the page sums that the objects below
+record, which costs their tables and not their pages; a target that keeps no local files is spared that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from pagewarden.errors import PagewardenError, ReaderCrashed, RepositoryDamaged
+from pagewarden.repository.chain import Chains, unfit
+from pagewarden.repository.manifest import Manifest
+from pagewarden.repository.proof import Link, Proved
+
+if TYPE_CHECKING:
+    from pagewarden.processes.client import PageProgress
+    from pagewarden.repository.store import Store
+    from pagewarden.runtime import Runtime
+
+_OBJECTS = 64  # most objects of a batch: as many files are open at once
+_BYTES = 256 << 20  # of a batch; fetched at once from a target that keeps no local files
+_HASTY = 16 << 20  # bytes of a batch where the time is limited
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """What was found of one object."""
+
+    state: str  # "ok", "damaged", "missing" or "unknown"
+    why: str = ""
+    summed: bool = False  # whether the database sum of its restore point was proved
+
+
+class Judge:
+    """Reads objects of one database. A context manager, because the page reader keeps a map for it."""
+
+    def __init__(self, store: Store, runtime: Runtime, *, data: bool, name: str) -> None:
+        """`data` decodes the pages; otherwise it is the stored bytes that are proved."""
+        self.bytes_read = 0
+        self._store = store
+        self._runtime = runtime
+        self._data = data
+        self._step = f"verifying {name}"
+        self._proof: int | None = None
+        self._at: str | None = None  # the key of the object that the map was brought to, None where it is nowhere
+        self._lost: set[str] = (
+            set()
+        )  # keys of objects that the map cannot be brought to: they, or one below, are broken
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._proof is not None:
+            self._runtime.reader.end_proof(self._proof)
+
+    def judge(
+        self, manifests: Sequence[Manifest], chains: Chains, time_is_up: Callable[[], bool] | None = None
+    ) -> Iterator[tuple[Manifest, Judged]]:
+        """Yield what was found of each object, in the order of `manifests`, until the time is up."""
+        total, done = sum(each.bytes for each in manifests), 0
+        for batch in _batches(manifests, _BYTES if time_is_up is None else _HASTY):
+            if time_is_up is not None and time_is_up():
+                return
+            yield from zip(batch, self._batch(batch, chains, done, total), strict=True)
+            done += sum(each.bytes for each in batch)
+            self._runtime.progress(self._step, done, total)
+
+    def _batch(self, batch: Sequence[Manifest], chains: Chains, done: int, total: int) -> list[Judged]:
+        """Judge a batch; where its reading kills the page reader, each half by itself."""
+        try:
+            paths = self._store.locals(each.key for each in batch)
+        except PagewardenError as error:
+            if len(batch) == 1:
+                return [Judged(state="unknown", why=error.message)]
+            return self._halves(batch, chains, done, total)
+        try:
+            self.bytes_read += sum(path.stat().st_size for path in paths.values() if path.exists())
+            present = [each for each in batch if each.key in paths]
+            found = self._prove(present, paths, chains, lambda some, _: self._tell(done + some, total))
+            proved = {each.key: one for each, one in zip(present, found, strict=True)}
+        except ReaderCrashed as error:
+            self._proof, self._at = None, None
+            if len(batch) == 1:
+                return [Judged(state="unknown", why=error.message)]
+            return self._halves(batch, chains, done, total)
+        finally:
+            for each in batch:
+                self._store.release(each.key)
+        return [_judged(each, chains.below(each), proved.get(each.key)) for each in batch]
+
+    def _halves(self, batch: Sequence[Manifest], chains: Chains, done: int, total: int) -> list[Judged]:
+        middle = len(batch) // 2
+        first = self._batch(batch[:middle], chains, done, total)
+        return first + self._batch(batch[middle:], chains, done, total)
+
+    def _tell(self, done: int, total: int) -> None:
+        self._runtime.progress(self._step, min(done, total), total)
+
+    def _prove(
+        self, batch: Sequence[Manifest], paths: Mapping[str, Path], chains: Chains, progress: PageProgress
+    ) -> list[Proved]:
+        """Let the page reader prove objects, the map being where it must be at each."""
+        found: list[Proved] = []
+        keys: list[str] = []
+        links: list[Link] = []
+        for manifest in batch:
+            below = chains.below(manifest)
+            chained = self._data and self._reachable(manifest, below)
+            if chained and below is not None and below.key != self._at:
+                found += self._send(keys, links, progress)
+                keys, links = [], []
+                chained = self._bring(chains.of(below).links)
+            if not chained:
+                self._lost.add(manifest.key)
+            keys.append(manifest.key)
+            links.append(Link(path=str(paths[manifest.key]), chained=chained, data=self._data))
+            self._at = manifest.key if chained else self._at
+        return found + self._send(keys, links, progress)
+
+    def _reachable(self, manifest: Manifest, below: Manifest | None) -> bool:
+        """Return whether the map can be brought to what `manifest` continues, as far as is known."""
+        if below is None:
+            return manifest.kind == "snapshot"
+        if below.key in self._lost:
+            return False
+        return below.key == self._at or self._store.kept(below.key) is not None
+
+    def _bring(self, links: Sequence[Manifest]) -> bool:
+        """Bring the map to the end of a chain from what its objects record; return whether that could be done."""
+        for start in range(0, len(links), _OBJECTS):
+            some = links[start : start + _OBJECTS]
+            wanted = []
+            for each in some:
+                path = self._store.kept(each.key)
+                if path is None:
+                    self._at = None
+                    return False
+                wanted.append(Link(path=str(path), chained=True, read=False))
+            self._send([each.key for each in some], wanted, None)
+        return self._at == links[-1].key
+
+    def _send(self, keys: Sequence[str], links: Sequence[Link], progress: PageProgress | None) -> list[Proved]:
+        if not links:
+            return []
+        if self._proof is None:
+            self._proof = self._runtime.reader.begin_proof()
+        found = self._runtime.reader.prove_links(self._proof, links, drop_cache=True, progress=progress)
+        for key, link, one in zip(keys, links, found, strict=True):
+            if link.chained:
+                self._at = key if one.summed else None
+                if not one.summed:
+                    self._lost.add(key)
+        return found
+
+
+def _batches(manifests: Sequence[Manifest], most: int) -> Iterator[list[Manifest]]:
+    """Cut into batches of at most `most` bytes, or of one object that is larger."""
+    batch: list[Manifest] = []
+    size = 0
+    for manifest in manifests:
+        if batch and (len(batch) == _OBJECTS or size + manifest.bytes > most):
+            yield batch
+            batch, size = [], 0
+        batch.append(manifest)
+        size += manifest.bytes
+    if batch:
+        yield batch
+
+
+def _judged(manifest: Manifest, below: Manifest | None, proved: Proved | None) -> Judged:
+    """Return what was found of one object; None stands for one that is not there."""
+    if proved is None:
+        return Judged(state="missing", why="the object is gone")
+    if proved.error is not None:
+        state = "damaged" if isinstance(proved.error, RepositoryDamaged) else "unknown"
+        return Judged(state=state, why=proved.error.message)
+    assert proved.info is not None
+    why = manifest.contradiction(proved.info) or ("" if below is None else unfit(below, proved.info))
+    return Judged(state="damaged", why=why) if why else Judged(state="ok", summed=proved.summed)

@@ -1,0 +1,255 @@
+"""Proving many page sets of one database, each read once. Runs in the page reader, because stored files may be hostile.
+
+1. Files are opened, which proves their structure, and read side by side in threads: their SHA-256 and, where that is
+   asked for, every page against its recorded sum.
+2. In chain order the recorded sums then go through a running map, 8 bytes for each page of the database: a snapshot
+   begins it, a segment changes it. After each the sums in the map must make the database sum that is recorded. So the
+   database sum of every restore point is proved, and no object is read twice.
+3. What is wrong with one file ends nothing but the map: the files after it are proved by themselves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial, reduce
+from operator import xor
+
+from pagewarden.errors import PagewardenError, RepositoryDamaged
+from pagewarden.pages import Behind, Stretch, lock_page, spread_in
+from pagewarden.pages.behind import read_from_disk
+from pagewarden.repository.format import PageSetInfo
+from pagewarden.repository.pageset import PageSetFile
+
+_AT_ONCE = 1 << 16  # entries that go through the map at once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """One page set that is to be proved."""
+
+    path: str
+    chained: bool  # whether it goes through the map: a snapshot begins it, a segment continues it
+    read: bool = True  # whether its bytes are read; else its structure alone is proved, to have its recorded sums
+    data: bool = False  # whether its pages are decoded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proved:
+    """What became of one page set."""
+
+    info: PageSetInfo | None  # None where it is not whole, or cannot be read
+    summed: bool = False  # whether the database sum was proved
+    error: PagewardenError | None = None
+
+
+class SumsMap:
+    """All page sums of a database, as page sets bring it from one position to the next."""
+
+    def __init__(self) -> None:
+        self._sums = array("Q")  # of pages 1, 2, …; 0 for the page of the lock bytes
+        self._page_size = 0
+        self.database_sum: int | None = None  # None before a snapshot began it, and since something went wrong
+
+    def take(self, file: PageSetFile) -> None:
+        """Bring the map to the position of `file`. Raises RepositoryDamaged, and is of no position then."""
+        before, self.database_sum = self.database_sum, None
+        if file.is_segment:
+            database_sum = self._change(file, before)
+        else:
+            self._page_size, database_sum = file.page_size, self._begin(file)
+        if database_sum != file.info.database_sum:
+            raise RepositoryDamaged(
+                f"the page sums of {file.path} and of what it continues make the database sum {database_sum:016x}, "
+                f"not {file.info.database_sum:016x}"
+            )
+        self.database_sum = database_sum
+
+    def _begin(self, file: PageSetFile) -> int:
+        self._sums = array("Q")
+        for place in range(0, file.info.held, _AT_ONCE):
+            self._sums.extend(_sums(file, place, min(_AT_ONCE, file.info.held - place)))
+        return reduce(xor, self._sums, 0)
+
+    def _change(self, file: PageSetFile, before: int | None) -> int:
+        if before is None or before != file.info.database_sum_from or file.page_size != self._page_size:
+            raise RepositoryDamaged(f"{file.path} does not continue what was proved before it")
+        database_sum, old, new = before, len(self._sums), file.pages
+        if new < old:  # H21
+            database_sum = reduce(xor, self._sums[new:], database_sum)
+            del self._sums[new:]
+        self._sums.frombytes(bytes(8 * (new - len(self._sums))))
+        came = 0
+        for place in range(0, file.info.held, _AT_ONCE):
+            count = min(_AT_ONCE, file.info.held - place)
+            for pgno, after in zip(file.numbers(place, count), _sums(file, place, count), strict=True):
+                database_sum ^= self._sums[pgno - 1] ^ after
+                self._sums[pgno - 1] = after
+                came += pgno > old
+        if came < new - old - (old < lock_page(self._page_size) <= new):
+            raise RepositoryDamaged(f"{file.path} lacks pages by which the database grew")
+        return database_sum
+
+
+def prove_links(
+    links: Sequence[Link],
+    chain: SumsMap,
+    *,
+    threads: int,
+    drop_cache: bool,
+    progress: Callable[[int], None],
+) -> list[Proved]:
+    """Prove page sets, the chained ones in the order of their chain; `progress` is told each number of bytes read.
+
+    Of a chained one that cannot be proved, the next ones find the map broken, and are proved by themselves. With
+    `drop_cache` it is the disk that is read, where the system allows.
+    """
+    found: list[Proved | None] = [None] * len(links)
+    with ExitStack() as stack:
+        files: dict[int, PageSetFile] = {}
+        for number, link in enumerate(links):
+            try:
+                files[number] = stack.enter_context(PageSetFile(link.path))
+                if drop_cache and link.read:
+                    with files[number].errors():
+                        read_from_disk(files[number].fileno())
+            except PagewardenError as error:
+                found[number] = Proved(info=None, error=error)
+        waiting = [number for number, link in enumerate(links) if link.read and found[number] is None]
+        while waiting:
+            try:
+                _read(waiting, files, links, threads, drop_cache=drop_cache, progress=progress)
+                waiting = []
+            except _Failed as failed:
+                found[failed.number] = Proved(info=None, error=failed.error)
+                waiting = [number for number in failed.left if number != failed.number]
+        return [
+            _chain(files[number], link, chain) if proved is None else _broken(link, chain, proved)
+            for number, (link, proved) in enumerate(zip(links, found, strict=True))
+        ]
+
+
+def _broken(link: Link, chain: SumsMap, proved: Proved) -> Proved:
+    """Return what became of a page set that is not whole; nothing continues what it was to bring the map to."""
+    if link.chained:
+        chain.database_sum = None
+    return proved
+
+
+def _chain(file: PageSetFile, link: Link, chain: SumsMap) -> Proved:
+    """Take a page set that is whole through the map, if it is to go there and the map goes so far."""
+    if not link.chained or (file.is_segment and chain.database_sum is None):
+        return Proved(info=file.info)
+    try:
+        chain.take(file)
+    except PagewardenError as error:
+        return Proved(info=file.info, error=error)
+    return Proved(info=file.info, summed=True)
+
+
+class _Failed(Exception):
+    """One file that is not whole, and those whose reading has to be done (again)."""
+
+    def __init__(self, number: int, error: PagewardenError) -> None:
+        super().__init__(number)
+        self.number = number
+        self.error = error
+        self.left: list[int] = []
+
+
+@contextmanager
+def _of(number: int, errors: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+    """Say of which file an error is."""
+    try:
+        with errors():
+            yield
+    except PagewardenError as error:
+        raise _Failed(number, error) from error
+
+
+def _read(
+    numbers: Sequence[int],
+    files: dict[int, PageSetFile],
+    links: Sequence[Link],
+    threads: int,
+    *,
+    drop_cache: bool,
+    progress: Callable[[int], None],
+) -> None:
+    """Read files whole. Raises _Failed at the first that is not; those before it are done then."""
+    done = 0
+    try:
+        # Of one page size at a time, which those of one database mostly have.
+        while done < len(numbers):
+            size = files[numbers[done]].page_size
+            some = [number for number in numbers[done:] if files[number].page_size == size]
+            some = some[: next((at for at, one in enumerate(some) if one != numbers[done + at]), len(some))]
+            for number in _read_some(some, files, links, size, threads, drop_cache=drop_cache, progress=progress):
+                assert number == numbers[done]
+                done += 1
+    except _Failed as failed:
+        failed.left = list(numbers[done:])
+        raise
+
+
+def _read_some(
+    numbers: Sequence[int],
+    files: dict[int, PageSetFile],
+    links: Sequence[Link],
+    page_size: int,
+    threads: int,
+    *,
+    drop_cache: bool,
+    progress: Callable[[int], None],
+) -> Iterator[int]:
+    """Read files of one page size, and yield each that is proved."""
+    owners = {files[number].fileno(): number for number in numbers}
+
+    def stretches() -> Iterator[Stretch]:
+        for number in numbers:
+            file = files[number]
+            with _of(number, file.errors):
+                for stretch in file.stretches(None if links[number].data else _nothing):
+                    yield replace(stretch, errors=partial(_of, number, file.errors))
+
+    left = list(numbers)
+    digest = hashlib.sha256()
+    behind: Behind | None = None
+
+    def finish() -> int:
+        nonlocal digest
+        number = left.pop(0)
+        with _of(number, files[number].errors):
+            files[number].prove_digest(digest, files[number].info.numbers_offset)
+        digest = hashlib.sha256()
+        return number
+
+    for stretch, data in spread_in(stretches(), fd_out=-1, page_size=page_size, threads=threads):
+        while owners[stretch.file] != left[0]:
+            yield finish()
+            behind = None
+        digest.update(data)
+        progress(len(data))
+        if drop_cache:
+            behind = behind or Behind(stretch.file)
+            behind.advance(stretch.offset + stretch.size)
+    while left:
+        yield finish()
+
+
+def _nothing(_runs: object, _sums: object) -> tuple[()]:
+    """Want no page of a frame."""
+    return ()
+
+
+def _sums(file: PageSetFile, place: int, count: int) -> array[int]:
+    """Return recorded sums as numbers."""
+    sums = array("Q")
+    sums.frombytes(file.entry_sums(place, count))
+    if sys.byteorder == "big":
+        sums.byteswap()
+    return sums
