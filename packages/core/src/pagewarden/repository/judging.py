@@ -71,6 +71,11 @@ class Judge:
             done += sum(each.bytes for each in batch)
             self._runtime.progress(self._step, done, total)
 
+    def again(self, one: Judged) -> bool:
+        """Return whether an object is to be judged again, the manifests being others now; forget what was lost."""
+        self._lost.clear()
+        return one.state == "missing" or (self._data and one.state == "ok" and not one.summed)
+
     def _batch(self, batch: Sequence[Manifest], chains: Chains, done: int, total: int) -> list[Judged]:
         """Judge a batch; where its reading kills the page reader, each half by itself."""
         try:

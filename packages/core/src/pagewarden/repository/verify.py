@@ -170,7 +170,8 @@ class _Run:
                 missing = self._read(name, manifests, chains, judge, judged, again=turn > 0)
                 if not missing or not self._moved(name, missing):
                     break
-                for key in missing:
+                # What continues one that went may continue another one now.
+                for key in [key for key, one in judged.items() if judge.again(one)]:
                     judged.pop(key)
             self.bytes_read += judge.bytes_read
         self.alive.update(each.key for each in manifests)
