@@ -38,7 +38,21 @@ class Fault:
     code: str = "InternalError"
     text: str = "We encountered an internal error. Please try again."
     seconds: float = 0.0
+    every: int = 1  # strikes one of so many requests that match …
+    after: int = 0  # … after so many of them
+    matched: int = 0  # requests
     seen: int = 0  # how often it struck
+
+    def strikes(self, request: str) -> bool:
+        """Return whether it breaks this request."""
+        if re.search(self.where, request) is None:
+            return False
+        turn = self.matched - self.after
+        self.matched += 1
+        if turn < 0 or turn % self.every or self.seen >= self.times:
+            return False
+        self.seen += 1
+        return True
 
 
 @dataclass(slots=True)
@@ -54,11 +68,8 @@ class FaultyProxy:
         """Note a request; return the fault that strikes it, if one does."""
         with self.lock:
             self.requests.append(request)
-            for fault in self.faults:
-                if fault.times > fault.seen and re.search(fault.where, request):
-                    fault.seen += 1
-                    return fault
-        return None
+            struck = [fault for fault in self.faults if fault.strikes(request)]
+        return struck[0] if struck else None
 
 
 @contextmanager
@@ -87,6 +98,7 @@ def faulty_proxy(upstream: str) -> Iterator[FaultyProxy]:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # headers and body are two writes: without it each answer waits 40 ms
     shared: tuple[FaultyProxy, str]
 
     def handle(self) -> None:

@@ -13,11 +13,15 @@ import subprocess
 import sys
 import sysconfig
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.support.program import ROOT, unmeasured
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
 
 KEY, SECRET = "AKIAEXAMPLEEXAMPLE99", "wJalrXUtnFEMIexamplesecretK7MDENGbPxRfiC"
 """Credentials of the tests: the secret must never be printed."""
@@ -106,10 +110,27 @@ def _running(command: list[str], pattern: str) -> Iterator[str]:
 def _serve() -> None:
     os.environ["S3_UPLOAD_PART_MIN_SIZE"] = "1"  # so that parts may be as small as tests like them
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-    from werkzeug.serving import make_server
+    from werkzeug.serving import WSGIRequestHandler, make_server
+
+    class Handler(WSGIRequestHandler):
+        """One that keeps connections, does not wait for acknowledgements, and prints nothing."""
+
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def log(self, *arguments: object) -> None:
+            """Print nothing."""
 
     application = DomainDispatcherApplication(create_backend_app)
-    server = make_server("127.0.0.1", 0, application, threaded=True)
+    one_at_a_time = threading.Lock()
+
+    def in_turn(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request at a time: moto looks whether a key is taken, and then takes it, in two steps."""
+        with one_at_a_time:
+            answer: Iterable[bytes] = application(environ, start_response)
+            return answer
+
+    server = make_server("127.0.0.1", 0, in_turn, threaded=True, request_handler=Handler)
     print("port", server.port, flush=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     sys.stdin.read()

@@ -144,8 +144,14 @@ def test_reading_survives_what_passes(faulty_url: str, proxy: FaultyProxy, way: 
 
 
 @pytest.mark.usefixtures("small_parts")
-@pytest.mark.parametrize("where", [r"uploads", r"partNumber=1", r"partNumber=3", r"^POST .*uploadId"])
-@pytest.mark.parametrize("way", ["cut", "lost", "half-sent", "status"])
+@pytest.mark.parametrize(
+    ("where", "way"),
+    [
+        (where, way)
+        for where in ("uploads", "partNumber=1", "partNumber=3", "^POST .*uploadId")
+        for way in ("cut", "lost", "status", *(("half-sent",) if where == "partNumber=1" else ()))
+    ],
+)
 def test_an_upload_survives_what_passes(
     faulty_url: str, proxy: FaultyProxy, tmp_path: Path, where: str, way: str, moto: str, bucket: str
 ) -> None:
@@ -158,7 +164,7 @@ def test_an_upload_survives_what_passes(
     assert target.get("big") == data
     assert not (tmp_path / "big").exists()
     # An upload whose number never arrived cannot be taken back by anybody but a rule of the bucket's.
-    assert stores.uploads(moto, bucket) == (where == "uploads" and way in ("lost", "half-sent"))
+    assert stores.uploads(moto, bucket) == ((where, way) == ("uploads", "lost"))
 
 
 @pytest.mark.usefixtures("small_parts")

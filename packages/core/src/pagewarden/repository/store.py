@@ -24,6 +24,7 @@ class Store:
         self._bulk = target if isinstance(target, BulkTarget) else None
         self._spool = Spool(target)
         self._proved = not isinstance(target, RemoteTarget)  # whether a put is known not to replace anything (H38)
+        self._marker: bytes | None = None  # as it was read
 
     def keys(self, prefix: str) -> list[str]:
         """Return the keys that begin with `prefix`, in order."""
@@ -41,9 +42,12 @@ class Store:
         """Return a document, cut off just beyond the largest one that is accepted; None where there is none."""
         with self._errors(f"give {key}"):
             try:
-                return self._target.read(key, 0, LARGEST + 1)
+                data = self._target.read(key, 0, LARGEST + 1)
             except FileNotFoundError:
                 return None
+            if key == MARKER:
+                self._marker = data
+            return data
 
     def documents(self, keys: Sequence[str]) -> Iterator[bytes | PagewardenError | None]:
         """Yield what `document` returns for each key, in their order; the error itself where it raises one."""
@@ -91,6 +95,7 @@ class Store:
                 self._target.put(MARKER, data)
             except FileExistsError:
                 return
+            self._marker = data
             try:
                 self._prove()
             except SharedWritingRefused as error:
@@ -161,7 +166,8 @@ class Store:
     def _prove(self) -> None:
         """Raise SharedWritingRefused, before anything is written, where a put replaces what is there (H38)."""
         if not self._proved and isinstance(self._target, RemoteTarget):
-            self._target.probe(MARKER, self._target.read(MARKER, 0, LARGEST))
+            marker = self._marker or self._target.get(MARKER)
+            self._target.probe(MARKER, marker)
         self._proved = True
 
     @contextmanager

@@ -27,10 +27,7 @@ from pagewarden.repository.store import Store
 
 def pending_backups(store: Store) -> Iterator[tuple[str, Pending | Pruning | None]]:
     """Yield nonce and intent of each backup or prune that has begun and not ended; None for one that cannot be read."""
-    listed = _listed(store)
-    for nonce in sorted(listed["json"] - listed["done"] - listed["refused"]):
-        if (found := _read(store, nonce)) is not None:
-            yield found
+    yield from _begun(store, _listed(store))
 
 
 def unfinished(store: Store) -> frozenset[str]:
@@ -62,8 +59,8 @@ def clean(store: Store, now: datetime, *, ended: bool = False) -> tuple[str, ...
     """
     removed: list[str] = []
     here = Runner.current()
-    found = [(nonce, each) for nonce, each in pending_backups(store) if each is not None and each.is_dead(here, now)]
     listed = _listed(store)
+    found = [(nonce, each) for nonce, each in _begun(store, listed) if each is not None and each.is_dead(here, now)]
     if ended:
         refused = (_read(store, nonce) for nonce in sorted(listed["refused"]))
         found += [(each[0], each[1]) for each in refused if each is not None and each[1] is not None]
@@ -79,7 +76,7 @@ def clean(store: Store, now: datetime, *, ended: bool = False) -> tuple[str, ...
     if ended:
         for nonce in sorted(listed["done"]):
             store.delete(keys.pending_key(nonce))
-    left = _listed(store)
+    left = _listed(store) if found or ended else listed
     with suppress(DeletionRefused):  # they harm nobody
         for nonce in sorted((left["claimed"] | left["done"] | left["refused"]) - left["json"]):
             _forget(store, nonce, left)
@@ -140,11 +137,15 @@ def remove(store: Store, nonce: str, pending: Pending, *, retract: bool) -> None
     end(store, nonce)
 
 
-def end(store: Store, nonce: str) -> None:
-    """Remove the intent of a run of which nothing is left to do; where that may not be, put what says so."""
+def end(store: Store, nonce: str, *, claimed: bool = True) -> None:
+    """Remove the intent of a run of which nothing is left to do; where that may not be, put what says so.
+
+    `claimed` is False where nobody is known to have claimed it.
+    """
     try:
         store.delete(keys.pending_key(nonce))
-        _forget(store, nonce, _listed(store))
+        if claimed:
+            store.delete(keys.claim_key(nonce))
     except DeletionRefused:
         store.put(keys.done_key(nonce), b"")
 
@@ -196,6 +197,12 @@ def _forget(store: Store, nonce: str, listed: dict[str, set[str]]) -> None:
     for what, key in (("claimed", keys.claim_key), ("done", keys.done_key), ("refused", keys.refused_key)):
         if nonce in listed[what]:
             store.delete(key(nonce))
+
+
+def _begun(store: Store, listed: dict[str, set[str]]) -> Iterator[tuple[str, Pending | Pruning | None]]:
+    for nonce in sorted(listed["json"] - listed["done"] - listed["refused"]):
+        if (found := _read(store, nonce)) is not None:
+            yield found
 
 
 def _read(store: Store, nonce: str) -> tuple[str, Pending | Pruning | None] | None:
