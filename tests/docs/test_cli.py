@@ -26,6 +26,7 @@ REPORTS = {
     "verify": values.VerifyReport,
     "restore": values.RestoreReport,
     "undo": values.UndoReport,
+    "status": values.StatusReport,
     "ledger": values.LedgerReport,
     "plugins": values.PluginsReport,
     "doctor": values.DoctorReport,

@@ -26,9 +26,10 @@ NAMES = ("app.db", "my other.db")
 
 
 @pytest.fixture(scope="module")
-def runtime() -> Iterator[Runtime]:
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
     """A real runtime with the directory target and a warm page reader."""
-    with Runtime(plugins=PluginChoice(only=("target-directory",))) as runtime:
+    state = tmp_path_factory.mktemp("state")
+    with Runtime(plugins=PluginChoice(only=("target-directory",)), state=state) as runtime:
         yield runtime
 
 
@@ -315,7 +316,8 @@ def test_backups_lists_points_and_problems(root: Path, runtime: Runtime) -> None
 def test_the_event_of_a_verification_has_its_verdict(root: Path, runtime: Runtime) -> None:
     """Observers see what was verified and with which outcome."""
     seen: list[Event] = []
-    with Runtime(plugins=PluginChoice(only=("target-directory",)), on_event=seen.append) as other:
+    state = root.parent / "state"
+    with Runtime(plugins=PluginChoice(only=("target-directory",)), on_event=seen.append, state=state) as other:
         verify(root, other, read_data=False)
     (event,) = seen
     assert event.name == "verify.finished"

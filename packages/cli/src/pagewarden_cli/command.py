@@ -27,6 +27,7 @@ VERBS = (
     "verify",
     "restore",
     "undo",
+    "status",
     "ledger",
     "plugins",
     "doctor",

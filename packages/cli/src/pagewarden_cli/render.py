@@ -20,6 +20,7 @@ from pagewarden.values import (
     PluginsReport,
     RestoreReport,
     Severity,
+    StatusReport,
     UndoReport,
     Verdict,
     VerifyReport,
@@ -231,6 +232,12 @@ def _verify(report: VerifyReport, manner: Manner) -> list[Block]:
     return show_verify(report, manner)
 
 
+def _status(report: StatusReport, manner: Manner) -> list[Block]:
+    from pagewarden_cli.standing import show_status
+
+    return show_status(report, manner)
+
+
 def _restore(report: RestoreReport, manner: Manner) -> list[Block]:
     if report.dry_run:
         place = f" would be restored to {report.position} of {moment(report.time)}"
@@ -361,6 +368,7 @@ _PAINTERS: dict[type, Callable[[Any, Manner], list[Block]]] = {
     BackupReport: _backup,
     BackupsReport: _backups,
     VerifyReport: _verify,
+    StatusReport: _status,
     RestoreReport: _restore,
     UndoReport: _undo,
     LedgerReport: _ledger,

@@ -64,6 +64,9 @@ class DefaultsSection(Section, frozen=True):
     compression: Compression = 1
     threads: Annotated[int, msgspec.Meta(ge=1, le=64)] = DEFAULT_THREADS
     jobs: Annotated[int, msgspec.Meta(ge=1, le=64)] | None = None  # databases that are checked side by side
+    check_every: Text | None = None  # how old the last check may be, such as "7d", before `status` says it is overdue
+    backup_every: Text | None = None  # likewise the newest backup
+    verify_every: Text | None = None  # likewise the last verification
 
 
 class DatabaseSection(Section, frozen=True):
@@ -79,6 +82,9 @@ class DatabaseSection(Section, frozen=True):
     assertions: Names | None = None  # instead of those of the defaults
     check: Judgement | None = None
     compression: Compression | None = None
+    check_every: Text | None = None
+    backup_every: Text | None = None
+    verify_every: Text | None = None
     retention: RetentionSection | None = None  # instead of that of the repository, or of `[retention]`
 
 
@@ -149,6 +155,9 @@ class DatabaseSettings:
     assertions: tuple[str, ...]
     check: Judgement
     compression: int
+    check_every: str | None = None  # length of time, such as "7d"
+    backup_every: str | None = None
+    verify_every: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +209,9 @@ class Configuration:
             assertions=defaults.assertions if section.assertions is None else section.assertions,
             check=section.check or defaults.check,
             compression=section.compression or defaults.compression,
+            check_every=section.check_every or defaults.check_every,
+            backup_every=section.backup_every or defaults.backup_every,
+            verify_every=section.verify_every or defaults.verify_every,
         )
 
     def log(self) -> str | None:

@@ -165,7 +165,10 @@ _FIXES = {
     "threads": "write a whole number from 1 to 64",
     "jobs": "write a whole number from 1 to 64",
     "max_time": "write a number of seconds above 0",
-    **dict.fromkeys(("within", "grace"), 'write a length of time, such as "12h", "7d" or "4w"'),
+    **dict.fromkeys(
+        ("within", "grace", "check_every", "backup_every", "verify_every"),
+        'write a length of time, such as "12h", "7d" or "4w"',
+    ),
     **dict.fromkeys(
         ("last", "hourly", "daily", "weekly", "monthly", "yearly", "minimum"), "write a whole number, 0 for none"
     ),
@@ -209,11 +212,12 @@ def _check_references(file: _File, path: Path) -> None:
 
 def _check_lengths(file: _File, path: Path) -> None:
     """Refuse lengths of time that are none."""
-    sections: dict[str, RetentionSection | None] = {"retention": file.retention}
+    sections: dict[str, Section | None] = {"retention": file.retention, "defaults": file.defaults}
+    sections |= {f"databases.{name}": section for name, section in file.databases.items()}
     sections |= {f"databases.{name}.retention": section.retention for name, section in file.databases.items()}
     sections |= {f"repositories.{name}.retention": section.retention for name, section in file.repositories.items()}
     for table, section in sections.items():
-        for key in ("within", "grace"):
+        for key in ("within", "grace", "check_every", "backup_every", "verify_every"):
             value = getattr(section, key, None)
             if value is not None:
                 from pagewarden.times import parse_duration
@@ -244,6 +248,9 @@ check = "quick"           # how backup judges its source first: none, quick, sta
 compression = 1           # zstd's level, 1 to 22
 threads = 2               # that read, hash and compress pages
 jobs = 2                  # databases that are checked side by side; one for each core, 4 at most, where it is left out
+check_every = "7d"        # how old the last check may be before status says that it is overdue; never, if left out
+backup_every = "24h"      # likewise the newest backup
+verify_every = "30d"      # likewise the last verification of a backup
 
 [databases.app]           # `pagewarden check app` finds it by this name
 path = "/srv/app/app.db"
@@ -256,6 +263,9 @@ compare = true
 assertions = ["SELECT count(*) > 0 FROM users", "SELECT NOT EXISTS (SELECT 1 FROM account WHERE balance < 0)"]
 check = "standard"
 compression = 3
+check_every = "1d"
+backup_every = "1h"
+verify_every = "7d"
 retention = { within = "90d", monthly = 24 }   # instead of [retention], not beside it
 
 [repositories.main]       # `--repo main` finds it by this name

@@ -233,6 +233,48 @@ class UndeleteReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseStatus:
+    """How one database stands: when it was last checked, backed up and verified, and what is overdue."""
+
+    database: str  # path; empty where only its repository is known
+    name: str  # in the repository
+    repository: str | None  # URL
+    verdict: Verdict  # of its last check on this machine; unknown without one
+    checked: datetime | None  # when that check began
+    level: str | None  # of that check
+    suspects: int  # pages that are seen or confirmed as damaged
+    position: Position | None  # of its newest restore point
+    lag_seconds: float | None  # since then: what would be lost now, as far as it was written since
+    source: SourceVerdict | None  # what was known of it then
+    restore_points: int
+    verification: Verification | None  # of the newest restore point
+    verified: datetime | None  # when one of its restore points was last proved
+    broken: int  # restore points that a verification found damaged or missing
+    overdue: tuple[str, ...] = ()  # a clause each
+    problems: tuple[str, ...] = ()  # what could not be looked at, one sentence each
+
+    @property
+    def exit_code(self) -> int:
+        """1 where something is overdue or damaged, 3 where something could not be looked at, else 0."""
+        if self.overdue or self.broken or self.suspects or self.verdict is Verdict.DAMAGED:
+            return 1
+        return 3 if self.problems else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusReport:
+    """How databases stand."""
+
+    databases: tuple[DatabaseStatus, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """1 where something is overdue or damaged anywhere, else 3 where something could not be looked at, else 0."""
+        codes = [each.exit_code for each in self.databases]
+        return 1 if 1 in codes else 3 if 3 in codes else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreReport:
     """A database that was brought back."""
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pagewarden.reports import BackupReport as BackupReport
     from pagewarden.reports import BackupsReport as BackupsReport
+    from pagewarden.reports import DatabaseStatus as DatabaseStatus
     from pagewarden.reports import DoctorFact as DoctorFact
     from pagewarden.reports import DoctorReport as DoctorReport
     from pagewarden.reports import InjuryReport as InjuryReport
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pagewarden.reports import RestorePoint as RestorePoint
     from pagewarden.reports import RestoreReport as RestoreReport
     from pagewarden.reports import SourceVerdict as SourceVerdict
+    from pagewarden.reports import StatusReport as StatusReport
     from pagewarden.reports import Suspect as Suspect
     from pagewarden.reports import UndeleteReport as UndeleteReport
     from pagewarden.reports import UndoReport as UndoReport
