@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import random
-import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from pagewarden import durable
-from pagewarden.backup import BackupRequest, run_backup
 from pagewarden.errors import (
     DatabaseUnreadable,
     PagewardenError,
@@ -25,11 +22,11 @@ from pagewarden.processes.reader import PageReader
 from pagewarden.repository import PageSetInfo
 from pagewarden.runtime import Runtime
 from pagewarden.testing import FaultyOs, cut
-from pagewarden.values import BackupReport, Verdict
+from pagewarden.values import BackupReport
 from tests.core.test_backup import DiskReader, DyingReader
 from tests.support.databases import build
+from tests.support.increments import backup, execute, flip, map_of, objects, restored, stored, touch
 from tests.support.restoring import bring_back_chain
-from tests.support.session import Session
 
 
 @pytest.fixture(scope="module")
@@ -43,45 +40,6 @@ def reader() -> Iterator[PageReader]:
 def runtime(tmp_path: Path, reader: PageReader) -> Runtime:
     """A runtime with a state directory of its own."""
     return Runtime(state=tmp_path / "state", reader=reader)
-
-
-def backup(path: Path, runtime: Runtime, **named: object) -> BackupReport:
-    """Back a database up to the repository beside it."""
-    request = {"check": "none", "repository": str(path.parent / "repository")} | named
-    return run_backup(BackupRequest(database=str(path), **request), runtime)  # type: ignore[arg-type]
-
-
-def execute(path: Path, *statements: str) -> bytes:
-    """Run statements in one connection and return the file's bytes once it is closed, all of its log in it."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        for statement in statements:
-            connection.execute(statement).fetchall()
-    return path.read_bytes()
-
-
-def restored(report: BackupReport, runtime: Runtime, to: Path) -> bytes:
-    """Return the database that a restore point makes."""
-    repository = runtime.repository(report.repository)
-    position = report.position
-    chain = repository.resolve_chain(txid=position.txid, timeline=position.timeline)
-    return bring_back_chain(runtime.reader, repository, chain, to)
-
-
-def stored(path: Path) -> dict[str, int]:
-    """Return every file of the repository beside a database, and its size."""
-    folder = path.parent / "repository"
-    return {str(file.relative_to(folder)): file.stat().st_size for file in folder.rglob("*") if file.is_file()}
-
-
-def map_of(runtime: Runtime) -> Path:
-    """Return the one local page map."""
-    (found,) = runtime.state.glob("maps/*")
-    return found
-
-
-def touch(rows: str) -> str:
-    """Return a statement that changes some rows in place."""
-    return f"UPDATE item SET body = randomblob(length(body)) WHERE id % {rows}"
 
 
 HISTORY: tuple[Callable[[random.Random], str], ...] = (
@@ -188,14 +146,6 @@ def test_an_empty_database_and_back(tmp_path: Path, runtime: Runtime) -> None:
     assert (emptied.kind, emptied.pages_copied, restored(emptied, runtime, tmp_path / "back.db")) == ("segment", 0, b"")
 
 
-def flip(file: Path, offset: int) -> None:
-    """Change one byte of a file."""
-    file.chmod(0o600)
-    data = bytearray(file.read_bytes())
-    data[offset] ^= 0x10
-    file.write_bytes(data)
-
-
 @pytest.mark.parametrize("harm", ["lost", "header", "sums", "cut", "older"])
 def test_a_map_that_is_lost_damaged_or_foreign_is_made_again(harm: str, tmp_path: Path, runtime: Runtime) -> None:
     """The repository has what is needed; damage of the local disk is worth a word, the rest is not."""
@@ -238,11 +188,6 @@ def test_a_map_is_one_databases_and_one_places(tmp_path: Path, runtime: Runtime)
         for place in ("repository", "second"):
             url = str(tmp_path / place / database.stem)
             assert backup(database, runtime, repository=url, name="n").kind == kind
-
-
-def objects(path: Path) -> list[Path]:
-    """Return the stored objects in order of their positions."""
-    return sorted((path.parent / "repository").rglob("*.pageset.zst"))
 
 
 def test_a_chain_that_is_broken_is_not_continued(tmp_path: Path, runtime: Runtime) -> None:
@@ -408,102 +353,6 @@ def test_progress_is_told_in_pages_compared(tmp_path: Path, reader: PageReader) 
     pages = path.stat().st_size // 4096
     assert backup(path, runtime).kind == "unchanged"
     assert ("comparing pages", pages, pages) in steps
-
-
-# What the comparison says of the source (H18)
-
-
-def test_what_is_as_it_was_is_as_sound_as_it_was(tmp_path: Path, runtime: Runtime) -> None:
-    """A verdict of the newest restore point holds for a database that has not changed since; a new one comes first."""
-    path = build(tmp_path / "app.db", rows=60)
-    backup(path, runtime, check="standard")
-    source = backup(path, runtime).source
-    assert (source.verdict, source.level) == (Verdict.SOUND, "standard")
-    assert "as it was at" in source.why
-    execute(path, touch("60 = 1"))
-    assert backup(path, runtime).source.verdict is Verdict.UNKNOWN
-    assert backup(path, runtime).source.verdict is Verdict.UNKNOWN
-    assert backup(path, runtime, check="standard").source.verdict is Verdict.SOUND
-
-
-def test_a_page_that_changed_without_a_commit_is_damage(tmp_path: Path, runtime: Runtime) -> None:
-    """With a rollback journal the change counter shows it: the backup is made, and marked."""
-    path = build(tmp_path / "app.db", rows=100)
-    backup(path, runtime)
-    flip(path, 8 * 4096 + 100)
-    report = backup(path, runtime)
-    assert (report.kind, report.pages_copied, report.source.verdict) == ("segment", 1, Verdict.DAMAGED)
-    assert report.source.why.startswith("page 9 differs though no commit was made since")
-    assert (report.exit_code, report.source.findings) == (1, 1)
-    again = backup(path, runtime)
-    assert (again.kind, again.exit_code) == ("unchanged", 1)
-    assert "as it was at" in again.source.why
-    for page in (5, 6, 7, 10, 11, 12, 13):
-        flip(path, (page - 1) * 4096 + 1000)
-    assert "7 pages (5, 6, 7, 10, 11, …) differ though" in backup(path, runtime).source.why
-    execute(path, touch("100 = 1"))
-    assert backup(path, runtime).source.verdict is Verdict.UNKNOWN  # a commit explains everything
-
-
-def test_free_pages_may_change_without_a_commit(tmp_path: Path, runtime: Runtime) -> None:
-    """With a rollback journal a transaction that was rolled back may have spilled: no damage (H34)."""
-    path = build(tmp_path / "app.db", rows=300)
-    image = execute(path, "DELETE FROM item WHERE id % 3 = 0")
-    backup(path, runtime)
-    leaf = int.from_bytes(image[(int.from_bytes(image[32:36], "big") - 1) * 4096 + 8 :][:4], "big")
-    flip(path, (leaf - 1) * 4096 + 50)
-    report = backup(path, runtime)
-    assert (report.kind, report.pages_copied, report.source.verdict) == ("segment", 1, Verdict.UNKNOWN)
-    assert restored(report, runtime, tmp_path / "back.db") == path.read_bytes()
-    flip(path, 3 * 4096 + 50)
-    flip(path, (leaf - 1) * 4096 + 60)
-    assert backup(path, runtime).source.why.startswith("page 4 differs")
-
-
-def test_in_wal_mode_the_log_shows_that_nothing_was_committed(tmp_path: Path, runtime: Runtime) -> None:
-    """Same salts, same frame: what differs in the file is damage; after a commit nobody can tell."""
-    path = build(tmp_path / "app.db", mode="wal", rows=200)
-    with Session(path) as session:
-        session.run("UPDATE item SET name = 'in the log' WHERE id = 1")
-        backup(path, runtime)
-        descriptor = os.open(path, os.O_RDWR)
-        at = 60 * 4096 + 77
-        byte = os.pread(descriptor, 1, at)
-        os.pwrite(descriptor, bytes([byte[0] ^ 4]), at)
-        os.close(descriptor)
-        report = backup(path, runtime)
-        assert (report.kind, report.source.verdict) == ("segment", Verdict.DAMAGED)
-        assert report.source.why.startswith("page 61 differs")
-        session.run("UPDATE item SET name = 'later' WHERE id = 1")
-        assert backup(path, runtime).source.verdict is Verdict.UNKNOWN
-
-
-@pytest.mark.parametrize(("mode", "verdict"), [("wal", Verdict.DAMAGED), ("delete", Verdict.UNKNOWN)])
-def test_more_than_half_of_the_pages_without_a_commit(
-    mode: str, verdict: Verdict, tmp_path: Path, runtime: Runtime
-) -> None:
-    """Damage in WAL mode; with a rollback journal most pages may be free, which a snapshot does not look into (H34)."""
-    path = build(tmp_path / "app.db", mode=mode, rows=60)
-    with Session(path) as session:
-        session.run("UPDATE item SET name = 'in the log' WHERE id = 1")
-        backup(path, runtime)
-        descriptor = os.open(path, os.O_RDWR)
-        size = os.fstat(descriptor).st_size
-        os.pwrite(descriptor, random.Random(1).randbytes(size - 8 * 4096), 8 * 4096)
-        os.close(descriptor)
-        report = backup(path, runtime)
-    assert (report.kind, report.source.verdict) == ("snapshot", verdict)
-
-
-def test_a_base_that_cannot_be_read_says_nothing_of_the_source(tmp_path: Path, runtime: Runtime) -> None:
-    """Which pages are free is not known then: no damage is claimed that a rolled-back transaction may explain."""
-    path = build(tmp_path / "app.db", rows=100)
-    backup(path, runtime)
-    (found,) = objects(path)
-    flip(found, 400)  # within the first frame of pages; its sums, and the map, are whole
-    flip(path, 8 * 4096 + 100)
-    report = backup(path, runtime)
-    assert (report.kind, report.source.verdict) == ("segment", Verdict.UNKNOWN)
 
 
 def test_every_failed_write_of_the_state_directory_leaves_a_good_backup(tmp_path: Path, reader: PageReader) -> None:

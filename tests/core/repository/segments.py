@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 import tempfile
 from dataclasses import dataclass
@@ -10,9 +11,10 @@ from pathlib import Path
 
 import zstandard
 
-from pagewarden.pages import backend, lock_page
+from pagewarden.pages import PageSource, backend, lock_page
 from pagewarden.repository.format import Kind, PageSetHeader, PageSetInfo
-from pagewarden.repository.pagemap import MapFacts, PageMap, write_map
+from pagewarden.repository.mapfacts import MapFacts
+from pagewarden.repository.pagemap import PageMap, write_map
 from pagewarden.repository.segment import SegmentWriter
 from tests.core.repository.sets import NOW, TIMELINE, source
 
@@ -64,6 +66,14 @@ def write_segment(path: Path, before: bytes, after: bytes, page_size: int = 512,
     ):
         writer.copy(pages, 1, pages.pages)
         return writer.seal(pages=pages.pages)
+
+
+def mostly_zeros(path: Path, pages: int, page_size: int, content: dict[int, bytes]) -> PageSource:
+    """Return a large database of zeros that needs no room, with a few pages in a log; closed by its user."""
+    path.write_bytes(bytes(32) + b"".join(bytes(24) + page for page in content.values()))
+    frames = b"".join(struct.pack("<II", pgno, number) for number, pgno in enumerate(content, 1))
+    descriptor = os.open(path, os.O_RDONLY)
+    return PageSource(database=descriptor, wal=descriptor, page_size=page_size, pages=pages, file_size=0, frames=frames)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,8 @@ import pytest
 from pagewarden import durable
 from pagewarden.pages import backend
 from pagewarden.repository import blocks
-from pagewarden.repository.pagemap import MapFacts, MapUnusable, PageMap, write_map
+from pagewarden.repository.mapfacts import MapFacts
+from pagewarden.repository.pagemap import MapUnusable, PageMap, write_map
 from pagewarden.testing import FaultyOs, cut
 from tests.core.repository.sets import TIMELINE
 

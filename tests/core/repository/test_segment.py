@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import random
-import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +12,12 @@ import pytest
 
 from pagewarden import durable
 from pagewarden.errors import OutOfSpace, PagewardenError, TargetFailed, VerificationFailed
-from pagewarden.pages import PageSource, backend, lock_page
-from pagewarden.repository.pagemap import Changes, MapFacts, PageMap, write_map
+from pagewarden.pages import backend, lock_page
+from pagewarden.repository.mapfacts import Changes, MapFacts
+from pagewarden.repository.pagemap import PageMap, write_map
 from pagewarden.repository.segment import SegmentWriter
 from pagewarden.testing import FaultyOs, cut
-from tests.core.repository.segments import map_of, parse, segment_header, sums_of, write_segment
+from tests.core.repository.segments import map_of, mostly_zeros, parse, segment_header, sums_of, write_segment
 from tests.core.repository.sets import TIMELINE, header, image, source
 
 
@@ -60,14 +60,6 @@ def test_growing_and_shrinking(tmp_path: Path, pages: int) -> None:
     after = (before + bytes(512 * 7))[: pages * 512]
     write_segment(tmp_path / "set", before, after)
     assert prove(tmp_path / "set", before, after) == tuple(range(21, pages + 1))
-
-
-def mostly_zeros(path: Path, pages: int, page_size: int, content: dict[int, bytes]) -> PageSource:
-    """Return a large database of zeros that needs no room, with a few pages in a log; closed by its user."""
-    path.write_bytes(bytes(32) + b"".join(bytes(24) + page for page in content.values()))
-    frames = b"".join(struct.pack("<II", pgno, number) for number, pgno in enumerate(content, 1))
-    descriptor = os.open(path, os.O_RDONLY)
-    return PageSource(database=descriptor, wal=descriptor, page_size=page_size, pages=pages, file_size=0, frames=frames)
 
 
 def test_the_lock_byte_page_is_never_held(tmp_path: Path) -> None:

@@ -146,11 +146,12 @@ class _Run:
             changes = self._compare(base)
             if changes is None:
                 return self._snapshot(source)
-            source = with_changes(source, base, changes, self.place, self.intent.staging, self.repository, self.runtime)
+            if changes.info is None and not changes.changes.too_many:
+                return self._unchanged(changes, source, base)
+            staging = self.intent.staging
+            source = with_changes(source, base, changes, self.place, staging, self.repository, self.runtime)
             if changes.info is not None:
                 return self._store(changes, changes.info, source, base)
-            if not changes.changes.too_many:
-                return self._unchanged(changes, source, base)
             self.why_full = "more than half of the pages changed"
             return self._snapshot(source)
         except BaseException as error:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from pagewarden import maps
 from pagewarden.errors import OutOfSpace, PagewardenError, RepositoryDamaged, TargetFailed
 from pagewarden.repository.keys import objects_prefix
-from pagewarden.repository.pagemap import MapFacts
+from pagewarden.repository.mapfacts import MapFacts
 
 if TYPE_CHECKING:
     from pagewarden.processes.reader import PageReader

@@ -19,7 +19,7 @@ from pagewarden.processes.reader import Attachment, PageReader
 
 if TYPE_CHECKING:
     from pagewarden.repository.format import PageSetHeader, PageSetInfo
-    from pagewarden.repository.pagemap import Changes, MapFacts
+    from pagewarden.repository.mapfacts import Changes, MapFacts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

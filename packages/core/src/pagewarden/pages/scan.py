@@ -13,7 +13,7 @@ from pagewarden.pages.source import PageSource
 CHUNK = 8 << 20
 """Bytes of pages in each chunk of sums."""
 
-_COMPARED = 64  # sums that are compared at once: of a whole chunk mostly few differ
+_BLOCK, _GROUP = 64 * 8, 8 * 8  # bytes of sums that are compared at once
 
 Progress = Callable[[int, int], None]
 """Told how many pages are done, and of how many."""
@@ -90,15 +90,25 @@ def differing_runs(sums: bytes, known: bytes) -> Iterator[tuple[int, int]]:
     if sums == known:
         return
     begin = end = 0  # of the run that was seen last
-    for block in range(0, len(sums), _COMPARED * 8):
-        if sums[block : block + _COMPARED * 8] == known[block : block + _COMPARED * 8]:
-            continue
-        for place in range(block // 8, min(block // 8 + _COMPARED, len(sums) // 8)):
-            if sums[place * 8 : place * 8 + 8] != known[place * 8 : place * 8 + 8]:
-                if place != end:
-                    if end > begin:
-                        yield begin, end - begin
-                    begin = place
-                end = place + 1
+    for at in _differing(sums, known):
+        if at != end:
+            if end > begin:
+                yield begin // 8, (end - begin) // 8
+            begin = at
+        end = at + 8
     if end > begin:
-        yield begin, end - begin
+        yield begin // 8, (end - begin) // 8
+
+
+def _differing(sums: bytes, known: bytes) -> Iterator[int]:
+    """Yield where sums differ, in bytes. Mostly few do, so many are compared at once before each is."""
+    whole = len(sums)
+    for block in range(0, whole, _BLOCK):
+        if sums[block : block + _BLOCK] == known[block : block + _BLOCK]:
+            continue
+        for group in range(block, min(block + _BLOCK, whole), _GROUP):
+            if sums[group : group + _GROUP] == known[group : group + _GROUP]:
+                continue
+            for at in range(group, min(group + _GROUP, whole), 8):
+                if sums[at : at + 8] != known[at : at + 8]:
+                    yield at

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pagewarden.repository.format import PageSetHeader
-    from pagewarden.repository.pagemap import Changes, MapFacts
+    from pagewarden.repository.mapfacts import Changes, MapFacts
 
 
 class IncrementCalls(ReaderClient):
@@ -86,6 +86,6 @@ def _problem(value: Any) -> tuple[str, bool]:
 
 
 def _changes(value: Mapping[str, Any]) -> Changes:
-    from pagewarden.repository.pagemap import Changes
+    from pagewarden.repository.mapfacts import Changes
 
     return Changes(**value)

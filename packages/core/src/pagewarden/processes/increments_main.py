@@ -21,7 +21,8 @@ class IncrementAnswers(StoredAnswers):
 
     def map_problem(self, path: str, facts: Mapping[str, Any]) -> tuple[str, bool]:
         """Return why a page map cannot be used, and whether it is damaged."""
-        from pagewarden.repository.pagemap import MapFacts, MapUnusable, PageMap
+        from pagewarden.repository.mapfacts import MapFacts
+        from pagewarden.repository.pagemap import MapUnusable, PageMap
 
         try:
             PageMap(path, MapFacts(**facts)).close()
@@ -36,7 +37,8 @@ class IncrementAnswers(StoredAnswers):
         from contextlib import ExitStack
 
         from pagewarden import durable
-        from pagewarden.repository.pagemap import MapFacts, PageMap, build_map
+        from pagewarden.repository.mapfacts import MapFacts
+        from pagewarden.repository.pagemap import PageMap, build_map
 
         with ExitStack() as stack:
             below = None if base is None else stack.enter_context(PageMap(base[0], MapFacts(**base[1])))
@@ -51,7 +53,8 @@ class IncrementAnswers(StoredAnswers):
         """Begin a segment."""
         from pagewarden.errors import DatabaseUnsettled
         from pagewarden.processes.wire import header_from_wire
-        from pagewarden.repository.pagemap import MapFacts, MapUnusable, PageMap
+        from pagewarden.repository.mapfacts import MapFacts
+        from pagewarden.repository.pagemap import MapUnusable, PageMap
         from pagewarden.repository.segment import SegmentWriter
 
         try:

@@ -279,9 +279,9 @@ def _prepare(*, copies: bool, stored: bool) -> None:
 
         del wire, assemble, pageset
     if copies:
-        from pagewarden.repository import writer
+        from pagewarden.repository import segment, writer
 
-        del writer
+        del segment, writer
         backend().compressor(1)
 
 

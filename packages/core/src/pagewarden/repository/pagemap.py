@@ -11,15 +11,15 @@ import os
 import struct
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from pagewarden import durable
 from pagewarden.errors import RepositoryDamaged
-from pagewarden.pages import MAX_PAGES, backend, is_page_size
+from pagewarden.pages import backend
 from pagewarden.repository import blocks
+from pagewarden.repository.mapfacts import MapFacts
 from pagewarden.repository.pageset import PageSetFile
 from pagewarden.repository.spools import Table
 
@@ -30,34 +30,6 @@ _MAGIC = b"pagewmap"
 _VERSION = 1
 _HEADER = struct.Struct("<8sIIII16sQQ")
 _CHECK = struct.Struct("<Q")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MapFacts:
-    """Which position a map is of."""
-
-    timeline: str  # 32 hexadecimal digits
-    txid: int
-    page_size: int  # bytes
-    pages: int  # size of the database, in pages
-    database_sum: int  # XOR of all page sums
-
-    def __post_init__(self) -> None:
-        if not is_page_size(self.page_size) or not 0 <= self.pages <= MAX_PAGES or not 0 < self.txid < 1 << 63:
-            raise ValueError(f"a map of {self.pages} pages of {self.page_size} bytes at {self.txid}")
-
-    def to_wire(self) -> dict[str, int | str]:
-        """Return it as plain values, which make it again as keyword arguments."""
-        return asdict(self)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Changes:
-    """What differs between a database and the position that it is compared with."""
-
-    pages: int  # that differ, those that the database has got since included
-    too_many: bool  # a snapshot is the better choice; then `pages` is not all of them
-    resized: bool  # whether the database has another number of pages
 
 
 class MapUnusable(Exception):
@@ -205,11 +177,9 @@ def build_map(path: Path, facts: MapFacts, page_sets: Iterable[PageSetFile], bas
 def _lay_over(table: Table, page_set: PageSetFile) -> None:
     """Put the sums that a page set records at the places of their pages."""
     for place in range(0, page_set.info.held, blocks.BLOCK_ENTRIES):
-        count, at = min(blocks.BLOCK_ENTRIES, page_set.info.held - place), 0
-        sums = page_set.entry_sums(place, count)
-        for first, some in page_set.runs(place, count):
-            table.put(first - 1, sums[at * blocks.SUMS_ENTRY : (at + some) * blocks.SUMS_ENTRY])
-            at += some
+        count = min(blocks.BLOCK_ENTRIES, page_set.info.held - place)
+        runs = ((first - 1, some) for first, some in page_set.runs(place, count))
+        table.put_runs(runs, page_set.entry_sums(place, count))
 
 
 def _begin(facts: MapFacts) -> bytes:

@@ -19,8 +19,8 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -43,11 +43,22 @@ from pagewarden.repository import blocks
 from pagewarden.repository.blocks import Trailer
 from pagewarden.repository.container import PageSetWriter
 from pagewarden.repository.format import HEADER_SIZE, Kind, PageSetHeader, PageSetInfo
-from pagewarden.repository.pagemap import Changes, PageMap
+from pagewarden.repository.mapfacts import Changes
+from pagewarden.repository.pagemap import PageMap
 
 _RUN = struct.Struct("<II")  # first page, count
 _SUM = blocks.SUMS_ENTRY
 _AT_ONCE = blocks.BLOCK_ENTRIES  # sums that are in memory at once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """What differs from the base, all in all."""
+
+    pages: int  # of the database
+    count: int  # pages that differ
+    delta: int  # XOR of their sums, old and new
+    ordered: bool  # whether the file's frames hold exactly those
 
 
 class SegmentWriter(PageSetWriter):
@@ -81,6 +92,7 @@ class SegmentWriter(PageSetWriter):
         self._too_many = False
         self._seen, self._covered = 0, 0  # XOR of the sums of the last look, and the pages that it came to
         self._source: PageSource | None = None  # the last one
+        self._looked: _Look | None = None  # what was found since
 
     def copy(self, source: PageSource, first: int, count: int, progress: PageProgress | None = None) -> None:
         """Compare pages `first` … `first+count-1` with the base; at the end of the source store what differs."""
@@ -125,7 +137,7 @@ class SegmentWriter(PageSetWriter):
 
     def changes(self, pages: int) -> Changes:
         """Return what differs from the base, of a database of `pages` pages."""
-        found = self._found if self._too_many else sum(len(numbers) for numbers, _, _ in self._final(pages)) // 4
+        found = self._found if self._too_many else self._look(pages).count
         return Changes(
             pages=found,
             too_many=self._too_many or self._is_too_much(found, pages),
@@ -142,9 +154,8 @@ class SegmentWriter(PageSetWriter):
             raise ValueError("more than half of the pages differ, and were not copied")
         header = replace(self.header, pages=pages, time=time or self.header.time)
         with self._errors():
-            self._stored.cut(pages)
             database_sum = self._prove(pages)
-            if not self._holds_what_counts(pages):
+            if not self._look(pages).ordered:
                 self._make_again(pages)
             return self._finish(header, self._trailer(database_sum))
 
@@ -160,7 +171,7 @@ class SegmentWriter(PageSetWriter):
         """Yield the sums of a range, and remember what a whole look at the database adds up to."""
         if source.page_size != self.header.page_size:
             raise ValueError(f"pages of {source.page_size} bytes do not fit a segment of {self.header.page_size}")
-        self._source = source
+        self._source, self._looked = source, None
         if first == 1:
             self._seen, self._covered = 0, 0
         for start, sums in scan_sums(source, first=first, count=count, threads=self._threads, progress=progress):
@@ -197,15 +208,22 @@ class SegmentWriter(PageSetWriter):
     def _final(self, pages: int) -> Iterator[tuple[bytes, bytes, bytes]]:
         """Yield what differs from the base in the end, in page order: page numbers, their sums, and the base's sums."""
         for start in range(1, pages + 1, _AT_ONCE):
-            count = min(_AT_ONCE, pages - start + 1)
-            known, held = self._base.sums(start, count), self._held(start, count)
-            # Pages that neither has were never seen; without a sum they cannot pass for anything.
-            held += bytes(count * _SUM - len(held))
-            runs = tuple(self._differing(start, held, known))
+            size = min(_AT_ONCE, pages - start + 1) * _SUM
+            stored = self._stored.get(start - 1, size // _SUM).ljust(size, b"\0")
+            inside = max(0, min(size, (self._base.pages - start + 1) * _SUM))
+            runs = []
+            known = b""
+            if stored[:inside] != bytes(inside):
+                known = self._base.sums(start, inside // _SUM)
+                for place, count in differing_runs(stored[:inside], bytes(inside)):
+                    begin, end = place * _SUM, (place + count) * _SUM
+                    back = differing_runs(stored[begin:end], known[begin:end])  # without those that changed back
+                    runs += [(start + place + at, some) for at, some in back]
+            # Those that are new differ, whatever their sums: one that was never seen has none, and fits nothing (H21).
+            runs += self._differing(start + inside // _SUM, stored[inside:], b"")
             if runs:
-                numbers = b"".join(struct.pack(f"<{some}I", *range(first, first + some)) for first, some in runs)
                 spans = [((first - start) * _SUM, (first - start + some) * _SUM) for first, some in runs]
-                yield numbers, b"".join(held[a:b] for a, b in spans), b"".join(known[a:b] for a, b in spans)
+                yield _pack(runs), b"".join(stored[a:b] for a, b in spans), b"".join(known[a:b] for a, b in spans)
 
     def _found_runs(self) -> Iterator[tuple[int, int]]:
         for number in range(0, self._runs.count, _AT_ONCE):
@@ -250,14 +268,12 @@ class SegmentWriter(PageSetWriter):
 
     def _take(self, frame: Gathered) -> None:
         """Append one frame, and remember what it holds."""
-        count, at = len(frame.sums) // _SUM, 0
+        count = len(frame.sums) // _SUM
         with self._errors():
             entry = StoredFrame(offset=self._end, csize=len(frame.data), first=frame.runs[0][0], count=count)
             self._index.put(self._frames, blocks.encode_entry(entry))
-            for first, some in frame.runs:
-                self._numbers.put(self._numbers.count, struct.pack(f"<{some}I", *range(first, first + some)))
-                self._stored.put(first - 1, frame.sums[at : at + some * _SUM])
-                at += some * _SUM
+            self._numbers.put(self._numbers.count, _pack(frame.runs))
+            self._stored.put_runs(((first - 1, some) for first, some in frame.runs), frame.sums)
             self._sums.put(self._sums.count, frame.sums)
             self._append(frame.data)
             self._behind.advance(self._end)
@@ -271,14 +287,25 @@ class SegmentWriter(PageSetWriter):
             raise durable.failure(error, f"cannot write beside {self.path}") from error
         self.pages_copied += count
 
+    def _look(self, pages: int) -> _Look:
+        """Go once through what differs from the base in the end."""
+        if self._looked is None or self._looked.pages != pages:
+            fold = backend().fold
+            count, delta, ordered = 0, 0, True
+            for numbers, new, old in self._final(pages):
+                some = len(new) // _SUM
+                ordered = ordered and (numbers, new) == (self._numbers.get(count, some), self._sums.get(count, some))
+                delta ^= fold(new) ^ fold(old)
+                count += some
+            ordered = ordered and count == self._numbers.count
+            self._looked = _Look(pages=pages, count=count, delta=delta, ordered=ordered)
+        return self._looked
+
     def _prove(self, pages: int) -> int:
         """Return the database sum of the chain, proved against the last look at the database (H22)."""
-        fold = backend().fold
-        database_sum = self._base.facts.database_sum
-        for _, new, old in self._final(pages):
-            database_sum ^= fold(new) ^ fold(old)
+        database_sum = self._base.facts.database_sum ^ self._look(pages).delta
         for start in range(pages + 1, self._base.pages + 1, _AT_ONCE):
-            database_sum ^= fold(self._base.sums(start, _AT_ONCE))
+            database_sum ^= backend().fold(self._base.sums(start, _AT_ONCE))
         if (self._seen, self._covered) != (database_sum, pages):
             raise VerificationFailed(
                 f"the pages in {self.path} make a database of the sum {database_sum:016x}; {self._covered} pages of "
@@ -286,16 +313,6 @@ class SegmentWriter(PageSetWriter):
                 hint="try again; if it happens again, look at the disk and the memory: dmesg | tail",
             )
         return database_sum
-
-    def _holds_what_counts(self, pages: int) -> bool:
-        """Whether the file's frames hold exactly what differs from the base."""
-        number = 0
-        for numbers, new, _ in self._final(pages):
-            count = len(new) // _SUM
-            if (numbers, new) != (self._numbers.get(number, count), self._sums.get(number, count)):
-                return False
-            number += count
-        return number == self._numbers.count
 
     def _make_again(self, pages: int) -> None:
         """Make the frames again, from what was put aside and what is still good of them."""
@@ -317,10 +334,11 @@ class SegmentWriter(PageSetWriter):
                     aside.put(pgno, memoryview(room)[place * size : (place + 1) * size])
         for table in (self._index, self._numbers, self._sums):
             table.cut(0)
-        self._frames = 0
+        self._frames, self._looked = 0, None
         wanted = replace(aside.source, pages=pages)
         self._write_anew(lambda _old: self._gather(wanted, self._frames_of(self._final_runs(pages))))
-        if not self._holds_what_counts(pages):
+        self._looked = None
+        if not self._look(pages).ordered:
             raise self._not_read_back()
 
     def _not_read_back(self) -> VerificationFailed:
@@ -345,3 +363,8 @@ class SegmentWriter(PageSetWriter):
             database_sum_from=self._base.facts.database_sum,
             sha256=b"",
         )
+
+
+def _pack(runs: Iterable[tuple[int, int]]) -> bytes:
+    """Return the page numbers of runs, 4 bytes each."""
+    return b"".join(struct.pack(f"<{some}I", *range(first, first + some)) for first, some in runs)

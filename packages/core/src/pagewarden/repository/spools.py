@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -11,6 +12,7 @@ from pagewarden import durable
 from pagewarden.pages import PageSource, backend
 
 _SPOOL = 4 << 20  # bytes of a table that stay in memory
+_WINDOW = 1 << 16  # entries of a table that are written in one go, where a few of them change
 _ASIDE = 1 << 18  # bytes of pages put aside at once; a multiple of every page size
 
 
@@ -36,6 +38,18 @@ class Table:
         self._file.write(entries)
         self.count = max(self.count, number + len(entries) // self.entry_size)
 
+    def put_runs(self, runs: Iterable[tuple[int, int]], entries: bytes) -> None:
+        """Write entries that are not consecutive: `runs` of numbers from 0, ascending, each (first, count)."""
+        at = 0
+        for group in _groups(runs):
+            begin, end = group[0][0], sum(group[-1])
+            window = bytearray(self.get(begin, end - begin).ljust((end - begin) * self.entry_size, b"\0"))
+            for first, count in group:
+                place, size = (first - begin) * self.entry_size, count * self.entry_size
+                window[place : place + size] = entries[at : at + size]
+                at += size
+            self.put(begin, window)
+
     def get(self, number: int, count: int) -> bytes:
         """Return entries, fewer where there are no more; entries that were skipped are zeros."""
         self._file.seek(number * self.entry_size)
@@ -49,6 +63,18 @@ class Table:
     def close(self) -> None:
         """Forget everything; safe to repeat."""
         self._file.close()
+
+
+def _groups(runs: Iterable[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    """Yield runs that are near enough to be written in one go, with what stands between them."""
+    group: list[tuple[int, int]] = []
+    for first, count in runs:
+        if group and first + count - group[0][0] > _WINDOW:
+            yield group
+            group = []
+        group.append((first, count))
+    if group:
+        yield group
 
 
 class Aside:

@@ -1,0 +1,123 @@
+"""What a comparison with the newest restore point says of the source (H18), and what it must not say (H34)."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pagewarden.processes.reader import PageReader
+from pagewarden.runtime import Runtime
+from pagewarden.values import Verdict
+from tests.support.databases import build
+from tests.support.increments import backup, execute, flip, objects, restored, touch
+from tests.support.session import Session
+
+
+@pytest.fixture(scope="module")
+def reader() -> Iterator[PageReader]:
+    """One warm page reader for all."""
+    with PageReader() as made:
+        yield made
+
+
+@pytest.fixture
+def runtime(tmp_path: Path, reader: PageReader) -> Runtime:
+    """A runtime with a state directory of its own."""
+    return Runtime(state=tmp_path / "state", reader=reader)
+
+
+def test_what_is_as_it_was_is_as_sound_as_it_was(tmp_path: Path, runtime: Runtime) -> None:
+    """A verdict of the newest restore point holds for a database that has not changed since; a new one comes first."""
+    path = build(tmp_path / "app.db", rows=60)
+    backup(path, runtime, check="standard")
+    source = backup(path, runtime).source
+    assert (source.verdict, source.level) == (Verdict.SOUND, "standard")
+    assert "as it was at" in source.why
+    execute(path, touch("60 = 1"))
+    assert backup(path, runtime).source.verdict is Verdict.UNKNOWN
+    assert backup(path, runtime).source.verdict is Verdict.UNKNOWN
+    assert backup(path, runtime, check="standard").source.verdict is Verdict.SOUND
+
+
+def test_a_page_that_changed_without_a_commit_is_damage(tmp_path: Path, runtime: Runtime) -> None:
+    """With a rollback journal the change counter shows it: the backup is made, and marked."""
+    path = build(tmp_path / "app.db", rows=100)
+    backup(path, runtime)
+    flip(path, 8 * 4096 + 100)
+    report = backup(path, runtime)
+    assert (report.kind, report.pages_copied, report.source.verdict) == ("segment", 1, Verdict.DAMAGED)
+    assert report.source.why.startswith("page 9 differs though no commit was made since")
+    assert (report.exit_code, report.source.findings) == (1, 1)
+    again = backup(path, runtime)
+    assert (again.kind, again.exit_code) == ("unchanged", 1)
+    assert "as it was at" in again.source.why
+    for page in (5, 6, 7, 10, 11, 12, 13):
+        flip(path, (page - 1) * 4096 + 1000)
+    assert "7 pages (5, 6, 7, 10, 11, …) differ though" in backup(path, runtime).source.why
+    execute(path, touch("100 = 1"))
+    assert backup(path, runtime).source.verdict is Verdict.UNKNOWN  # a commit explains everything
+
+
+def test_free_pages_may_change_without_a_commit(tmp_path: Path, runtime: Runtime) -> None:
+    """With a rollback journal a transaction that was rolled back may have spilled: no damage (H34)."""
+    path = build(tmp_path / "app.db", rows=300)
+    image = execute(path, "DELETE FROM item WHERE id % 3 = 0")
+    backup(path, runtime)
+    leaf = int.from_bytes(image[(int.from_bytes(image[32:36], "big") - 1) * 4096 + 8 :][:4], "big")
+    flip(path, (leaf - 1) * 4096 + 50)
+    report = backup(path, runtime)
+    assert (report.kind, report.pages_copied, report.source.verdict) == ("segment", 1, Verdict.UNKNOWN)
+    assert restored(report, runtime, tmp_path / "back.db") == path.read_bytes()
+    flip(path, 3 * 4096 + 50)
+    flip(path, (leaf - 1) * 4096 + 60)
+    assert backup(path, runtime).source.why.startswith("page 4 differs")
+
+
+def test_in_wal_mode_the_log_shows_that_nothing_was_committed(tmp_path: Path, runtime: Runtime) -> None:
+    """Same salts, same frame: what differs in the file is damage; after a commit nobody can tell."""
+    path = build(tmp_path / "app.db", mode="wal", rows=200)
+    with Session(path) as session:
+        session.run("UPDATE item SET name = 'in the log' WHERE id = 1")
+        backup(path, runtime)
+        descriptor = os.open(path, os.O_RDWR)
+        at = 60 * 4096 + 77
+        byte = os.pread(descriptor, 1, at)
+        os.pwrite(descriptor, bytes([byte[0] ^ 4]), at)
+        os.close(descriptor)
+        report = backup(path, runtime)
+        assert (report.kind, report.source.verdict) == ("segment", Verdict.DAMAGED)
+        assert report.source.why.startswith("page 61 differs")
+        session.run("UPDATE item SET name = 'later' WHERE id = 1")
+        assert backup(path, runtime).source.verdict is Verdict.UNKNOWN
+
+
+@pytest.mark.parametrize(("mode", "verdict"), [("wal", Verdict.DAMAGED), ("delete", Verdict.UNKNOWN)])
+def test_more_than_half_of_the_pages_without_a_commit(
+    mode: str, verdict: Verdict, tmp_path: Path, runtime: Runtime
+) -> None:
+    """Damage in WAL mode; with a rollback journal most pages may be free, which a snapshot does not look into (H34)."""
+    path = build(tmp_path / "app.db", mode=mode, rows=60)
+    with Session(path) as session:
+        session.run("UPDATE item SET name = 'in the log' WHERE id = 1")
+        backup(path, runtime)
+        descriptor = os.open(path, os.O_RDWR)
+        size = os.fstat(descriptor).st_size
+        os.pwrite(descriptor, random.Random(1).randbytes(size - 8 * 4096), 8 * 4096)
+        os.close(descriptor)
+        report = backup(path, runtime)
+    assert (report.kind, report.source.verdict) == ("snapshot", verdict)
+
+
+def test_a_base_that_cannot_be_read_says_nothing_of_the_source(tmp_path: Path, runtime: Runtime) -> None:
+    """Which pages are free is not known then: no damage is claimed that a rolled-back transaction may explain."""
+    path = build(tmp_path / "app.db", rows=100)
+    backup(path, runtime)
+    (found,) = objects(path)
+    flip(found, 400)  # within the first frame of pages; its sums, and the map, are whole
+    flip(path, 8 * 4096 + 100)
+    report = backup(path, runtime)
+    assert (report.kind, report.source.verdict) == ("segment", Verdict.UNKNOWN)
