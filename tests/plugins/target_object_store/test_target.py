@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pagewarden.errors import ConfigurationInvalid, SharedWritingRefused, TargetFailed, VerificationFailed
+from pagewarden.errors import SharedWritingRefused, TargetFailed, VerificationFailed
 from pagewarden_target_object_store import ObjectStoreFactory
 from pagewarden_target_object_store import target as module
 from pagewarden_target_object_store.target import PART, ObjectStoreTarget
@@ -286,9 +286,3 @@ def test_nothing_is_imported_before_a_store_is_opened() -> None:
         measured=False,
     )
     assert done.stdout.strip() == "[]", done.stderr
-
-
-def test_no_credentials_are_named_by_what_sets_them(faulty_url: str, proxy: FaultyProxy) -> None:
-    """A URL that names none of them is no reason to look at a traceback."""
-    with pytest.raises(ConfigurationInvalid, match="must hold no user name"):
-        opened(faulty_url.replace("s3://", "s3://key:secret@"))

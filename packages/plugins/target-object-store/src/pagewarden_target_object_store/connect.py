@@ -7,15 +7,17 @@ instance's credentials. It does not read ~/.aws: where that is needed, boto3 doe
 from __future__ import annotations
 
 import os
+import socket
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from pagewarden.errors import ConfigurationInvalid, PluginUnusable
-from pagewarden_target_object_store.failures import reason
+from pagewarden_target_object_store.failures import no_credentials, reason
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
@@ -35,13 +37,14 @@ _WITHOUT_FILES = (
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
 )
+_LOOK = 1.0  # seconds in which an instance's metadata service, which is on the same machine, must be found
 
 
 def connect(address: Address) -> Store:
-    """Return a client. Sends no request, but for credentials that boto3 fetches.
+    """Return a client. Sends no request, but for credentials.
 
     Raises ConfigurationInvalid for a configuration in the environment that obstore refuses, PluginUnusable where boto3
-    is needed and missing.
+    is needed and missing, TargetFailed where there are no credentials.
     """
     client: ClientConfig = {
         "timeout": timedelta(seconds=address.timeout),
@@ -67,6 +70,8 @@ def connect(address: Address) -> Store:
             common |= _given(account_name=address.account, endpoint=address.endpoint)
             return AzureStore(address.bucket, **common)
         options = _given(region=address.region, endpoint=address.endpoint) | _from_files(address)
+        if "credential_provider" not in options:
+            _look_for_credentials(address)
         if address.virtual_hosted:
             options["virtual_hosted_style_request"] = True
         return S3Store(
@@ -91,6 +96,20 @@ def _endpoint(address: Address) -> str:
 
 def _given(**options: str) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value}
+
+
+def _look_for_credentials(address: Address) -> None:
+    """Raise TargetFailed where only an instance's metadata service is left to ask, and there is none.
+
+    obstore would ask an address that answers nobody, again and again, for minutes.
+    """
+    if any(os.environ.get(name) for name in (*_WITHOUT_FILES, "AWS_SKIP_SIGNATURE")):
+        return
+    service = urlsplit(os.environ.get("AWS_METADATA_ENDPOINT") or "http://169.254.169.254")
+    try:
+        socket.create_connection((service.hostname or "", service.port or 80), timeout=_LOOK).close()
+    except OSError:
+        raise no_credentials(address) from None
 
 
 def _from_files(address: Address) -> dict[str, Any]:

@@ -14,8 +14,8 @@ class ObjectStoreFactory:
     def open(self, url: str, *, create: bool) -> Target:  # noqa: ARG002 - there is nothing to make
         """Return the target at `url`, whose bucket or container must exist; a prefix need not, and is not made.
 
-        No request is sent yet. Raises ConfigurationInvalid for a URL that names none, PluginUnusable where what a
-        profile needs is not installed.
+        No request is sent yet, but for credentials. Raises ConfigurationInvalid for a URL that names none,
+        PluginUnusable where what a profile needs is not installed, TargetFailed where there are no credentials.
         """
         from pagewarden_target_object_store.address import parse_address
         from pagewarden_target_object_store.connect import connect

@@ -20,7 +20,7 @@ _MESSAGE = re.compile(r"<Message>([^<]{2,200})</Message>")
 _KIND = re.compile(r"kind: (Connect|Request|Timeout|Interrupted|Decode|Unknown)")
 _RETRIES = re.compile(r"after (\d{1,3}) retries")
 _SECRET = re.compile(r"[A-Za-z0-9/+=_%-]{20,}")  # as long as the shortest key or signature
-_METADATA = ("169.254.169.254", "169.254.170.2", "metadata.google.internal")
+_METADATA = ("169.254.169.254", "169.254.170.2", "metadata.google.internal", "/latest/api/token", "/latest/meta-data")
 
 _FULL = ("507", "InsufficientStorage", "XMinioStorageFull", "QuotaExceeded", "QuotaExceededException")
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
@@ -82,16 +82,14 @@ def failure(error: BaseException, what: str, address: Address, *, deleting: bool
     message = f"{what}: {why}"
     if named in _FULL or str(answered) in _FULL:
         return OutOfSpace(f"{message}: there is no room", hint="free space there, or raise its quota, then try again")
+    if any(asked in str(error) for asked in _METADATA):
+        return no_credentials(address)
     if answered in (401, 403):
-        if any(host in str(error) for host in _METADATA):
-            return TargetFailed(f"{what}: there are no credentials", hint=_credentials(address))
         if deleting:
             return DeletionRefused(message)
         return TargetFailed(message, hint=f"check the credentials, and what they permit on the {address.place}")
     if has_no_bucket(error):
         return TargetFailed(f"{message}: there is no {address.place}", hint=f"make the {address.place} first")
-    if answered is None and any(host in str(error) for host in _METADATA):
-        return TargetFailed(f"{what}: there are no credentials", hint=_credentials(address))
     if "BareRedirect" in str(error) or answered == 301:
         return TargetFailed(f"{message}: the {address.place} is in another region", hint="add ?region=NAME to the URL")
     if answered is None:
@@ -119,9 +117,11 @@ def no_conditions(address: Address) -> SharedWritingRefused:
     )
 
 
-def _credentials(address: Address) -> str:
-    return {
+def no_credentials(address: Address) -> TargetFailed:
+    """Return the error for a store that nobody gave credentials for."""
+    hint = {
         "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile: ?profile=NAME",
         "gs": "set GOOGLE_APPLICATION_CREDENTIALS, or gcloud auth application-default login",
         "az": "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
     }[address.scheme]
+    return TargetFailed(f"there are no credentials for the {address.place}", hint=hint)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pagewarden.contracts import BulkTarget, ObjectInfo, Target
+from pagewarden.contracts import BulkTarget, ObjectInfo, RemoteTarget, Target
 from pagewarden.errors import PagewardenError
 from pagewarden.testing.contracts.samples import SECONDS, in_time
 
@@ -140,6 +140,23 @@ class TargetContract:
         assert list(target.read_many((), 100)) == []
         with pytest.raises(ValueError):
             list(target.read_many(("a/1", "../a"), 100))
+
+    def test_what_is_behind_a_network_tells_sizes_and_can_be_probed(self, target: Target) -> None:
+        """A size is exact, or FileNotFoundError; a probe passes, and changes and leaves nothing."""
+        if not isinstance(target, RemoteTarget):
+            return
+        for size in (0, 1, 70_000):
+            target.put(f"sized/{size}", bytes(size))
+            assert target.size(f"sized/{size}") == size
+        with pytest.raises(FileNotFoundError):
+            target.size("sized/missing")
+        with pytest.raises(ValueError):
+            target.size("../sized")
+        before = [(each.key, each.bytes) for each in target.list("")]
+        for _ in range(2):
+            target.probe("sized/1", bytes(1))
+        assert [(each.key, each.bytes) for each in target.list("")] == before
+        assert target.get("sized/1") == bytes(1)
 
     @pytest.mark.parametrize(
         "key",
