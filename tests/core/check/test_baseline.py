@@ -19,7 +19,7 @@ from pagewarden.processes.reader import Attachment, PageReader
 from pagewarden.repository import SourceFacts
 from pagewarden.runtime import Runtime
 from pagewarden.testing import INJURIES
-from pagewarden.values import CheckReport, Level, Severity, Verdict
+from pagewarden.values import BackupReport, CheckReport, Level, Severity, Verdict
 from tests.core.check.conftest import Baseline
 from tests.support.session import Session
 
@@ -30,9 +30,9 @@ def repository(tmp_path: Path) -> str:
     return str(tmp_path / "repository")
 
 
-def backup(runtime: Runtime, database: Path, repository: str) -> None:
+def backup(runtime: Runtime, database: Path, repository: str, *, full: bool = False) -> BackupReport:
     """Back up."""
-    run_backup(BackupRequest(database=str(database), repository=repository), runtime)
+    return run_backup(BackupRequest(database=str(database), repository=repository, full=full), runtime)
 
 
 def check(runtime: Runtime, database: Path, **fields: object) -> CheckReport:
@@ -113,11 +113,45 @@ def test_an_older_backup_that_is_broken_is_no_evidence(runtime: Runtime, databas
     backup(runtime, database, repository)
     older = Path(shutil.copy(database, database.parent.parent / "older.db"))
     change(database)
-    backup(runtime, database, repository)
+    backup(runtime, database, repository, full=True)
     first = sorted(Path(repository).rglob("*1-*.pageset.zst"))[0]
     first.write_bytes(first.read_bytes()[:-100])
     INJURIES["lost-write"].apply(database, 2, older=older)
     assert [finding.kind for finding in check(runtime, database, repository=repository).findings] == ["changed-page"]
+
+
+def test_the_newest_backup_may_be_a_segment(runtime: Runtime, database: Path, repository: str) -> None:
+    """Its chain is the baseline: sums and pages by their last version, older points by theirs."""
+    backup(runtime, database, repository)
+    kinds = []
+    for number in (3, 5, 7):
+        change(database, f"UPDATE customers SET notes = notes || ' {number}' WHERE id = {number}")
+        older = Path(shutil.copy(database, database.parent.parent / f"older{number}.db"))
+        kinds.append(backup(runtime, database, repository).kind)
+    assert kinds == ["segment"] * 3
+    report = check(runtime, database, repository=repository)
+    assert (report.verdict, report.findings) == (Verdict.SOUND, ())
+    assert report.position is not None and report.position.txid == 4
+    change(database, "UPDATE customers SET notes = upper(notes) WHERE id = 9")
+    kinds.append(backup(runtime, database, repository).kind)
+    INJURIES["lost-write"].apply(database, 2, older=older)
+    (finding,) = check(runtime, database, repository=repository).findings
+    assert finding.kind == "lost-write"
+    assert ":4: a write was lost" in finding.message
+
+
+def test_a_chain_that_is_broken_below_is_no_baseline(runtime: Runtime, database: Path, repository: str) -> None:
+    """Where a segment's snapshot is damaged nothing can be compared, and that is said."""
+    backup(runtime, database, repository)
+    change(database, "UPDATE customers SET notes = 'x' WHERE id = 3")
+    assert backup(runtime, database, repository).kind == "segment"
+    (snapshot,) = Path(repository).rglob("*1-*.pageset.zst")
+    data = bytearray(snapshot.read_bytes())
+    data[-300] ^= 1
+    snapshot.write_bytes(data)
+    report = check(runtime, database, repository=repository)
+    assert report.verdict is Verdict.UNKNOWN
+    assert "block" in report.checkers[0].why
 
 
 @pytest.mark.parametrize("state", ["missing", "other name", "broken"])

@@ -54,7 +54,7 @@ class Store:
         self.sums += batch.sums
 
     def expected(self, first: int, count: int) -> bytes:
-        """Return recorded sums, as `copy_in` asks for them; the copy begins at page 1."""
+        """Return recorded sums, of pages; the copy begins at page 1."""
         return bytes(self.sums[(first - 1) * 8 : (first - 1 + count) * 8])
 
     def saved(self, path: Path) -> int:

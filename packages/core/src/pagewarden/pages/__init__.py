@@ -31,7 +31,7 @@ from pagewarden.pages.source import (
 if TYPE_CHECKING:
     from pagewarden.pages.again import read_again
     from pagewarden.pages.behind import Behind, forget
-    from pagewarden.pages.copier import Batch, FrameCopy, OutSlot, StoredFrame, copy_in, copy_out, out_slots
+    from pagewarden.pages.copier import Batch, FrameCopy, OutSlot, StoredFrame, copy_out, out_slots
     from pagewarden.pages.gather import Gathered, Runs, gather_out
     from pagewarden.pages.scan import Progress, database_sum, differing_runs, scan_reserved, scan_sums
     from pagewarden.pages.spread import FrameIn, Stretch, Wanted, decode_frame, runs_of, spread_in
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "again": ("read_again",),
     "behind": ("Behind", "forget"),
-    "copier": ("Batch", "FrameCopy", "OutSlot", "StoredFrame", "copy_in", "copy_out", "out_slots"),
+    "copier": ("Batch", "FrameCopy", "OutSlot", "StoredFrame", "copy_out", "out_slots"),
     "gather": ("Gathered", "Runs", "gather_out"),
     "spread": ("FrameIn", "Stretch", "Wanted", "decode_frame", "runs_of", "spread_in"),
     "scan": ("Progress", "database_sum", "differing_runs", "scan_reserved", "scan_sums"),
@@ -74,7 +74,6 @@ __all__ = [
     "WalStart",
     "Wanted",
     "backend",
-    "copy_in",
     "copy_out",
     "database_sum",
     "decode_frame",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pagewarden.pages.source import MAX_PAGES, Buffer, PageSource, WalStart, frame_bound, is_page_size
 
 
@@ -22,6 +24,14 @@ def check_buffer(pages: Buffer, page_size: int, first: int, count: int) -> None:
     if not is_page_size(page_size) or first < 1 or count < 0 or first + count - 1 > MAX_PAGES:
         raise ValueError(f"no database has {count} pages of {page_size} bytes from page {first}")
     check_out(page_size, count, pages)
+
+
+def check_listed(pages: Buffer, page_size: int, numbers: Sequence[int]) -> None:
+    """Refuse what is no page size, a buffer without room for so many pages, and numbers that no page has."""
+    if not is_page_size(page_size) or len(pages) < len(numbers) * page_size:
+        raise ValueError(f"{len(pages)} bytes do not hold {len(numbers)} pages of {page_size} bytes")
+    if numbers and not 1 <= min(numbers) <= max(numbers) <= MAX_PAGES:
+        raise ValueError("page numbers that no page has")
 
 
 def check_frame(page_size: int, first: int, count: int, out: Buffer) -> None:

@@ -7,7 +7,9 @@ gives away; see docs/decisions/0001-native-without-zstd.md. cffi releases the GI
 from __future__ import annotations
 
 import os
+import struct
 import threading
+from collections.abc import Sequence
 from functools import cache, cached_property
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -19,6 +21,7 @@ from pagewarden.pages._checks import (
     check_frame_buffer,
     check_frame_range,
     check_level,
+    check_listed,
     check_out,
     check_start,
     check_wal,
@@ -224,6 +227,18 @@ class NativeBackend:
         if lib.pw_buffer_sums(data, len(data), page_size, first, count, sums, count * 8, fault):
             _raise(fault)
         return bytes(ffi.buffer(sums))
+
+    def listed_sums(self, pages: Buffer, page_size: int, numbers: Sequence[int]) -> bytes:
+        """Return the sums of pages with any page numbers."""
+        check_listed(pages, page_size, numbers)
+        lock, hashed = lock_page(page_size), lib.pw_xxh64
+        with ffi.from_buffer("uint8_t[]", pages) as data:
+            base = ffi.cast("uint8_t *", data)
+            places = range(0, len(numbers) * page_size, page_size)
+            sums = [hashed(base + at, page_size, pgno) for at, pgno in zip(places, numbers, strict=True)]
+        if lock in numbers:
+            sums = [0 if pgno == lock else each for each, pgno in zip(sums, numbers, strict=True)]
+        return struct.pack(f"<{len(sums)}Q", *sums)
 
     def read(self, source: PageSource, first: int, count: int, out: bytearray | memoryview) -> None:
         """Read pages into the beginning of `out`."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pagewarden.pages._checks import check_buffer, check_level, check_out, check_start, check_wal
+from pagewarden.pages._checks import check_buffer, check_level, check_listed, check_out, check_start, check_wal
 from pagewarden.pages._twin_wal import behind, chain, pread_whole, scan
 from pagewarden.pages._zstd import PublicCompressor, PublicDecompressor
 from pagewarden.pages.backend import Compressor, Decompressor
@@ -88,6 +89,13 @@ class TwinBackend:
         check_buffer(pages, page_size, first, count)
         data = memoryview(pages)
         sums = (self.page_sum(first + i, data[i * page_size : (i + 1) * page_size]) for i in range(count))
+        return b"".join(value.to_bytes(8, "little") for value in sums)
+
+    def listed_sums(self, pages: Buffer, page_size: int, numbers: Sequence[int]) -> bytes:
+        """Return the sums of pages with any page numbers."""
+        check_listed(pages, page_size, numbers)
+        data = memoryview(pages)
+        sums = (self.page_sum(pgno, data[at * page_size : (at + 1) * page_size]) for at, pgno in enumerate(numbers))
         return b"".join(value.to_bytes(8, "little") for value in sums)
 
     def read(self, source: PageSource, first: int, count: int, out: bytearray | memoryview) -> None:

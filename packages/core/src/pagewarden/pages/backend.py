@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
@@ -58,6 +59,9 @@ class Backend(Protocol):
 
     def buffer_sums(self, pages: Buffer, page_size: int, first: int, count: int) -> bytes:
         """Return the sums of `count` pages that stand in `pages`, the first of which is page `first`."""
+
+    def listed_sums(self, pages: Buffer, page_size: int, numbers: Sequence[int]) -> bytes:
+        """Return the sums of pages that stand in `pages` one after the other, with any page numbers."""
 
     def read(self, source: PageSource, first: int, count: int, out: bytearray | memoryview) -> None:
         """Read pages into the beginning of `out`."""

@@ -33,6 +33,12 @@ class FrameIn:
     count: int  # how many
     sums: bytes  # that they must have, 8 bytes each
     wanted: Wanted = ()  # those that are to be written
+    newer: tuple[tuple[int, bytes], ...] = ()  # pages by their places that are to be written instead of those here
+
+    @property
+    def numbers(self) -> list[int]:
+        """Its page numbers."""
+        return [first + step for first, count in self.runs for step in range(count)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,20 +61,28 @@ class _Slot:
 
 
 def spread_in(
-    stretches: Iterable[Stretch], *, fd_out: int, page_size: int, threads: int, using: Backend | None = None
+    stretches: Iterable[Stretch],
+    *,
+    fd_out: int,
+    page_size: int,
+    threads: int,
+    keep: Callable[[int, memoryview], bool] | None = None,
+    using: Backend | None = None,
 ) -> Iterator[tuple[Stretch, memoryview]]:
     """Decode the frames of each stretch, compare the sums of all their pages, and write the wanted ones to `fd_out`.
 
     Yields each stretch, in their order, with its stored bytes, which are valid until the next is asked for. Pages go to
-    byte `(pgno - 1) * page_size`, none of a frame before all of it was compared; `fd_out` -1 only compares. `stretches`
-    is advanced in the calling thread; when it or the consumer raises, stretches that were taken already may have been
-    decoded or not. Raises BadFrame, ShortRead or SumMismatch, which name frame and page, or OSError, or what `errors`
-    of the stretch makes of them; what `fd_out` raises stays as it is.
+    byte `(pgno - 1) * page_size`, none of a frame before all of it was compared; `fd_out` -1 only compares. `keep` is
+    asked first, in any thread: it gets a first page and the bytes of wanted pages, valid only during the call, and
+    returns whether it has taken them, so that they are not written. `stretches` is advanced in the calling thread; when
+    it or the consumer raises, stretches that were taken already may have been decoded or not. Raises BadFrame,
+    ShortRead or SumMismatch, which name frame and page, or OSError, or what `errors` of the stretch makes of them; what
+    `fd_out` raises stays as it is.
     """
     chosen = using or backend()
 
     def work(stretch: Stretch, slot: _Slot) -> tuple[Stretch, memoryview]:
-        return stretch, _take_in(stretch, slot, fd_out, page_size, chosen)
+        return stretch, _take_in(stretch, slot, fd_out, page_size, chosen, keep)
 
     slots = [_Slot(chosen) for _ in range(threads + 2)]
     with closing(in_order(stretches, work, slots=slots, threads=threads)) as done:
@@ -84,7 +98,14 @@ def decode_frame(file: int, frame: FrameIn, page_size: int) -> memoryview:
     return slot.pages
 
 
-def _take_in(stretch: Stretch, slot: _Slot, fd_out: int, page_size: int, chosen: Backend) -> memoryview:
+def _take_in(
+    stretch: Stretch,
+    slot: _Slot,
+    fd_out: int,
+    page_size: int,
+    chosen: Backend,
+    keep: Callable[[int, memoryview], bool] | None,
+) -> memoryview:
     """Do the work for one stretch; return its stored bytes."""
     with stretch.errors():
         stored = _read(stretch, slot, page_size)
@@ -92,10 +113,13 @@ def _take_in(stretch: Stretch, slot: _Slot, fd_out: int, page_size: int, chosen:
         begin = frame.offset - stretch.offset
         with stretch.errors():
             _decode(frame, stored[begin : begin + frame.csize], slot, page_size, chosen)
+        for place, page in frame.newer:
+            slot.pages[place * page_size : (place + 1) * page_size] = page
         if fd_out >= 0:
             for place, start, count in frame.wanted:
                 pages = slot.pages[place * page_size : (place + count) * page_size]
-                durable.write_at(fd_out, pages, (start - 1) * page_size)
+                if keep is None or not keep(start, pages):
+                    durable.write_at(fd_out, pages, (start - 1) * page_size)
     return stored
 
 
@@ -135,18 +159,14 @@ def _decode(frame: FrameIn, data: memoryview, slot: _Slot, page_size: int, chose
             frame=frame.index,
         ) from error
     if len(frame.runs) > 1:
-        parts, at = [], 0
-        for first, count in frame.runs:
-            parts.append(chosen.buffer_sums(slot.pages[at : at + count * page_size], page_size, first, count))
-            at += count * page_size
-        sums = b"".join(parts)
+        sums = chosen.listed_sums(slot.pages[:size], page_size, frame.numbers)
     if sums != frame.sums:
         raise _mismatch(frame, sums)
 
 
 def _mismatch(frame: FrameIn, sums: bytes) -> SumMismatch:
     place, _ = next(differing_runs(sums, frame.sums), (0, 0))
-    pgno = [first + step for first, count in frame.runs for step in range(count)][place]
+    pgno = frame.numbers[place]
     return SumMismatch(
         f"frame {frame.index}: the sum of page {pgno} is not the recorded one", pgno=pgno, frame=frame.index
     )

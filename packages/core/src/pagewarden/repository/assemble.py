@@ -4,6 +4,8 @@
    version. Older versions are neither decoded, where a whole frame is of no use, nor written.
 2. Frames are read and decoded in threads, every page of them is compared with its recorded sum, and the pages that are
    taken are written straight to their place. All that is stored goes through the SHA-256 of its file.
+   As long as memory allows, pages of segments wait for the snapshot's frame around them: a page alone costs the file
+   system as much as many together.
 3. Pages beyond the size of the database at the newest position are dropped (H21).
 4. At the end every page must have been taken, and their sums must make the database sum of the newest page set.
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -31,15 +34,28 @@ from pagewarden.pages import (
     backend,
     differing_runs,
     lock_page,
+    runs_of,
     scan_sums,
     spread_in,
 )
 from pagewarden.repository.blocks import SUMS_ENTRY
-from pagewarden.repository.format import PageSetInfo
+from pagewarden.repository.format import FRAME_BYTES, PageSetInfo
 from pagewarden.repository.pageset import PageSetFile
 from pagewarden.repository.spools import Table
 
 _CHUNK = 1 << 16  # pages of a chunk of claims
+
+WAITING = 512 << 20
+"""Bytes of pages that may wait in memory, at most; and never more than a quarter of what the machine has available."""
+
+
+def _available() -> int:
+    """Return how many bytes of memory programs may take now, as Linux estimates it; elsewhere a modest number."""
+    try:
+        text = Path("/proc/meminfo").read_text()
+        return int(text.partition("MemAvailable:")[2].split()[0]) << 10
+    except (OSError, ValueError, IndexError):  # not Linux
+        return 256 << 20
 
 
 class Claims:
@@ -51,15 +67,35 @@ class Claims:
 
     def take(self, first: int, count: int) -> Runs:
         """Take those of pages `first` … `first+count-1` that were not taken yet, and return them."""
-        runs: list[tuple[int, int]] = []
-        past = first + count
+        return tuple((start, some) for _, start, some in self.take_all(((first, count),), first + count - 1))
+
+    def take_all(self, runs: Runs, pages: int) -> Wanted:
+        """Take those of `runs` that are within a database of `pages` pages and were not taken yet; return them.
+
+        Places count from the first page of `runs`.
+        """
+        wanted: list[tuple[int, int, int]] = []
+        place, chunks = 0, self._chunks
+        for first, count in runs:
+            if count == 1 and first <= pages and (chunk := chunks.get(first // _CHUNK)) is not None:
+                # Most runs of a segment are so, and there may be very many.
+                at, bit = first % _CHUNK >> 3, 1 << (first & 7)
+                if not chunk[at] & bit:
+                    chunk[at] |= bit
+                    wanted.append((place, first, 1))
+            else:
+                wanted += [(place + start - first, start, some) for start, some in self._take(first, count, pages)]
+            place += count
+        self.count += sum([some for _, _, some in wanted])
+        return tuple(wanted)
+
+    def _take(self, first: int, count: int, pages: int) -> Iterator[tuple[int, int]]:
+        past = min(first + count, pages + 1)
         while first < past:
             number, place = divmod(first, _CHUNK)
             some = min(past - first, _CHUNK - place)
-            runs += self._take(number, place, first, some)
+            yield from self._take_within(number, place, first, some)
             first += some
-        self.count += sum(some for _, some in runs)
-        return tuple(runs)
 
     def holds(self, pgno: int) -> bool:
         """Return whether a page was taken."""
@@ -67,7 +103,19 @@ class Claims:
         chunk = self._chunks.get(number)
         return chunk is not None and bool(chunk[place >> 3] >> (place & 7) & 1)
 
-    def _take(self, number: int, place: int, first: int, count: int) -> Iterator[tuple[int, int]]:
+    def runs(self) -> Iterator[tuple[int, int]]:
+        """Yield (first page, count) of all that was taken, ascending; a run may be cut in two where it goes on."""
+        for number in sorted(self._chunks):
+            bits = int.from_bytes(self._chunks[number], "little")
+            text = f"{bits:0{_CHUNK}b}"[::-1]
+            at = text.find("1")
+            while at >= 0:
+                stop = text.find("0", at)
+                stop = _CHUNK if stop < 0 else stop
+                yield number * _CHUNK + at, stop - at
+                at = text.find("1", stop)
+
+    def _take_within(self, number: int, place: int, first: int, count: int) -> Iterator[tuple[int, int]]:
         chunk = self._chunks.get(number)
         if chunk is None:
             chunk = self._chunks[number] = bytearray(_CHUNK >> 3)
@@ -102,6 +150,9 @@ class Assembly:
         self._claims = Claims()
         self._sum = 0  # XOR of the sums of the pages taken
         self._written = 0  # pages
+        self._waiting: dict[int, bytes] = {}  # last versions, by page number
+        self._sorted: list[int] = []  # the numbers of those, while a snapshot is gone through
+        self._room = min(WAITING, _available() // 4)  # bytes of those that may still come
         self._sums = Table(self.path.parent, SUMS_ENTRY) if read_back else None
 
     def add(self, paths: Sequence[str | Path], progress: Progress | None = None) -> list[PageSetInfo]:
@@ -115,20 +166,36 @@ class Assembly:
             files = [stack.enter_context(PageSetFile(path)) for path in paths]
             for file in files:
                 self._admit(file)
-            by_descriptor = {file.fileno(): (file, hashlib.sha256()) for file in files}
-            behind = {file.fileno(): Behind(self._fd) for file in files if not file.is_segment}
-            stretches = (stretch for file in files for stretch in file.stretches(self._choose))
-            try:
-                for stretch, data in spread_in(
-                    stretches, fd_out=self._fd, page_size=self._size[0], threads=self._threads
-                ):
-                    by_descriptor[stretch.file][1].update(data)
-                    self._tell(stretch, behind.get(stretch.file), progress)
-            except OSError as error:
-                raise durable.failure(error, f"cannot write {self.path}") from error
-            for file, digest in by_descriptor.values():
-                file.prove_digest(digest, file.info.numbers_offset)
+            # One after the other: what waits for a snapshot's frame must be there when that comes.
+            self._take_in([file for file in files if file.is_segment], progress)
+            for file in files:
+                if not file.is_segment:
+                    self._sorted = sorted(self._waiting)
+                    self._take_in([file], progress)
             return [file.info for file in files]
+
+    def _take_in(self, files: Sequence[PageSetFile], progress: Progress | None) -> None:
+        """Take what is not taken yet from files of one kind, whose whole bytes are proved by their SHA-256."""
+        digests = {file.fileno(): hashlib.sha256() for file in files}
+        behind = Behind(self._fd)
+        segments = bool(files) and files[0].is_segment
+        stretches = (
+            stretch for file in files for stretch in file.stretches(self._choose, None if segments else self._come_by)
+        )
+        try:
+            for stretch, data in spread_in(
+                stretches,
+                fd_out=self._fd,
+                page_size=self._size[0],
+                threads=self._threads,
+                keep=self._keep if segments else None,
+            ):
+                digests[stretch.file].update(data)
+                self._tell(stretch, None if segments else behind, progress)
+        except OSError as error:
+            raise durable.failure(error, f"cannot write {self.path}") from error
+        for file in files:
+            file.prove_digest(digests[file.fileno()], file.info.numbers_offset)
 
     def finish(self, progress: Progress | None = None) -> None:
         """Prove that the database is whole and make it durable; compare every page again if that was asked for.
@@ -147,6 +214,9 @@ class Assembly:
                 f"the pages of {self.path} make the database sum {self._sum:016x}, not {self._newest.database_sum:016x}"
             )
         try:
+            for first, count in runs_of(sorted(self._waiting)):  # whatever no frame of the snapshot needed
+                data = b"".join([self._waiting.pop(first + step) for step in range(count)])
+                durable.write_at(self._fd, data, (first - 1) * page_size)
             os.fsync(self._fd)
             if self._sums is not None:
                 self._read_back(self._sums, progress)
@@ -190,26 +260,37 @@ class Assembly:
 
     def _choose(self, runs: Runs, sums: bytes) -> Wanted:
         """Take from one frame what is not taken yet."""
-        pages = self._size[1]
-        wanted: list[tuple[int, int, int]] = []
-        place = 0
-        for first, count in runs:
-            within = min(count, pages - first + 1)
-            if within > 0:
-                wanted += [(place + start - first, start, some) for start, some in self._claims.take(first, within)]
-            place += count
-        taken = b"".join(sums[at * SUMS_ENTRY : (at + some) * SUMS_ENTRY] for at, _, some in wanted)
+        wanted = self._claims.take_all(runs, self._size[1])
+        taken = b"".join([sums[at * SUMS_ENTRY : (at + some) * SUMS_ENTRY] for at, _, some in wanted])
         self._sum ^= backend().fold(taken)
         if self._sums is not None:
             for at, start, some in wanted:
                 self._sums.put(start - 1, sums[at * SUMS_ENTRY : (at + some) * SUMS_ENTRY])
-        return tuple(wanted)
+        return wanted
+
+    def _keep(self, first: int, pages: memoryview) -> bool:
+        """Let pages of a segment wait for the frame of the snapshot that they are in the midst of."""
+        page_size = self._size[0]
+        count = len(pages) // page_size
+        if self._room < len(pages) or count * page_size >= FRAME_BYTES // 4:  # long runs are written soon enough
+            return False
+        self._room -= len(pages)
+        for step in range(count):
+            self._waiting[first + step] = bytes(pages[step * page_size : (step + 1) * page_size])
+        return True
+
+    def _come_by(self, first: int, count: int) -> tuple[tuple[int, bytes], ...]:
+        """Return what waits for a frame of the snapshot, by its place in the frame."""
+        begin, end = bisect_left(self._sorted, first), bisect_left(self._sorted, first + count)
+        newer = tuple([(pgno - first, self._waiting.pop(pgno)) for pgno in self._sorted[begin:end]])
+        self._room += len(newer) * self._size[0]
+        return newer
 
     def _tell(self, stretch: Stretch, behind: Behind | None, progress: Progress | None) -> None:
         """Note that a stretch is done."""
         page_size, pages = self._size
         for frame in stretch.frames:
-            self._written += sum(some for _, _, some in frame.wanted)
+            self._written += sum(some for _, _, some in frame.wanted) - len(frame.newer)
         if behind is not None and stretch.frames:
             first, count = stretch.frames[-1].runs[-1]
             behind.advance(min(pages, first - 1 + count) * page_size)

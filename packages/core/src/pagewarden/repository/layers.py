@@ -6,13 +6,14 @@ database sum. What it keeps in memory grows with the pages that segments hold, n
 
 from __future__ import annotations
 
+import struct
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pagewarden.errors import RepositoryDamaged
-from pagewarden.pages import backend
+from pagewarden.pages import backend, lock_page
 from pagewarden.repository.assemble import Claims
 from pagewarden.repository.blocks import SUMS_ENTRY
 from pagewarden.repository.format import PageSetInfo
@@ -45,11 +46,10 @@ class Layers:
             for place in range(0, file.info.held, _AT_ONCE):
                 count = min(_AT_ONCE, file.info.held - place)
                 given = file.entry_sums(place, count)
-                for at, pgno in enumerate(file.numbers(place, count)):
-                    if pgno <= header.pages and claims.take(pgno, 1):
-                        numbers.append(pgno)
-                        sums.append(int.from_bytes(given[at * SUMS_ENTRY : (at + 1) * SUMS_ENTRY], "little"))
-                        layers.append(layer)
+                for at, first, some in claims.take_all(file.runs(place, count), header.pages):
+                    numbers.extend(range(first, first + some))
+                    sums.extend(struct.unpack_from(f"<{some}Q", given, at * SUMS_ENTRY))
+                    layers.extend([layer] * some)
         order = sorted(range(len(numbers)), key=numbers.__getitem__)
         self._numbers = array("I", (numbers[at] for at in order))
         self._sums = array("Q", (sums[at] for at in order))
@@ -80,9 +80,11 @@ class Layers:
         at = bisect_left(self._numbers, pgno)
         if at < len(self._numbers) and self._numbers[at] == pgno:
             return self._opened(self._paths[self._layers[at]]).page(pgno)
-        base = self._opened(self._paths[-1])
-        if base.pages < pgno <= self.info.header.pages:  # it came with a segment that cannot hold it
-            return bytes(self.info.header.page_size)
+        base, header = self._opened(self._paths[-1]), self.info.header
+        if pgno > base.pages and pgno == lock_page(header.page_size):  # it came with a segment, which never holds it
+            return bytes(header.page_size)
+        if not 1 <= pgno <= header.pages:
+            raise ValueError(f"page {pgno} is not within a database of {header.pages}")
         return base.page(pgno)
 
     def _prove(self) -> None:

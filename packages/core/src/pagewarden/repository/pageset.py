@@ -195,7 +195,11 @@ class PageSetFile:
         if self.is_segment:
             kinds.append((blocks.NUMBERS_TAG, trailer.pages, trailer.numbers_check))
         for tag, entries, check in kinds:
-            checks = b"".join(self._read_block(tag, k)[1] for k in range(-(-entries // blocks.BLOCK_ENTRIES)))
+            checks = bytearray()
+            for number in range(-(-entries // blocks.BLOCK_ENTRIES)):
+                read, its_check = self._read_block(tag, number)
+                self._blocks[tag] = (number, read)
+                checks += its_check
             if hash64(checks) != check:
                 raise RepositoryDamaged(f"the trailer of {self._where} is of other blocks than those before it")
         if self.is_segment:
@@ -299,11 +303,16 @@ class PageSetFile:
         with self.errors():
             return decode_frame(self._fd, self._frame_in(number, frame, runs), header.page_size)
 
-    def stretches(self, wanted: Callable[[Runs, bytes], Wanted] | None = None) -> Iterator[Stretch]:
+    def stretches(
+        self,
+        wanted: Callable[[Runs, bytes], Wanted] | None = None,
+        newer: Callable[[int, int], tuple[tuple[int, bytes], ...]] | None = None,
+    ) -> Iterator[Stretch]:
         """Yield all bytes of all frames, in order, for `spread_in`.
 
         `wanted` gets the pages of each frame with their recorded sums, and says which are to be written: where it says
-        none, the frame is not decoded. Without it every frame is.
+        none, the frame is not decoded. Without it every frame is. Of a snapshot's frame, `newer` says by first page and
+        count what is to be written instead.
         """
         group: list[FrameIn] = []
         begin = end = HEADER_SIZE
@@ -317,7 +326,8 @@ class PageSetFile:
             if wanted is None:
                 group.append(one)
             elif take:
-                group.append(replace(one, wanted=take))
+                over = () if newer is None else newer(*one.runs[0])
+                group.append(replace(one, wanted=_with(take, over, one.runs), newer=over))
             end, place = frame.offset + frame.csize, place + frame.count
         if end > begin:
             yield Stretch(file=self._fd, offset=begin, size=end - begin, frames=tuple(group), errors=self.errors)
@@ -353,6 +363,17 @@ class PageSetFile:
                 digest.update(data)
         if digest.hexdigest() != self.info.sha256:
             raise RepositoryDamaged(f"{self._where} does not match its SHA-256", expected=self.info.sha256)
+
+
+def _with(wanted: Wanted, newer: tuple[tuple[int, bytes], ...], runs: Runs) -> Wanted:
+    """Return what is to be written of a snapshot's frame, pages that come from elsewhere included."""
+    if not newer:
+        return wanted
+    first, count = runs[0]
+    if sum([some for _, _, some in wanted]) + len(newer) == count:
+        return ((0, first, count),)
+    places = sorted([*(at + step for at, _, some in wanted for step in range(some)), *(place for place, _ in newer)])
+    return tuple((at, first + at, some) for at, some in runs_of(places))
 
 
 def read_info(path: str | Path) -> PageSetInfo:
