@@ -24,10 +24,12 @@ from pagewarden.runtime import Runtime
 from pagewarden.values import Verdict, VerifyReport
 from tests.fault import cutting
 from tests.support.program import unmeasured
+from tests.support.restoring import bring_back_chain
 from tests.support.session import Session
 
 ROOT = Path(__file__).parents[2]
-ROWS = 1500
+ROWS = 700
+BALLAST = 1000  # rows that never change: so what does is less than half of the pages
 PATIENCE = 60.0  # seconds that any process may take to end
 _AT_WORK = 0.7  # of the kills come after the first change: before that, a command mostly imports
 AGED = 25 * 60 * 60.0  # seconds after which a target takes a half-written file for nobody's
@@ -76,6 +78,7 @@ class Stage:
         """Return the command line of a verb."""
         return {
             "backup": ["backup", str(self.path), "--repo", str(self.repository)],
+            "full": ["backup", str(self.path), "--repo", str(self.repository), "--full"],
             "restore": ["restore", "--repo", str(self.repository), "--txid", "1", "--to", str(self.path)],
             "undo": ["undo", str(self.path)],
         }[action]
@@ -177,6 +180,13 @@ class Stage:
                 shutil.copyfile(file, look / file.name)
         return cutting.content(look / self.path.name)
 
+    def newest(self, runtime: Runtime) -> str:
+        """Return what the newest restore point shows."""
+        back = self.folder / "back.db"
+        repository = runtime.repository(str(self.repository))
+        bring_back_chain(runtime.reader, repository, repository.resolve_chain(), back)
+        return cutting.content(back)
+
     def verify(self, runtime: Runtime) -> VerifyReport:
         """Prove the repository with all its data: nothing in it may be damaged or missing."""
         report = run_verify(VerifyRequest(repository=str(self.repository), read_data=True), runtime)
@@ -212,7 +222,13 @@ def _set(path: Path, who: str, *, in_log: bool = False) -> None:
     session.run("PRAGMA journal_mode=WAL")
     session.run("PRAGMA wal_autocheckpoint=0")
     session.run("CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, who TEXT, body BLOB)")
+    session.run("CREATE TABLE IF NOT EXISTS ballast(id INTEGER PRIMARY KEY, body BLOB)")
     session.run("BEGIN")
+    session.run(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
+        "INSERT OR IGNORE INTO ballast SELECT i, randomblob(3000) FROM n",
+        BALLAST,
+    )
     session.run("DELETE FROM t")
     session.run(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) "

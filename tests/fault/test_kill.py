@@ -37,19 +37,29 @@ def stage(tmp_path: Path, action: str) -> Stage:
     return made
 
 
-def test_a_killed_backup_is_there_whole_or_not_at_all(tmp_path: Path, runtime: Runtime) -> None:
-    """The source is untouched, everything in the repository verifies, and the next backup succeeds and tidies."""
-    here, seen = stage(tmp_path, "backup"), Counter[str]()
-    for _ in range(KILLS):
-        played = here.play("backup")
+@pytest.mark.parametrize(("action", "kills"), [("backup", KILLS), ("full", KILLS // 2)])
+def test_a_killed_backup_is_there_whole_or_not_at_all(
+    action: str, kills: int, tmp_path: Path, runtime: Runtime
+) -> None:
+    """The source is untouched, everything in the repository verifies, and the next backup succeeds and tidies.
+
+    One of what changed has nothing more to store then, if the killed one was committed; so it never is there twice.
+    """
+    here, seen = stage(tmp_path, action), Counter[str]()
+    for _ in range(kills):
+        played = here.play(action)
         assert here.shown() == "three", played
         points = len(here.verify(runtime).points)
         assert points in ((3,) if played.code == 0 else (2, 3)), played
+        assert here.newest(runtime) == ("three" if points == 3 else "two"), played
         seen[f"{played.victim}, {'new' if points == 3 else 'old'}, {len(here.leftovers())} left"] += 1
         here.age_halves()
-        here.succeed("backup")
+        here.succeed(action)
+        kind = runtime.repository(str(here.repository)).resolve().kind
+        assert kind == ("snapshot" if action == "full" else "segment"), played
         after = here.verify(runtime)
-        assert (len(after.points), after.leftovers) == (points + 1, ()), played
+        assert (len(after.points), after.leftovers) == (points + 1 if action == "full" else 3, ()), played
+        assert here.newest(runtime) == "three", played
         assert here.leftovers() == [], played
     print(f"\n{dict(seen)}")
 
