@@ -4,6 +4,7 @@ import gc
 import random
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -392,12 +393,10 @@ def test_an_unreadable_manifest_hides_nothing(repository: Repository, target: Ta
 
     def read_many(asked: Sequence[str], length: int) -> Iterator[bytes | None]:
         for key in asked:
-            try:
-                data = read(key, 0, length)
-            except FileNotFoundError:
-                yield None
-            else:
-                yield data
+            with suppress(FileNotFoundError):
+                yield read(key, 0, length)
+                continue
+            yield None
 
     target.read = read  # type: ignore[method-assign]
     if isinstance(target, BulkTarget):

@@ -133,8 +133,7 @@ class Repository:
         """
         wanted = ("manifests", "objects") if stored else ("manifests",)
         folders = {tuple(key.split("/", 2)[:2]) for key in self.store.keys("") if key.count("/") > 1}
-        names = (keys.unescape_name(folder[0]) for folder in folders if folder[1] in wanted)
-        return tuple(sorted({name for name in names if name is not None}))
+        return tuple(sorted(filter(None, {keys.unescape_name(folder[0]) for folder in folders if folder[1] in wanted})))
 
     def entries(self, name: str | None = None) -> Iterator[Entry]:
         """Yield every manifest of `name` (None: of every database), usable or not, in order of commit.
