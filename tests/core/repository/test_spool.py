@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from pagewarden import durable
+from pagewarden.contracts import ObjectInfo
 from pagewarden.errors import OutOfSpace, TargetFailed
 from pagewarden.repository import spool
 from pagewarden.repository.spool import Spool
@@ -66,7 +70,8 @@ def test_objects_of_any_size_come_whole(tmp_path: Path) -> None:
     for size in SIZES:
         target.objects[f"some/{size}.zst"] = rng.randbytes(size)
     wanted = [*target.objects, "some/missing"]
-    found = Spool(target).bring(wanted)
+    mine = Spool(target)
+    found = mine.bring(wanted)
     assert {key: path.read_bytes() for key, path in found.items()} == target.objects
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in found.values())
     assert max(length for _, _, length in target.asked) == RANGE
@@ -122,3 +127,52 @@ def test_a_target_that_tells_no_sizes_is_listed() -> None:
     target = MemoryTarget(objects={"key": bytes(3 * RANGE), "key.2": b""})
     mine = Spool(target)
     assert [path.stat().st_size for path in mine.bring(["key", "key.2"]).values()] == [3 * RANGE, 0]
+
+
+@pytest.mark.parametrize("step", ["create", "allocate", "write_at"])
+@pytest.mark.parametrize("size", [10, 3 * RANGE])
+def test_a_disk_that_fails_is_a_named_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, size: int
+) -> None:
+    """It says that it is this machine's disk, not the target; what was half fetched is removed."""
+    if step == "allocate" and size < RANGE:
+        size = 2 * RANGE  # smaller ones are not allocated ahead
+
+    def fail(*arguments: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    mine = Spool(Remote(objects={"key": bytes(size)}))
+    assert mine.folder.is_dir()
+    monkeypatch.setattr(durable, step, fail)
+    with pytest.raises(OutOfSpace, match=f"cannot keep a copy of key in {tmp_path}"):
+        mine.bring(["key"])
+    assert [file for _, _, files in os.walk(tmp_path) for file in files] == []
+
+
+def test_a_later_range_may_fail_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a large object whose beginning fitted."""
+    written = durable.write_at
+
+    def fail(descriptor: int, data: bytes, offset: int) -> None:
+        if offset:
+            raise OSError(errno.EIO, "Input/output error")
+        written(descriptor, data, offset)
+
+    monkeypatch.setattr(durable, "write_at", fail)
+    mine = Spool(Remote(objects={"key": bytes(3 * RANGE)}))
+    with pytest.raises(TargetFailed, match="cannot keep a copy of key"):
+        mine.bring(["key"])
+    assert [file for _, _, files in os.walk(tmp_path) for file in files] == []
+
+
+def test_an_object_that_goes_away_meanwhile_is_missing() -> None:
+    """After its first range was read, where only a listing tells sizes."""
+
+    class Going(MemoryTarget):
+        """Lists nothing of it any more."""
+
+        def list(self, prefix: str) -> Iterator[ObjectInfo]:
+            """Yield another one."""
+            yield ObjectInfo(key="key.2", bytes=1)
+
+    assert Store(Going(objects={"key": bytes(2 * RANGE)}), "memory:").locals(["key"]) == {}

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from pagewarden.errors import SharedWritingRefused, TargetFailed, VerificationFailed
+from pagewarden.errors import DeletionRefused, SharedWritingRefused, TargetFailed, VerificationFailed
 from pagewarden_target_object_store import ObjectStoreFactory
 from pagewarden_target_object_store import target as module
 from pagewarden_target_object_store.target import PART, ObjectStoreTarget
 from tests.support import stores
 from tests.support.faulty_proxy import Fault, FaultyProxy
-from tests.support.program import ROOT, run, unmeasured
+from tests.support.program import ROOT, run
 
 pytestmark = pytest.mark.xdist_group("stores")
 
@@ -218,7 +218,6 @@ def test_an_interrupted_upload_is_taken_back(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=ROOT,
-        env=unmeasured(),
     )
     assert process.stdout is not None
     process.stdout.readline()
@@ -286,3 +285,61 @@ def test_nothing_is_imported_before_a_store_is_opened() -> None:
         measured=False,
     )
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_what_no_store_should_answer_is_a_named_error(faulty_url: str, proxy: FaultyProxy) -> None:
+    """A range that is there and is refused; a key that is taken by nothing; a probe that is not permitted."""
+    target = opened(faulty_url)
+    target.put("key", b"data")
+    proxy.faults[:] = [Fault(where="^GET", way="status", status=416, code="InvalidRange")]
+    with pytest.raises(TargetFailed, match="it has 4 bytes, and refuses those from 1 on"):
+        target.read("key", 1, 2)
+    proxy.faults[:] = [Fault(where="^PUT", way="status", status=409, code="ConditionalRequestConflict")]
+    with pytest.raises(TargetFailed, match="that the key is taken, and that there is nothing under it"):
+        target.put("other", b"data")
+    proxy.faults[:] = [Fault(where="^PUT", way="status", status=403, code="AccessDenied")]
+    with pytest.raises(TargetFailed, match="AccessDenied"):
+        target.probe("key", b"data")
+    proxy.faults[:] = [Fault(where="^DELETE", way="status", status=404, code="NoSuchKey")]
+    target.delete("missing")
+    assert list(target.list("no key/")) == []
+
+
+@pytest.mark.parametrize("status", [403, 409])
+def test_a_removal_that_is_refused_is_told_from_others(faulty_url: str, proxy: FaultyProxy, status: int) -> None:
+    """By a permission, or by a policy of the store that protects the object."""
+    target = opened(faulty_url)
+    target.put("key", b"data")
+    proxy.faults.append(Fault(where="^DELETE", way="status", status=status, code="Refused"))
+    with pytest.raises(DeletionRefused, match=f"cannot remove key: it answered {status} Refused"):
+        target.delete("key")
+    assert target.get("key") == b"data"
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_an_upload_that_was_stored_whatever_is_answered_is_stored(
+    faulty_url: str, proxy: FaultyProxy, tmp_path: Path
+) -> None:
+    """What stands under the key tells; where it cannot be seen, the first error stands."""
+    target = opened(faulty_url)
+    data = big_file(tmp_path / "big")
+    proxy.faults.append(Fault(where="^POST .*uploadId", way="late-status", status=403, code="AccessDenied"))
+    target.adopt("big", tmp_path / "big")
+    assert target.get("big") == data
+    big_file(tmp_path / "big")
+    proxy.faults.append(Fault(where="^HEAD .*other", way="status", status=403, code="", after=1))
+    with pytest.raises(TargetFailed, match="cannot store other: it answered 40"):
+        target.adopt("other", tmp_path / "big")
+
+
+def test_what_reads_back_otherwise_and_cannot_go_is_said_so(
+    faulty_url: str, proxy: FaultyProxy, tmp_path: Path
+) -> None:
+    """The error is still that it did not read back."""
+    target = opened(faulty_url)
+    (tmp_path / "file").write_bytes(b"data")
+    proxy.faults.append(Fault(where="^PUT", way="flipped"))
+    proxy.faults.append(Fault(where="^DELETE", way="status", status=403, code="AccessDenied"))
+    with pytest.raises(VerificationFailed) as caught:
+        target.adopt("key", tmp_path / "file")
+    assert "it could not be removed: the bucket" in caught.value.__notes__[0]

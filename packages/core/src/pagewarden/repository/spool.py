@@ -74,9 +74,12 @@ class Spool:
             for key, count in zip(missing, brought, strict=True):
                 if count is not None:
                     whole[key] = count
-            for key, count in whole.items():
-                if count == RANGE:
+            for key in [key for key, count in whole.items() if count == RANGE]:
+                try:
                     self._go_on(key, new[key])
+                except FileNotFoundError:  # it was removed meanwhile
+                    del whole[key]
+                    new[key].unlink()
         except BaseException:
             for path in new.values():
                 path.unlink(missing_ok=True)

@@ -84,9 +84,9 @@ def failure(error: BaseException, what: str, address: Address, *, deleting: bool
         return OutOfSpace(f"{message}: there is no room", hint="free space there, or raise its quota, then try again")
     if any(asked in str(error) for asked in _METADATA):
         return no_credentials(address)
+    if deleting and answered in (403, 409):  # 409: a policy of the store protects the object
+        return DeletionRefused(message)
     if answered in (401, 403):
-        if deleting:
-            return DeletionRefused(message)
         return TargetFailed(message, hint=f"check the credentials, and what they permit on the {address.place}")
     if has_no_bucket(error):
         return TargetFailed(f"{message}: there is no {address.place}", hint=f"make the {address.place} first")

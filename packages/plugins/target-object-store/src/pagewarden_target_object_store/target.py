@@ -160,9 +160,7 @@ class ObjectStoreTarget:
         except FileNotFoundError:
             return
         except BaseError as error:
-            # 409: an object that a policy of the store protects.
-            deleting = status(error) in (403, 409) or isinstance(error, AlreadyExistsError)
-            raise_failure(error, self._cannot(f"remove {key}"), self._address, deleting=deleting)
+            raise_failure(error, self._cannot(f"remove {key}"), self._address, deleting=True)
 
     def staging(self) -> Path | None:
         """Return None: files are uploaded from wherever they are."""
