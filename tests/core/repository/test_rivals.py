@@ -15,10 +15,11 @@ from pagewarden.errors import RepositoryBusy
 from pagewarden.repository import keys
 from pagewarden.repository.intent import Pending
 from pagewarden.repository.manifest import decode_document, encode_document
-from pagewarden.repository.repository import PATIENCE, Repository
+from pagewarden.repository.repository import Repository
+from pagewarden.repository.rivals import PATIENCE
 from pagewarden_target_directory import DirectoryFactory
 from tests.core.repository.conftest import seeded
-from tests.core.repository.sets import NOW, after, back_up, image
+from tests.core.repository.sets import NOW, after, back_up, commit, image, store
 
 DATA = image(9)
 
@@ -161,3 +162,20 @@ def test_a_manifest_that_was_put_meanwhile_is_seen_before_any_page_is_copied(tar
         repository.begin("app.db")
     assert repository.store.keys("pending/") == []
     assert len(repository.restore_points()[0]) == 1
+
+
+def test_a_number_that_was_taken_and_stored_anew_since_is_seen(target: Target) -> None:
+    """Its first key is free again then: put-if-absent alone would give one number to two restore points."""
+    slow = Repository.open(target, target.url, create=True, clock=lambda: NOW, token=seeded(3))
+    other = Repository.open(target, target.url, clock=lambda: NOW, token=seeded(4))
+    intent = slow.begin("app.db")
+    first = back_up(other, "app.db", DATA)
+    key = keys.manifest_key("app.db", 1)
+    target.put(keys.manifest_key("app.db", 1, generation=1), target.get(key))
+    target.delete(key)
+    info = store(slow, intent, DATA)
+    with pytest.raises(RepositoryBusy, match="was committed first"):
+        commit(slow, intent, info)
+    assert other.restore_points() == ((first,), ())
+    assert slow.store.keys("pending/") == [] and not slow.store.exists(intent.key)
+    assert not slow.store.exists(key)

@@ -121,6 +121,11 @@ def manifest_key(name: str, sequence: int, generation: int = 0) -> str:
     return f"{manifests_prefix(name)}{sequence:016}{again}.json"
 
 
+def generations_prefix(name: str, sequence: int) -> str:
+    """Return what the keys of all generations of manifest number `sequence` of `name` begin with."""
+    return f"{manifests_prefix(name)}{sequence:016}."
+
+
 def parse_manifest_key(key: str) -> ManifestKey | None:
     """Return what the key says, None for a key that is none of a manifest."""
     match = _MANIFEST.fullmatch(key)

@@ -43,14 +43,10 @@ from pagewarden.repository.manifest import (
     encode_manifest,
 )
 from pagewarden.repository.marks import read_marks
+from pagewarden.repository.rivals import give_way
 from pagewarden.repository.store import Store
 from pagewarden.times import format_moment
 from pagewarden.values import Position, RestorePoint, SourceVerdict
-
-PATIENCE = 2.0
-"""Seconds in which a backup that began a moment later, and will see that it did, has given way."""
-
-_GLANCE = 0.05  # seconds between two looks whether it has
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -358,7 +354,7 @@ class Repository:
         if not self.store.put(keys.pending_key(nonce), encode_document("intent", mine)):
             raise RepositoryBusy(f"another backup has the number {nonce}", hint="try again")
         try:
-            self._give_way(mine)
+            give_way(self.store, mine, self._sleep)
             # An intent goes after its manifest is put: who is not seen any more may have been first.
             if self.store.exists(keys.manifest_key(name, intent.sequence)):
                 raise self._was_first(name)
@@ -366,24 +362,6 @@ class Repository:
             self._give_up(intent, error)
             raise
         return intent
-
-    def _give_way(self, mine: Pending) -> None:
-        """Raise RepositoryBusy if another process is at a backup of the same database.
-
-        Every intent is put before its process looks for others. So of two that begin at the same moment both see the
-        other, and the later one goes; or only one sees the other, and goes whichever it is.
-        """
-        waited = 0.0
-        while others := tidy.rivals(self.store, mine):
-            first = min(others, key=_rank)
-            if _rank(first) < _rank(mine) or waited >= PATIENCE:
-                raise RepositoryBusy(
-                    f"another backup of {mine.database} to {self.url} is under way: process {first.runner.pid} began "
-                    f"it at {format_moment(first.time)}",
-                    hint=f"wait for it to end, or look at it: ps -p {first.runner.pid}",
-                )
-            self._sleep(_GLANCE)
-            waited += _GLANCE
 
     def _was_first(self, name: str) -> RepositoryBusy:
         return RepositoryBusy(f"another backup of {name} to {self.url} was committed first", hint="try again")
@@ -486,6 +464,9 @@ class Repository:
         # A target that tries again by itself may find its own first attempt there.
         if not self.store.put(key, data) and self.store.document(key) != data:
             raise self._was_first(manifest.database)
+        # One that was first may have been stored anew since, and its key may be free again.
+        if self.store.keys(keys.generations_prefix(manifest.database, manifest.sequence)) != [key]:
+            raise self._was_first(manifest.database)
 
     def _give_up(self, intent: Intent, error: BaseException) -> None:
         """Remove what this backup stored before it failed with `error`, which stays the error that is raised."""
@@ -493,8 +474,3 @@ class Repository:
             self.abandon(intent)
         except (PagewardenError, OSError) as second:
             error.add_note(f"what it stored could not be removed: {second}; the next backup will")
-
-
-def _rank(pending: Pending) -> tuple[datetime, str]:
-    """Return what orders backups that are under way, the same for everybody who looks."""
-    return (pending.time, pending.key)
