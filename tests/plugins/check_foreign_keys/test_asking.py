@@ -46,7 +46,7 @@ def test_values_are_compared_as_sqlite_enforces_keys(parent: str) -> None:
     [
         ("i INTEGER PRIMARY KEY", ""),
         ("i PRIMARY KEY", " WITHOUT ROWID"),
-        ("i UNIQUE, j TEXT DEFAULT 'j' COLLATE NOCASE, PRIMARY KEY(j COLLATE RTRIM, i)", " WITHOUT ROWID"),
+        ("i UNIQUE, j TEXT DEFAULT 'j' COLLATE NOCASE, PRIMARY KEY(j, i)", " WITHOUT ROWID"),
         ("i UNIQUE, PRIMARY KEY(i DESC)", " WITHOUT ROWID"),
     ],
 )
@@ -83,12 +83,15 @@ def test_keys_of_several_columns_and_of_the_table_itself(
     [
         ("CREATE TABLE c(a REFERENCES gone)",),
         ("CREATE TABLE c(a REFERENCES gone(x))",),
-        ("CREATE TABLE p(id INTEGER PRIMARY KEY)", "CREATE TABLE c(a REFERENCES p, PRIMARY KEY(a DESC)) WITHOUT ROWID"),
+        (
+            "CREATE TABLE p(id INTEGER PRIMARY KEY)",
+            "CREATE TABLE c(a REFERENCES p, PRIMARY KEY(a COLLATE NOCASE)) WITHOUT ROWID",
+        ),
         ("CREATE TABLE p(id INTEGER PRIMARY KEY)", "CREATE TABLE c(rowid, oid, _rowid_, a REFERENCES p)"),
     ],
 )
 def test_what_has_no_portions_is_left_to_the_pragma(tables: tuple[str, ...]) -> None:
-    """No parent table, a descending order, no name for the rowid: never called clean."""
+    """No parent table, an order that SQLite would sort for, no name for the rowid: never called clean."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         for table in tables:
             connection.execute(table)

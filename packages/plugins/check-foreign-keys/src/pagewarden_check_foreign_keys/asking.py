@@ -30,8 +30,8 @@ class ForeignKey:
 class _Stored:
     """How the rows of a table are stored."""
 
-    rows: str  # SQL that reads them in their order
-    order: tuple[str, ...]  # SQL of what they are in the order of, always ascending
+    rows: str  # SQL that reads them in their order, as `c`
+    order: tuple[str, ...]  # SQL of what they are in the order of
 
 
 def quote(name: str) -> str:
@@ -59,64 +59,73 @@ def all_have_parents(
     """
     connection.execute(f"EXPLAIN PRAGMA foreign_key_check({quote(table)})").fetchall()
     stored = _stored(connection, table)
-    parents = [_parents(connection, key) for key in keys.values()]
-    if stored is None or not all(parents):
+    orphans = [_orphan(connection, key) for key in keys.values()]
+    if stored is None or not all(orphans):
         return False
-    order = ", ".join(stored.order)
-    places = f"({', '.join('?' for _ in stored.order)})"
     after: Sequence[object] = ()
     seen: set[Sequence[object]] = set()
     while after not in seen:  # in a damaged tree an order may lead in a circle (H28)
         seen.add(after)
         between()
-        later = [f"({order}) > {places}"] if after else []
-        until = connection.execute(
-            f"SELECT {order} FROM {stored.rows}{_where(later)} ORDER BY {order} LIMIT 1 OFFSET {PORTION - 1}", after
-        ).fetchone()
-        portion = [*later, f"({order}) <= {places}"] if until else later
-        bounds = (*after, *(until or ()))
-        for key, exists in zip(keys.values(), parents, strict=True):
-            present = [f"{quote(child)} IS NOT NULL" for child, _ in key.columns]
-            chosen = ", ".join(f"+{quote(child)} AS k{number}" for number, (child, _) in enumerate(key.columns))
-            rows = f"SELECT {chosen} FROM {stored.rows}{_where([*portion, *present])}"
-            if connection.execute(f"SELECT 1 FROM ({rows}) AS o WHERE NOT {exists} LIMIT 1", bounds).fetchone():
-                return False
+        until = connection.execute(_last(stored, later=bool(after)), after).fetchone()
+        portion = [_compared(stored, operator) for operator, place in ((">", after), ("<=", until)) if place]
+        where = _where([*portion, f"({' OR '.join(orphans)})"])
+        if connection.execute(f"SELECT 1 FROM {stored.rows}{where} LIMIT 1", (*after, *(until or ()))).fetchone():
+            return False
         if until is None:
             return True
         after = until
     return False
 
 
-def _parents(connection: sqlite3.Connection, key: ForeignKey) -> str:
-    """Return SQL that holds where the row `o (k0, k1 …)` has its parent; "" where there is none to be had.
+def _orphan(connection: sqlite3.Connection, key: ForeignKey) -> str:
+    """Return SQL that holds where the row `c` has no parent; "" where there is none to be had.
 
     It compares as SQLite does when it enforces the key (foreignkeys.html, section 3): with affinity and collation of
-    the parent's column. The left side decides on the collation, and `+`, which k0 is made with, takes affinity away.
+    the parent's column. The left side decides on the collation, and `+` takes the child's affinity away.
     """
     columns = connection.execute(f"PRAGMA table_xinfo({quote(key.parent)})").fetchall()
     primary = [str(name) for _, name in sorted((row[5], row[1]) for row in columns if row[5])]
     same = []
-    for number, (_, to) in enumerate(key.columns):
+    for number, (child, to) in enumerate(key.columns):
         if not columns or (to is None and number >= len(primary)):
             return ""
-        same.append(f"p.{quote(primary[number] if to is None else to)} = o.k{number}")
-    return f"EXISTS (SELECT 1 FROM {quote(key.parent)} AS p WHERE {' AND '.join(same)})"
+        same.append(f"p.{quote(primary[number] if to is None else to)} = +c.{quote(child)}")
+    present = [f"c.{quote(child)} IS NOT NULL" for child, _ in key.columns]
+    parents = f"SELECT 1 FROM {quote(key.parent)} AS p{_where(same)}"
+    return f"({' AND '.join(present)} AND NOT EXISTS ({parents}))"
 
 
 def _stored(connection: sqlite3.Connection, table: str) -> _Stored | None:
-    """Return how a table is stored; None where its order cannot be named."""
+    """Return how a table is stored; None where its order cannot be named, or SQLite would sort it for each portion."""
     indexes = connection.execute(f"PRAGMA index_list({quote(table)})").fetchall()
     for name in (str(row[1]) for row in indexes if row[3] == "pk"):
         terms = connection.execute(f"PRAGMA index_xinfo({quote(name)})").fetchall()
         if all(row[1] not in (_ROWID, _EXPRESSION) for row in terms):  # WITHOUT ROWID: this index is the table
-            if any(descending for _, _, _, descending, _, key in terms if key):
-                return None
-            order = tuple(f"{quote(row[2])} COLLATE {quote(row[4])}" for row in terms if row[5])
-            return _Stored(rows=f"{quote(table)} INDEXED BY {quote(name)}", order=order)
+            order = tuple(quote(row[2]) for row in terms if row[5])
+            stored = _Stored(rows=f"{quote(table)} AS c INDEXED BY {quote(name)}", order=order)
+            return stored if _is_descended(connection, stored) else None
     columns = connection.execute(f"PRAGMA table_xinfo({quote(table)})").fetchall()
     taken = {str(row[1]).lower() for row in columns}
     rowid = next((name for name in _ROWID_NAMES if name not in taken), None)
-    return None if rowid is None else _Stored(rows=f"{quote(table)} NOT INDEXED", order=(rowid,))
+    return None if rowid is None else _Stored(rows=f"{quote(table)} AS c NOT INDEXED", order=(rowid,))
+
+
+def _is_descended(connection: sqlite3.Connection, stored: _Stored) -> bool:
+    """Return whether SQLite finds a portion by its order: not where a primary key and its columns collate otherwise."""
+    plan = connection.execute(f"EXPLAIN QUERY PLAN {_last(stored, later=True)}", [None] * len(stored.order)).fetchall()
+    return [str(row[3]).split()[0] for row in plan] == ["SEARCH"]
+
+
+def _last(stored: _Stored, *, later: bool) -> str:
+    """Return a query for the last row of a portion: of the first one, or of one that is `later` than a place."""
+    order = ", ".join(stored.order)
+    where = _where([_compared(stored, ">")] if later else [])
+    return f"SELECT {order} FROM {stored.rows}{where} ORDER BY {order} LIMIT 1 OFFSET {PORTION - 1}"
+
+
+def _compared(stored: _Stored, operator: str) -> str:
+    return f"({', '.join(stored.order)}) {operator} ({', '.join('?' for _ in stored.order)})"
 
 
 def _where(conditions: Sequence[str]) -> str:
