@@ -11,7 +11,7 @@ from pagewarden.processes.client import PageProgress, ReaderClient
 from pagewarden.processes.shapes import as_bytes, as_list_of_bytes, as_nothing
 
 if TYPE_CHECKING:
-    from pagewarden.repository.format import PageSetInfo
+    from pagewarden.repository.format import PageSetHeader, PageSetInfo
 
 PAGES_AT_ONCE = 8 << 20
 """Bytes of pages in one message."""
@@ -79,6 +79,32 @@ class StoredCalls(ReaderClient):
     def pageset_info(self, path: Name) -> PageSetInfo:
         """Return what a page set is, its structure proved. Raises RepositoryDamaged or TargetFailed."""
         return self._info("pageset_info", None, path=os.fspath(path))
+
+    def fold(
+        self,
+        paths: Sequence[Name],
+        to_path: Name,
+        header: PageSetHeader,
+        level: int,
+        progress: PageProgress | None = None,
+    ) -> list[PageSetInfo]:
+        """Make one page set of several, from the lowest up, in the new file `to_path`; see `repository.fold`.
+
+        Returns what they are, and what it is, last. Nothing is left there if it fails. Raises RepositoryDamaged,
+        OutOfSpace or TargetFailed.
+        """
+        from pagewarden.processes.wire import header_to_wire
+
+        names = [os.fspath(path) for path in paths]
+        return self._call(
+            "fold",
+            _infos(len(names) + 1),
+            progress,
+            paths=names,
+            to_path=os.fspath(to_path),
+            header=header_to_wire(header),
+            level=level,
+        )
 
     def chain_infos(self, chain: Sequence[Name]) -> list[PageSetInfo]:
         """Return what the page sets of a chain are, in their order.

@@ -79,6 +79,16 @@ class StoredAnswers:
         os.close(descriptor)
         made.path.unlink(missing_ok=True)
 
+    def fold(
+        self, paths: Sequence[str], to_path: str, header: Mapping[str, Any], level: int
+    ) -> list[Mapping[str, Any]]:
+        """Make one page set of several."""
+        from pagewarden.processes.wire import header_from_wire, info_to_wire
+        from pagewarden.repository.fold import fold
+
+        infos = fold(paths, to_path, header_from_wire(header), level=level, threads=self._threads, progress=self._tell)
+        return [info_to_wire(info) for info in infos]
+
     def pageset_info(self, path: str) -> Mapping[str, Any]:
         """Return what a page set is, its structure proved."""
         from pagewarden.processes.wire import info_to_wire

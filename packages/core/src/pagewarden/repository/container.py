@@ -24,8 +24,8 @@ from pagewarden.repository.format import HEADER_SIZE, PageSetHeader, PageSetInfo
 from pagewarden.repository.spools import Aside, Table
 
 
-class PageSetWriter(ABC):
-    """The file of one page set, and its tables, as both kinds of writer use it.
+class PageSetContainer:
+    """The file of one page set, and its tables, as all its writers use it.
 
     Leaving it as a context manager before it was sealed abandons it: the file is removed. Errors of the file that is
     written are OutOfSpace or TargetFailed. Not for two threads at once.
@@ -46,26 +46,6 @@ class PageSetWriter(ABC):
             self._fd = durable.create(self.path, readable=True)
             self._behind = Behind(self._fd)
             durable.write_at(self._fd, blocks.encode_header(header), 0)
-
-    @abstractmethod
-    def copy(self, source: PageSource, first: int, count: int, progress: Progress | None = None) -> None:
-        """Copy pages of a range."""
-
-    @abstractmethod
-    def recopy_changed(
-        self,
-        source: PageSource,
-        progress: Progress | None = None,
-        *,
-        first: int = 1,
-        count: int | None = None,
-        later: bool = False,
-    ) -> int:
-        """Hash pages of a range and copy those again that differ; return how many did."""
-
-    @abstractmethod
-    def seal(self, *, pages: int, time: datetime | None = None) -> PageSetInfo:
-        """Finish the file as that of a database of `pages` pages."""
 
     def abandon(self) -> None:
         """Remove what was written. Safe at any time; after it was sealed it does nothing."""
@@ -162,3 +142,27 @@ class PageSetWriter(ABC):
         os.fsync(self._fd)
         self._close()
         return blocks.info_of(header, replace(trailer, sha256=digest))
+
+
+class PageSetWriter(PageSetContainer, ABC):
+    """What a backup needs of either kind of writer: pages of a database that may change while it is read."""
+
+    @abstractmethod
+    def copy(self, source: PageSource, first: int, count: int, progress: Progress | None = None) -> None:
+        """Copy pages of a range."""
+
+    @abstractmethod
+    def recopy_changed(
+        self,
+        source: PageSource,
+        progress: Progress | None = None,
+        *,
+        first: int = 1,
+        count: int | None = None,
+        later: bool = False,
+    ) -> int:
+        """Hash pages of a range and copy those again that differ; return how many did."""
+
+    @abstractmethod
+    def seal(self, *, pages: int, time: datetime | None = None) -> PageSetInfo:
+        """Finish the file as that of a database of `pages` pages."""

@@ -14,6 +14,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from secrets import token_hex
 from typing import TypeVar
 
 from pagewarden.errors import ConfigurationInvalid, PagewardenError, RepositoryDamaged
@@ -115,7 +116,7 @@ def read_marks(store: Store, name: str) -> Marks:
     return Marks(deletions=deletions, pins=pins, problems=tuple(problems))
 
 
-def pin(store: Store, name: str, sequence: int, *, note: str, now: datetime, token: Token) -> None:
+def pin(store: Store, name: str, sequence: int, *, note: str, now: datetime, token: Token = token_hex) -> None:
     """Keep a restore point whatever the policy. Raises ConfigurationInvalid for a note that is too long."""
     document = Pin(database=name, sequence=sequence, time=now, note=_bounded(note), by=_here())
     store.put(keys.pin_key(_new(name, sequence, token)), encode_document("pin", document))
@@ -129,7 +130,7 @@ def unpin(store: Store, name: str, sequence: int) -> int:
     return len(found)
 
 
-def delete(store: Store, name: str, sequence: int, *, why: str, now: datetime, token: Token) -> None:
+def delete(store: Store, name: str, sequence: int, *, why: str, now: datetime, token: Token = token_hex) -> None:
     """Mark a restore point as deleted."""
     document = Mark(database=name, sequence=sequence, time=now, why=why[:LONGEST_NOTE], by=_here())
     store.put(keys.deleted_key(_new(name, sequence, token)), encode_document("deleted", document))

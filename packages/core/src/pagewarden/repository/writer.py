@@ -12,8 +12,10 @@ from datetime import datetime
 from pathlib import Path
 
 from pagewarden import durable
+from pagewarden.errors import RepositoryDamaged
 from pagewarden.pages import (
     Batch,
+    FrameCopy,
     PageSource,
     StoredFrame,
     backend,
@@ -60,6 +62,20 @@ class SnapshotWriter(PageSetWriter):
         self._forget_late()
         self._copy(source, first, count, progress)
         self.pages_copied += count
+
+    def copy_stored(self, file: int, frames: tuple[StoredFrame, ...], sums: bytes) -> None:
+        """Take frames of another snapshot as they are stored in `file`, one after the other there.
+
+        `sums` are those recorded of their pages. Nothing is proved here: whoever reads the new file back does.
+        """
+        begin, end = frames[0].offset, frames[-1].offset + frames[-1].csize
+        with self._errors():
+            data = os.pread(file, end - begin, begin)
+        if len(data) != end - begin:
+            raise RepositoryDamaged(f"the snapshot that {self.path} is made of was cut off while it was read")
+        copies = tuple(FrameCopy(first=each.first, count=each.count, csize=each.csize) for each in frames)
+        self._forget_late()
+        self._take(Batch(frames=copies, data=memoryview(data), sums=sums))
 
     def _copy(self, source: PageSource, first: int, count: int, progress: PageProgress | None = None) -> None:
         copy_out(

@@ -1,0 +1,294 @@
+"""The `prune` verb: apply the retention policy to a repository.
+
+`prune` never removes the last backup known to be sound, and removes nothing while the newest check says `damaged`.
+
+1. For each database the plan is made (`pruning`). Without `apply` it is only told.
+2. The turn is taken, so that no other prune is at the same database; what earlier ones left undone is done.
+3. What the policy lets go is marked: it is not listed any more, and `undelete` brings it back.
+4. What stays and is restored from what is to be purged is folded, proved, and stored anew.
+5. The end of each mark whose grace period is over is decided, from the newest down, so that whatever `undelete` takes
+   back has all that it is restored from; then everything of it goes.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from secrets import token_hex
+from typing import TYPE_CHECKING
+
+from pagewarden.config import RetentionSettings
+from pagewarden.errors import (
+    ConfigurationInvalid,
+    DeletionRefused,
+    LedgerUnusable,
+    PagewardenError,
+    RepositoryBusy,
+)
+from pagewarden.repository import keys, marks, tidy
+from pagewarden.repository.backups import choose_names
+from pagewarden.repository.marks import KEPT, PURGED, Marks, read_marks
+from pagewarden.repository.pruning import Limits, PrunePlan, Terms, make_plan
+from pagewarden.repository.results import read_results
+from pagewarden.repository.retention import Policy, describe
+from pagewarden.times import parse_duration
+from pagewarden.values import PrunedDatabase, PrunedPoint, PruneReport, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pagewarden.repository.catalogue import Entry
+    from pagewarden.repository.compaction import Compactor
+    from pagewarden.repository.manifest import Manifest
+    from pagewarden.repository.repository import Repository
+    from pagewarden.repository.turn import Turn
+    from pagewarden.runtime import Runtime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruneRequest:
+    """What to prune, and by which policy."""
+
+    repository: str  # URL
+    name: str | None = None  # of one database; None: all
+    apply: bool = False  # do it; else only tell what would be done
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
+    by_name: Mapping[str, RetentionSettings] = field(default_factory=dict)  # of databases that have their own
+
+
+def run_prune(request: PruneRequest, runtime: Runtime) -> PruneReport:
+    """Apply the retention policy, or tell what that would do.
+
+    Raises ConfigurationInvalid for a policy that makes no sense, RepositoryNotFound where there is no repository, or
+    nothing of that name in it; RepositoryBusy where another prune is at it; DeletionRefused, which says what was marked
+    all the same; OutOfSpace, TargetFailed. Whatever it raises, every restore point that is listed can be restored.
+    """
+    began = runtime.monotonic()
+    repository = runtime.repository(request.repository)
+    names = choose_names(repository, request.name, stored=False)
+    now = runtime.clock()
+    terms = {name: terms_of(request.by_name.get(name, request.retention), now) for name in names}
+    if request.apply:
+        with suppress(DeletionRefused):  # what earlier runs left harms nobody
+            tidy.clean(repository.store, now, ended=True)
+    runs = [_Prune(repository, name, terms[name], runtime) for name in names]
+    pruned = tuple(run.run(apply=request.apply) for run in runs)
+    if refused := [run.refused for run in runs if run.refused is not None]:
+        count = sum(run.marked for run in runs)
+        points = "restore point was" if count == 1 else "restore points were"
+        told = f"{count} {points} marked as deleted all the same" if count else "nothing was to be marked"
+        raise DeletionRefused(f"{refused[0].message}; {told}", hint=refused[0].hint)
+    report = PruneReport(
+        repository=request.repository,
+        applied=request.apply,
+        databases=pruned,
+        bytes_freed=sum(each.bytes_freed for each in pruned),
+        bytes_stored=sum(each.bytes_stored for each in pruned),
+        seconds=runtime.monotonic() - began,
+    )
+    if request.apply:
+        runtime.emit(
+            "prune.finished", seconds=report.seconds, repository=request.repository, bytes_freed=report.bytes_freed
+        )
+    return report
+
+
+def terms_of(settings: RetentionSettings, now: datetime) -> Terms:
+    """Return what a prune goes by. Raises ConfigurationInvalid for what makes no sense."""
+    within = None if settings.within is None else parse_duration(settings.within)
+    try:
+        policy = Policy(
+            last=settings.last,
+            within=within,
+            hourly=settings.hourly,
+            daily=settings.daily,
+            weekly=settings.weekly,
+            monthly=settings.monthly,
+            yearly=settings.yearly,
+            minimum=settings.minimum,
+        )
+        limits = Limits(segments=settings.chain_segments, ratio=settings.chain_ratio)
+    except ValueError as error:
+        raise ConfigurationInvalid(str(error), hint="write whole numbers, 0 for none, and lengths above 0s") from error
+    return Terms(policy=policy, grace=parse_duration(settings.grace), limits=limits, now=now)
+
+
+class _Prune:
+    """The prune of one database."""
+
+    def __init__(self, repository: Repository, name: str, terms: Terms, runtime: Runtime) -> None:
+        self._repository = repository
+        self._store = repository.store
+        self._name = name
+        self._terms = terms
+        self._runtime = runtime
+        self.refused: DeletionRefused | None = None  # why nothing could be removed
+        self._warnings: list[str] = []
+        self._marked: list[int] = []  # sequences
+        self._kept: dict[int, tuple[str, str]] = {}  # by sequence: another state than the planned one, and why
+
+    def run(self, *, apply: bool) -> PrunedDatabase:
+        """Prune, or tell what that would do."""
+        if not apply:
+            plan = self._plan(read_marks(self._store, self._name), tuple(self._repository.entries(self._name)))
+            return self._report(plan, freed=sum(each.bytes for each in plan.in_state("purged")), stored=0)
+        from pagewarden.repository.compaction import Compactor
+        from pagewarden.repository.turn import Turn
+
+        runtime = self._runtime
+        with Turn(self._store, self._name, token_hex(8), runtime.clock(), runtime.sleep) as turn:
+            entries = tuple(self._repository.entries(self._name))
+            compactor = Compactor(self._repository, runtime, turn, self._name, entries)
+            plan = self._plan(read_marks(self._store, self._name), entries)
+            if not plan.frozen:
+                self._mark(plan)
+                try:
+                    self._carry_out(plan, compactor, turn)
+                except DeletionRefused as error:
+                    self.refused = error
+        return self._report(plan, freed=compactor.bytes_freed, stored=compactor.bytes_stored)
+
+    @property
+    def marked(self) -> int:
+        """How many restore points were marked."""
+        return len(self._marked)
+
+    def _carry_out(self, plan: PrunePlan, compactor: Compactor, turn: Turn) -> None:
+        """Fold and purge, and tidy marks that ended otherwise. Raises DeletionRefused before anything is decided."""
+        if plan.folds or plan.in_state("purged") or plan.orphans or any(each.others for each in compactor.entries):
+            self._may_delete(turn)
+            self._warnings += compactor.finish_earlier()
+            self._fold(plan, compactor)
+            self._purge(plan, compactor, turn)
+        for key in marks.settled(self._store, self._name):
+            self._store.delete(key)
+
+    def _plan(self, said: Marks, entries: Sequence[Entry]) -> PrunePlan:
+        manifests = [entry.manifest for entry in entries if entry.manifest is not None]
+        return make_plan(
+            self._name,
+            entries,
+            said,
+            self._terms,
+            damaged=self._found_damaged(manifests),
+            frozen=self._frozen(manifests),
+        )
+
+    def _found_damaged(self, manifests: Sequence[Manifest]) -> frozenset[int]:
+        """Return the restore points that verifications on this machine found damaged."""
+        from pagewarden.repository.chain import Chains
+
+        results = read_results(self._runtime.state, self._repository.url)
+        if results.warning:
+            self._warn(results.warning)
+        if not results.objects:
+            return frozenset()
+        known = results.verifications(manifests, Chains(manifests))
+        return frozenset(
+            each.sequence
+            for each in manifests
+            if (found := known.get(each.key)) is not None and found.state in ("damaged", "missing")
+        )
+
+    def _frozen(self, manifests: Sequence[Manifest]) -> str:
+        """Return whether the newest check of the database on this machine found damage: why nothing may go."""
+        from pagewarden.ledger import LedgerRequest, run_ledger
+
+        facts = manifests[-1].facts if manifests else None
+        if facts is None or facts.host != socket.gethostname() or not Path(facts.path).is_absolute():
+            return ""
+        try:
+            runs = run_ledger(LedgerRequest(database=facts.path), self._runtime).runs
+        except LedgerUnusable as error:
+            self._warn(f"what the newest check of {facts.path} found is not known: {error.message}")
+            return ""
+        damaged = bool(runs) and runs[-1].verdict is Verdict.DAMAGED
+        return f"the newest check of {facts.path} found damage" if damaged else ""
+
+    def _mark(self, plan: PrunePlan) -> None:
+        """Mark what the policy lets go."""
+        now = self._terms.now
+        why = {row.manifest.sequence: "; ".join(row.why) for row in plan.rows}
+        for sequence in plan.unmarked:
+            marks.delete(self._store, self._name, sequence, why=why[sequence], now=now)
+            self._marked.append(sequence)
+        # Whoever pins looks for marks after that, as this looks for pins after marking: one of the two sees the other.
+        pins = read_marks(self._store, self._name).pins if self._marked else {}
+        for sequence in self._marked:
+            if sequence in pins:
+                marks.decide(self._store, self._name, sequence, KEPT, now=now)
+                self._kept[sequence] = "kept", "pinned meanwhile"
+
+    def _may_delete(self, turn: Turn) -> None:
+        """Raise DeletionRefused, before anything is decided, where nothing can be removed."""
+        key = keys.claim_key(token_hex(8))  # of no intent: the next run would remove it
+        turn.check()
+        self._store.put(key, b"")
+        self._store.delete(key)
+
+    def _fold(self, plan: PrunePlan, compactor: Compactor) -> None:
+        """Store anew what is restored from what goes; where that fails, what it needs is not purged."""
+        for number, fold in enumerate(plan.folds):
+            self._runtime.progress("folding", number, len(plan.folds))
+            try:
+                compactor.fold(fold)
+            except (RepositoryBusy, DeletionRefused):
+                raise  # the turn is lost, or nothing can be removed: that is not a matter of this fold
+            except PagewardenError as error:
+                self._warn(f"{fold.why}, but it could not be folded: {error.message}")
+                for link in fold.links[:-1]:
+                    self._kept.setdefault(link.sequence, ("deleted", "what is restored from it could not be folded"))
+
+    def _purge(self, plan: PrunePlan, compactor: Compactor, turn: Turn) -> None:
+        """Decide the ends of marks, from the newest down, and remove what is purged."""
+        decided = []
+        for manifest in reversed(plan.in_state("purged")):
+            sequence = manifest.sequence
+            if sequence in self._kept:
+                continue
+            turn.check()
+            outcome = marks.decide(self._store, self._name, sequence, PURGED, now=self._terms.now)
+            if outcome == PURGED:
+                decided.append(sequence)
+                continue
+            for link in compactor.chain(sequence):
+                self._kept.setdefault(link.sequence, ("deleted", f"number {sequence} is restored from it"))
+            back = outcome in (KEPT, "")
+            why = "undeleted meanwhile" if back else "whether it was undeleted cannot be read"
+            self._kept[sequence] = ("kept" if back else "deleted"), why
+        for sequence in (*decided, *plan.orphans):
+            compactor.purge(sequence)
+
+    def _warn(self, text: str) -> None:
+        if text not in self._warnings:
+            self._warnings.append(text)
+
+    def _report(self, plan: PrunePlan, *, freed: int, stored: int) -> PrunedDatabase:
+        points = []
+        for row in plan.rows:
+            point, kept = row.manifest.restore_point, self._kept.get(row.manifest.sequence)
+            moved = kept is not None and row.state in ("goes", "purged")
+            points.append(
+                PrunedPoint(
+                    number=row.manifest.sequence,
+                    position=point.position,
+                    kind=point.kind,
+                    bytes_stored=point.bytes_stored,
+                    state=kept[0] if kept is not None and moved else row.state,
+                    why="; ".join((*row.why, kept[1]) if kept is not None and moved else row.why),
+                )
+            )
+        return PrunedDatabase(
+            database=self._name,
+            policy=describe(self._terms.policy),
+            frozen=plan.frozen,
+            points=tuple(points),
+            folds=tuple(fold.why for fold in plan.folds),
+            bytes_freed=freed,
+            bytes_stored=stored,
+            warnings=(*plan.problems, *self._warnings),
+        )

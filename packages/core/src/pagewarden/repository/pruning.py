@@ -1,0 +1,249 @@
+"""What a prune is going to do to one database, as a value: what stays, what is marked, what is purged, what is folded.
+
+1. The policy decides which of the listed restore points go (`retention`); those are marked, and nothing else happens to
+   them until their grace period is over.
+2. Of those whose grace period is over everything is removed, but for what others are restored from: the snapshot of a
+   chain stays as long as anything is based on it, and segments are folded into the next one that stays.
+3. A chain of the newest restore point that grew too long or too large is folded into a snapshot of its own.
+4. Where anything cannot be told for certain, nothing happens: a manifest that cannot be read freezes its database, and
+   a chain with a gap keeps all that is left of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pagewarden.repository.catalogue import Entry
+from pagewarden.repository.chain import Chains
+from pagewarden.repository.manifest import Manifest
+from pagewarden.repository.marks import PURGED, Marks
+from pagewarden.repository.retention import Candidate, Policy, decide, grace_ended
+from pagewarden.times import format_moment
+from pagewarden.values import Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """When the chain of the newest restore point has grown too much."""
+
+    segments: int = 1000  # most of them in a chain
+    ratio: float = 1.0  # most bytes of its segments, as a multiple of its snapshot's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What a prune goes by."""
+
+    policy: Policy
+    grace: timedelta
+    limits: Limits
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """What becomes of one restore point."""
+
+    manifest: Manifest
+    state: str  # "kept"; "goes": to be marked; "deleted": marked before; "purged": to be removed
+    why: tuple[str, ...]  # clauses
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fold:
+    """Page sets that are to become one, which the last of them is then restored from."""
+
+    links: tuple[Manifest, ...]  # in the order of the chain
+    snapshot: bool  # whether it is to be a snapshot; else a segment
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrunePlan:
+    """What a prune is going to do to one database."""
+
+    database: str
+    frozen: str  # why nothing goes now, empty where it may
+    rows: tuple[Row, ...]  # in order of sequence
+    folds: tuple[Fold, ...] = ()  # from the lowest up
+    unmarked: tuple[int, ...] = ()  # sequences that go, or are purged at once, and have no mark yet
+    orphans: tuple[int, ...] = ()  # sequences that were purged up to their marks
+    problems: tuple[str, ...] = ()  # what cannot be read, one sentence each
+
+    def in_state(self, state: str) -> tuple[Manifest, ...]:
+        """Return the manifests of the restore points in one state, in order of sequence."""
+        return tuple(row.manifest for row in self.rows if row.state == state)
+
+
+def make_plan(
+    database: str,
+    entries: Sequence[Entry],
+    marks: Marks,
+    terms: Terms,
+    *,
+    damaged: Collection[int] = (),
+    frozen: str = "",
+) -> PrunePlan:
+    """Return what is to be done. `damaged` are sequences whose objects a verification found damaged or missing.
+
+    `frozen` says why nothing may go, as far as that is known elsewhere: a check on this machine. The verdict of the
+    newest manifest is looked at here.
+    """
+    manifests = tuple(entry.manifest for entry in entries if entry.manifest is not None)
+    problems = tuple(entry.problem for entry in entries if entry.manifest is None)
+    ties = _Ties(manifests)
+    frozen = _frozen(manifests, problems, frozen)
+    sound = {
+        each.sequence
+        for each in manifests
+        if each.source.verdict is Verdict.SOUND and each.sequence not in damaged and each.sequence not in ties.broken
+    }
+    decisions = decide(
+        [
+            Candidate(
+                sequence=each.sequence,
+                time=each.position.time,
+                sound=each.sequence in sound,
+                pinned=marks.pins.get(each.sequence),
+                base=ties.bases[each.sequence],
+            )
+            for each in manifests
+            if not marks.hidden(each.sequence)
+        ],
+        terms.policy,
+        now=terms.now,
+        frozen=frozen,
+    )
+    rows = {each.sequence: ("kept" if each.keep else "goes", each.why) for each in decisions}
+    for each in manifests:
+        if each.sequence not in rows:
+            rows[each.sequence] = _marked(each.sequence, marks, terms, frozen)
+        elif rows[each.sequence][0] == "goes" and terms.grace <= timedelta(0):
+            rows[each.sequence] = ("purged", rows[each.sequence][1])
+    if not frozen:
+        _spare(ties, rows, sound, marks)
+    return PrunePlan(
+        database=database,
+        frozen=frozen,
+        rows=tuple(Row(manifest=each, state=rows[each.sequence][0], why=rows[each.sequence][1]) for each in manifests),
+        folds=() if frozen else tuple(_folds(ties, rows, terms.limits)),
+        unmarked=tuple(n for n in sorted(rows) if rows[n][0] in ("goes", "purged") and n not in marks.deletions),
+        orphans=tuple(
+            n for n, each in sorted(marks.deletions.items()) if each.end == PURGED and n not in rows and not problems
+        ),
+        problems=(*problems, *marks.problems),
+    )
+
+
+class _Ties:
+    """What the manifests of one database have to do with each other, each looked at once: there may be thousands."""
+
+    def __init__(self, manifests: tuple[Manifest, ...]) -> None:
+        chains = Chains(manifests)
+        self.manifests = {each.sequence: each for each in manifests}
+        self.below: dict[int, int | None] = {}
+        self.bases: dict[int, int] = {}  # the lowest of each chain, by sequence
+        self.broken: set[int] = set()  # those whose chain has a gap
+        for each in manifests:  # in order of sequence, in which chains ascend
+            below = chains.below(each)
+            self.below[each.sequence] = None if below is None else below.sequence
+            self.bases[each.sequence] = each.sequence if below is None else self.bases[below.sequence]
+            if self.manifests[self.bases[each.sequence]].kind == "segment":
+                self.broken.add(each.sequence)
+
+    def chain(self, sequence: int) -> list[int]:
+        """Return the chain of a restore point, from the top down."""
+        links = [sequence]
+        while (below := self.below[links[-1]]) is not None:
+            links.append(below)
+        return links
+
+
+_Rows = dict[int, tuple[str, tuple[str, ...]]]
+
+
+def _frozen(manifests: tuple[Manifest, ...], problems: tuple[str, ...], frozen: str) -> str:
+    """Return why nothing may go, empty where it may."""
+    if problems:
+        return f"a manifest cannot be read, and nobody knows what it needs: {problems[0]}"
+    if manifests and manifests[-1].source.verdict is Verdict.DAMAGED:
+        return "the newest backup is of a database that its check found damaged"
+    return frozen
+
+
+def _marked(sequence: int, marks: Marks, terms: Terms, frozen: str) -> tuple[str, tuple[str, ...]]:
+    """Return what becomes of a restore point that was marked before."""
+    deletion = marks.deletions[sequence]
+    if deletion.end == PURGED:
+        return ("deleted" if frozen else "purged"), ("its purge has begun",)
+    if deletion.end or deletion.time is None:
+        return "deleted", ("whether it is to be purged cannot be read, so it is not",)
+    since = f"deleted at {format_moment(deletion.time)}"
+    said = (deletion.why, since) if deletion.why else (since,)
+    if sequence in marks.pins:
+        return "deleted", (*said, "pinned")
+    if not grace_ended(deletion.time, terms.grace, terms.now):
+        return "deleted", (*said, f"goes for good after {format_moment(deletion.time + terms.grace)}")
+    return ("deleted", (*said, f"nothing goes now: {frozen}")) if frozen else ("purged", said)
+
+
+def _spare(ties: _Ties, rows: _Rows, sound: set[int], marks: Marks) -> None:
+    """Take out of what is to be purged what others are restored from, and the last one known to be sound."""
+
+    def spare(sequence: int, why: str) -> None:
+        decided = sequence in marks.deletions and marks.deletions[sequence].end == PURGED
+        if rows[sequence][0] == "purged" and not decided:
+            rows[sequence] = ("deleted", (*rows[sequence][1], why))
+
+    last = max((each for each in sound if not marks.gone(each)), default=None)
+    if last is not None:
+        spare(last, "the last known to be sound, which never goes")
+    needed: set[int] = set()
+    for sequence in sorted(rows, reverse=True):
+        if rows[sequence][0] == "purged":
+            continue
+        if sequence in ties.broken:
+            for link in ties.chain(sequence)[1:]:
+                if link in needed:
+                    break
+                needed.add(link)
+                spare(link, "all that is left of a chain with a gap stays")
+        elif ties.bases[sequence] != sequence and ties.bases[sequence] not in needed:
+            needed.add(ties.bases[sequence])
+            spare(ties.bases[sequence], f"number {sequence} is based on it")
+
+
+def _folds(ties: _Ties, rows: _Rows, limits: Limits) -> Iterator[Fold]:
+    """Yield what is to be folded, from the lowest up."""
+    newest = max(rows, default=0)
+    grown = _grown(ties, rows, newest, limits)
+    for sequence in sorted(rows):
+        if rows[sequence][0] == "purged" or (sequence == newest and grown) or sequence in ties.broken:
+            continue
+        links = [sequence]
+        while (below := ties.below[links[-1]]) is not None and rows[below][0] == "purged":
+            links.append(below)
+        if len(links) > 1:
+            yield _fold(ties, links, f"number {sequence} is restored from what goes")
+    if grown:
+        yield _fold(ties, ties.chain(newest), grown)
+
+
+def _grown(ties: _Ties, rows: _Rows, newest: int, limits: Limits) -> str:
+    """Return how the chain of the newest restore point grew too much; empty if it did not."""
+    if not newest or newest in ties.broken or rows[newest][0] != "kept":
+        return ""
+    *segments, base = (ties.manifests[each] for each in ties.chain(newest) if rows[each][0] != "purged")
+    size = sum(each.bytes for each in segments)
+    if len(segments) > limits.segments:
+        return f"its chain has {len(segments):,} segments, and {limits.segments:,} are allowed"
+    if segments and size > base.bytes * limits.ratio:
+        return f"the segments of its chain have {size:,} bytes, and its snapshot {base.bytes:,}"
+    return ""
+
+
+def _fold(ties: _Ties, links: list[int], why: str) -> Fold:
+    manifests = tuple(ties.manifests[each] for each in reversed(links))
+    return Fold(links=manifests, snapshot=manifests[0].kind == "snapshot", why=why)
