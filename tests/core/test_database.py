@@ -276,6 +276,10 @@ VERBS: dict[str, Callable[[Database, Path], object]] = {
     "verify": lambda db, _: db.verify(read_data=True),
     "restore": lambda db, folder: db.restore(folder / "new.db"),
     "undo": lambda db, folder: db.undo(folder / "new.db"),
+    "pin": lambda db, _: db.pin(note="before the prune"),
+    "unpin": lambda db, _: db.unpin(),
+    "prune": lambda db, _: (db.backup(full=True), db.prune(apply=True, last=1)),
+    "undelete": lambda db, _: db.undelete(),
     "ledger": lambda db, _: db.ledger(),
     "doctor": lambda db, _: db.doctor(),
     "plugins": lambda db, _: db.plugins(),
@@ -304,6 +308,23 @@ def test_locks_of_the_application_survive_each_verb(db: Database, path: Path, tm
         db.close()
         assert connection.execute("SELECT count(*) FROM note WHERE id >= 30000").fetchone() == (2,)
     assert second_process(path) == "got the lock"
+
+
+def test_an_application_decides_what_is_kept(db: Database) -> None:
+    """The same reports as on the command line: a dry run, what goes, what is pinned, and what is had back."""
+    first, second = db.backup(), db.backup(full=True)
+    assert db.pin(txid=1, note="the first").note == "the first"
+    assert [point.state for point in db.prune(last=1).databases[0].points] == ["kept", "kept"]
+    assert not db.unpin(at=first.position.time).pinned
+    assert [point.state for point in db.prune(last=1).databases[0].points] == ["goes", "kept"]
+    report = db.prune(apply=True, last=1, grace="1w")
+    assert (report.applied, report.databases[0].policy) == (True, "keep the last 1")
+    assert [point.position for point in db.backups().backups] == [second.position]
+    assert db.undelete(txid=1).positions == (first.position,)
+    assert [point.state for point in db.prune().databases[0].points] == ["kept", "kept"]
+    assert [point.state for point in db.prune(apply=True, last=1, grace="0s").databases[0].points] == ["purged", "kept"]
+    with pytest.raises(pagewarden.ConfigurationInvalid, match="less than nothing"):
+        db.prune(last=-1)
 
 
 def run_program(program: str, *words: str | Path) -> str:

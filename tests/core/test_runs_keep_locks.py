@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from pagewarden.backup import BackupRequest, run_backup
+from pagewarden.config import RetentionSettings
 from pagewarden.doctor import DoctorRequest, run_doctor
 from pagewarden.errors import DatabaseBusy, RestoreRefused
 from pagewarden.injure import MARKER, InjureRequest, run_injure
+from pagewarden.repository.prune import PruneRequest, run_prune
 from pagewarden.restore import RestoreRequest, UndoRequest, recover_intents, run_restore, run_undo
 from pagewarden.runtime import Runtime
 from tests.core.live.test_locks import Held
@@ -72,6 +74,16 @@ def undo(path: Path, runtime: Runtime) -> None:
     assert recover_intents(path) == ()
 
 
+def prune(path: Path, runtime: Runtime) -> None:
+    """Back it up twice and let the first backup go, which looks for checks of its path."""
+    backup(path, runtime)
+    repository = str(path.parent / "repository")
+    run_backup(BackupRequest(database=str(path), repository=repository, full=True, check="deep"), runtime)
+    kept = RetentionSettings(last=1, grace="0s")
+    report = run_prune(PruneRequest(repository=repository, apply=True, retention=kept), runtime)
+    assert [point.state for point in report.databases[0].points] == ["purged", "kept"]
+
+
 def injure(path: Path, runtime: Runtime) -> None:
     """Injure it, though it is marked: refused, because this process has it open."""
     Path(f"{path}{MARKER}").touch()
@@ -79,7 +91,7 @@ def injure(path: Path, runtime: Runtime) -> None:
         run_injure(InjureRequest(path=str(path), kind="flipped-bit", seed=1), runtime)
 
 
-@pytest.mark.parametrize("run", [backup, doctor, dry_restore, restore, restore_beside, undo, injure])
+@pytest.mark.parametrize("run", [backup, doctor, dry_restore, restore, restore_beside, undo, prune, injure])
 def test_no_run_drops_a_lock_of_its_process(held: Held, runtime: Runtime, run: Callable[[Path, Runtime], None]) -> None:
     """A write transaction of the calling process stays whole, seen from a second process."""
     run(held.path, runtime)

@@ -37,6 +37,18 @@ def not_empty(_ctx: click.Context, param: click.Parameter, value: str) -> str:
     return value
 
 
+def read_time(session: Session, text: str) -> str:
+    """Return a time of the command line as RFC 3339 in UTC, and say how it was understood where it does not say."""
+    from datetime import UTC, datetime
+
+    from pagewarden.times import format_moment, parse_moment
+
+    moment = parse_moment(text, now=datetime.now(UTC), local=True)
+    if moment.note:
+        session.note(moment.note)
+    return format_moment(moment.time)
+
+
 def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     """Store a common option's value in the session."""
     session = ctx.find_object(Session)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -26,8 +27,11 @@ from pagewarden.values import (
     DoctorReport,
     LedgerReport,
     Level,
+    PinReport,
     PluginsReport,
+    PruneReport,
     RestoreReport,
+    UndeleteReport,
     UndoReport,
     VerifyReport,
 )
@@ -208,6 +212,49 @@ class Database:
         """Take the last restore of `path` back; None is the database itself. What stands there now is kept."""
         restored = self.path if path is None else _absolute("path", path)
         return self._worker.call("undo", {"path": restored, "force": force}, UndoReport)
+
+    def prune(
+        self,
+        *,
+        apply: bool = False,
+        last: int = 0,
+        within: str | None = None,
+        hourly: int = 0,
+        daily: int = 0,
+        weekly: int = 0,
+        monthly: int = 0,
+        yearly: int = 0,
+        minimum: int = 0,
+        grace: str | None = None,
+    ) -> PruneReport:
+        """Apply the retention policy to the database's backups; without `apply`, only tell what that would do.
+
+        Rules that are given stand in place of all rules of the configuration; `within` and `grace` are lengths of time
+        such as "30d". What goes is deleted softly, and purged when `grace` is over. Never the last backup known to be
+        sound goes, and nothing while the newest check says damaged.
+        """
+        repository = self._in_repository()
+        general, by_name = self._configuration.retention_in(str(repository["repository"]))
+        settings = by_name.get(str(repository["name"]), general)
+        rules = {"last": last, "within": within, "hourly": hourly, "daily": daily, "weekly": weekly}
+        rules |= {"monthly": monthly, "yearly": yearly, "minimum": minimum}
+        retention = {**asdict(settings), **(rules if any(rules.values()) else {})}
+        retention |= {} if grace is None else {"grace": grace}
+        return self._worker.call("prune", {**repository, "apply": apply, "retention": retention}, PruneReport)
+
+    def pin(self, *, at: datetime | str | None = None, txid: int | None = None, note: str = "") -> PinReport:
+        """Keep a restore point whatever the policy, the newest by default; `note` says why."""
+        request = {**self._in_repository(), "at": None if at is None else _moment(at), "txid": txid, "note": note}
+        return self._worker.call("pin", request, PinReport)
+
+    def unpin(self, *, at: datetime | str | None = None, txid: int | None = None) -> PinReport:
+        """Leave a pinned restore point, the newest by default, to the policy again."""
+        request = {**self._in_repository(), "at": None if at is None else _moment(at), "txid": txid}
+        return self._worker.call("unpin", request, PinReport)
+
+    def undelete(self, *, txid: int | None = None) -> UndeleteReport:
+        """Let a restore point that `prune` deleted be listed again, or all, until their grace period is over."""
+        return self._worker.call("undelete", {**self._in_repository(), "txid": txid}, UndeleteReport)
 
     def ledger(self) -> LedgerReport:
         """Return the database's suspect pages and what became of them, and its checks, oldest first."""

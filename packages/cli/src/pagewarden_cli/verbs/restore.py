@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import click
 
 from pagewarden.errors import ConfigurationInvalid
-from pagewarden_cli.options import any_file, any_folder, common, not_empty, pass_session
+from pagewarden_cli.options import any_file, any_folder, common, not_empty, pass_session, read_time
 from pagewarden_cli.session import Session
 
 
@@ -57,7 +55,7 @@ def command(
             repository=repository.url,
             to=to,
             name=db or repository.db,
-            at=None if at is None else _read_time(session, at),
+            at=None if at is None else read_time(session, at),
             txid=txid,
             read_back=read_back,
             dry_run=dry_run,
@@ -66,13 +64,3 @@ def command(
         report = run_restore(request, runtime)
     session.show(report)
     return 0
-
-
-def _read_time(session: Session, text: str) -> str:
-    """Return a time of the command line as RFC 3339 in UTC, and say how it was understood where it does not say."""
-    from pagewarden.times import format_moment, parse_moment
-
-    moment = parse_moment(text, now=datetime.now(UTC), local=True)
-    if moment.note:
-        session.note(moment.note)
-    return format_moment(moment.time)

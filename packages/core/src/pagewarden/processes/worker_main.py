@@ -35,6 +35,10 @@ RUNS = {
     "verify": ("pagewarden.repository.verify", "VerifyRequest", "run_verify"),
     "restore": ("pagewarden.restore", "RestoreRequest", "run_restore"),
     "undo": ("pagewarden.restore", "UndoRequest", "run_undo"),
+    "prune": ("pagewarden.repository.prune", "PruneRequest", "run_prune"),
+    "pin": ("pagewarden.repository.pinning", "PinRequest", "run_pin"),
+    "unpin": ("pagewarden.repository.pinning", "UnpinRequest", "run_unpin"),
+    "undelete": ("pagewarden.repository.pinning", "UndeleteRequest", "run_undelete"),
     "ledger": ("pagewarden.ledger", "LedgerRequest", "run_ledger"),
     "doctor": ("pagewarden.doctor", "DoctorRequest", "run_doctor"),
 }

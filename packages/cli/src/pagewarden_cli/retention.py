@@ -1,0 +1,106 @@
+"""What `prune`, `pin`, `unpin` and `undelete` did, for people: a table of what stays and what goes, and why."""
+
+from __future__ import annotations
+
+from pagewarden.values import PinReport, PrunedDatabase, PrunedPoint, PruneReport, UndeleteReport
+from pagewarden_cli.blocks import Block, Grid, Line, Span, Style, line
+from pagewarden_cli.human import age, moment, number, size
+from pagewarden_cli.render import Manner
+
+SHOWN_KEPT = 20
+"""Newest restore points that stay, and are shown; those that go are all shown."""
+
+_STYLES: dict[str, Style] = {"kept": "good", "goes": "warn", "deleted": "dim", "purged": "bad"}
+_HEADER = ("restore point", "time", "age", "kind", "stored", "", "why")
+_WOULD = {"goes": "would go", "purged": "would be purged"}
+_DONE = {"goes": "deleted now"}
+
+
+def show_prune(report: PruneReport, manner: Manner) -> list[Block]:
+    """Return what became of each restore point, or would."""
+    blocks: list[Block] = []
+    for database in report.databases:
+        if blocks:
+            blocks.append(Line())
+        blocks += _database(database, report, manner)
+    if not report.databases and not manner.quiet:
+        blocks.append(line(f"no restore points in {report.repository}"))
+    if not report.applied and not manner.quiet and any(_goes(each) for each in report.databases):
+        blocks += [Line(), line("a dry run: nothing was changed; --apply does it")]
+    return blocks
+
+
+def _database(database: PrunedDatabase, report: PruneReport, manner: Manner) -> list[Block]:
+    blocks: list[Block] = []
+    if not manner.quiet or database.frozen:
+        blocks.append(line(Span(database.database, "strong"), f": {database.policy}"))
+    if database.frozen:
+        blocks.append(line(Span("nothing goes now: ", "bad"), database.frozen, indent=2))
+    if not manner.quiet:
+        shown = database.points if manner.verbose else _shown(database.points)
+        words = _DONE if report.applied else _WOULD
+        rows = tuple(_row(point, words, manner) for point in shown)
+        blocks.append(Grid(_HEADER, rows, frozenset({2, 4}), indent=2))
+        left = len(database.points) - len(shown)
+        if left:
+            more = f"… and {number(left, 'more restore point')} that stay; --verbose or --json show all"
+            blocks.append(line(Span(more, "dim"), indent=2))
+        blocks += [
+            line(f"{'folded' if report.applied else 'would be folded'}: {why}", indent=2) for why in database.folds
+        ]
+        blocks.append(line(_sum(database, applied=report.applied), indent=2))
+    return blocks + [line(Span("warning: ", "warn"), warning, indent=2) for warning in database.warnings]
+
+
+def _goes(database: PrunedDatabase) -> bool:
+    return any(point.state in ("goes", "purged") for point in database.points) or bool(database.folds)
+
+
+def _shown(points: tuple[PrunedPoint, ...]) -> list[PrunedPoint]:
+    """Return all that goes, and the newest of those that stay."""
+    kept = [point for point in points if point.state == "kept"]
+    hidden = {point.number for point in kept[:-SHOWN_KEPT]}
+    return [point for point in points if point.number not in hidden]
+
+
+def _row(point: PrunedPoint, words: dict[str, str], manner: Manner) -> tuple[Span, ...]:
+    time = point.position.time
+    return (
+        Span(str(point.position)),
+        Span(moment(time)),
+        Span(age(time, manner.now)),
+        Span(point.kind),
+        Span(size(point.bytes_stored)),
+        Span(words.get(point.state, point.state), _STYLES[point.state]),
+        Span(point.why),
+    )
+
+
+def _sum(database: PrunedDatabase, *, applied: bool) -> str:
+    counts = {state: sum(1 for point in database.points if point.state == state) for state in _STYLES}
+    parts = [f"{number(counts['kept'])} kept"]
+    parts += [f"{number(counts['goes'])} {'deleted now' if applied else 'to go'}"] if counts["goes"] else []
+    parts += [f"{number(counts['deleted'])} deleted earlier"] if counts["deleted"] else []
+    parts += [f"{number(counts['purged'])} {'purged' if applied else 'to be purged'}"] if counts["purged"] else []
+    stored = f", {size(database.bytes_stored)} stored anew" if database.bytes_stored else ""
+    return f"{', '.join(parts)}; {size(database.bytes_freed)} {'freed' if applied else 'would be freed'}{stored}"
+
+
+def show_pin(report: PinReport, manner: Manner) -> list[Block]:
+    """Return what was pinned, or is no more."""
+    if manner.quiet:
+        return []
+    note = f": {report.note}" if report.note else ""
+    what = f"pinned{note}" if report.pinned else "no longer pinned"
+    return [line(Span(report.database, "strong"), f" at {report.position} of {moment(report.position.time)} is {what}")]
+
+
+def show_undelete(report: UndeleteReport, manner: Manner) -> list[Block]:
+    """Return what is listed again."""
+    blocks: list[Block] = []
+    if not manner.quiet:
+        blocks += [
+            line(Span(report.database, "strong"), f" at {position} of {moment(position.time)} is listed again")
+            for position in report.positions
+        ]
+    return blocks + [line(Span("note: ", "dim"), warning) for warning in report.warnings if not manner.quiet]
