@@ -465,7 +465,7 @@ class Repository:
         if not self.store.put(key, data) and self.store.document(key) != data:
             raise self._was_first(manifest.database)
         # One that was first may have been stored anew since, and its key may be free again.
-        if self.store.keys(keys.generations_prefix(manifest.database, manifest.sequence)) != [key]:
+        if set(self.store.keys(keys.generations_prefix(manifest.database, manifest.sequence))) - {key}:
             raise self._was_first(manifest.database)
 
     def _give_up(self, intent: Intent, error: BaseException) -> None:
