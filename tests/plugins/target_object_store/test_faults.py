@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -11,12 +14,15 @@ from pathlib import Path
 import pytest
 
 from pagewarden.backup import BackupRequest, run_backup
-from pagewarden.errors import OutOfSpace, TargetFailed, VerificationFailed
-from pagewarden.repository import VerifyRequest, run_verify
+from pagewarden.errors import OutOfSpace, RepositoryBusy, TargetFailed, VerificationFailed
+from pagewarden.repository import Repository, VerifyRequest, run_verify
 from pagewarden.restore.run import RestoreRequest, run_restore
 from pagewarden.runtime import Runtime
 from pagewarden.values import BackupReport, Verdict, VerifyReport
+from pagewarden_target_object_store import ObjectStoreFactory
+from tests.core.repository.sets import back_up, commit, image, store
 from tests.support.faulty_proxy import Fault, FaultyProxy, Way
+from tests.support.program import unmeasured
 
 pytestmark = pytest.mark.xdist_group("stores")
 
@@ -159,4 +165,46 @@ def test_a_store_that_gives_nothing_is_a_named_error(job: Job, proxy: FaultyProx
     proxy.faults.clear()
     job.backup()
     assert job.verify().verdict is Verdict.SOUND
+    job.restore()
+
+
+def test_of_two_hosts_one_is_first(url: str) -> None:
+    """Conditional creation fences them: the second loses nothing but its turn, and leaves nothing."""
+    ours, theirs = (Repository.open(ObjectStoreFactory().open(url, create=True), url, create=True) for _ in range(2))
+    first = back_up(ours, "app.db", image(9))
+    mine, other = ours.begin("app.db"), theirs.begin("app.db")
+    infos = [store(ours, mine, image(9, seed=2)), store(theirs, other, image(9, seed=3))]
+    second = commit(theirs, other, infos[1])
+    with pytest.raises(RepositoryBusy):
+        commit(ours, mine, infos[0])
+    assert ours.restore_points("app.db")[0] == (first, second)
+    assert ours.look("app.db")[1] == ()
+    assert ours.leftovers() == ()
+    third = back_up(ours, "app.db", image(9, seed=4))
+    assert third.position.txid == 3
+
+
+def test_a_killed_backup_never_blocks_the_next(job: Job, proxy: FaultyProxy, tmp_path: Path) -> None:
+    """Killed while its page set, or its manifest, is on the way: what it left is gone after the next one."""
+    for where in ("^PUT .*pageset", "^PUT .*manifests"):
+        job.change()
+        slow = Fault(where=where, way="slow", seconds=30)
+        proxy.faults[:] = [slow]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pagewarden_cli", "backup", str(job.database), "--repo", job.url, "--check", "none"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**unmeasured(), "TMPDIR": str(tmp_path)},
+        )
+        while not slow.seen and process.poll() is None:
+            time.sleep(0.01)
+        assert slow.seen, process.communicate()[0]
+        process.kill()
+        process.communicate()
+        proxy.faults.clear()
+        job.change()
+        job.backup()
+    verified = job.verify()
+    # The second one's manifest had arrived, so it counts: it was proved before.
+    assert (verified.verdict, verified.leftovers, len(verified.points)) == (Verdict.SOUND, (), 4)
     job.restore()
