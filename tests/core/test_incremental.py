@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ from pagewarden.errors import (
     VerificationFailed,
 )
 from pagewarden.processes.reader import PageReader
-from pagewarden.repository import PageSetInfo
+from pagewarden.repository import PageSetInfo, Repository, keys
+from pagewarden.repository.manifest import encode_manifest
 from pagewarden.runtime import Runtime
 from pagewarden.testing import FaultyOs, cut
 from pagewarden.values import BackupReport
@@ -231,6 +233,34 @@ def test_a_damaged_object_is_found_when_the_map_must_be_made_again(tmp_path: Pat
     assert (report.kind, len(report.warnings)) == ("snapshot", 1)
     assert "does not match" in report.why_full
     assert restored(report, runtime, tmp_path / "back.db") == image
+
+
+def test_a_base_that_is_stored_anew_meanwhile_is_looked_for_again(
+    tmp_path: Path, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A prune may fold what the map is made of while it is made: nothing is wrong, and nothing is copied for it."""
+    path = build(tmp_path / "app.db", rows=200)
+    backup(path, runtime)
+    map_of(runtime).unlink()
+    execute(path, touch("200 = 1"))
+    object_path = Repository.object_path
+    stored_anew: list[str] = []
+
+    def fold_first(self: Repository, key: str) -> Path:
+        if not stored_anew:
+            stored_anew.append(key)
+            (manifest,) = self.resolve_chain().links
+            other = replace(manifest, key=key.replace("-", "-f", 1)[: -len("0.pageset.zst")] + ".pageset.zst")
+            self.store.put(other.key, object_path(self, key).read_bytes())
+            self.store.put(keys.manifest_key("app.db", 1, generation=1), encode_manifest(other))
+            self.store.delete(keys.manifest_key("app.db", 1))
+            self.store.delete(key)
+        return object_path(self, key)
+
+    monkeypatch.setattr(Repository, "object_path", fold_first)
+    report = backup(path, runtime)
+    assert (report.kind, report.warnings) == ("segment", ())
+    assert restored(report, runtime, tmp_path / "back.db") == path.read_bytes()
 
 
 def test_where_no_map_can_be_kept_every_page_is_copied(tmp_path: Path, reader: PageReader) -> None:

@@ -56,20 +56,20 @@ class LocalMap:
     def base(self, repository: Repository, intent: Intent) -> Base:
         """Return the base of the backup `intent`, its map proved. Raises NoBase."""
         links = find_chain(repository, intent)
-        newest = links[-1]
-        facts = MapFacts(
-            timeline=newest.position.timeline,
-            txid=newest.position.txid,
-            page_size=newest.page_size,
-            pages=newest.pages,
-            database_sum=int(newest.database_sum, 16),
-        )
+        facts = _facts_of(links[-1])
         why, damaged = self.reader.map_problem(self.path, facts)
         if why:
-            self._rebuild(repository, links, facts)
+            try:
+                self._rebuild(repository, links, facts)
+            except NoBase:
+                again = find_chain(repository, intent)
+                if again == links:
+                    raise
+                links = again  # what it needs was stored anew meanwhile
+                self._rebuild(repository, links, facts)
         if damaged:
             self.warnings.append(f"{why}; it was made again of what the repository records")
-        return Base(manifest=newest, links=links, map=self.path, facts=facts)
+        return Base(manifest=links[-1], links=links, map=self.path, facts=facts)
 
     def prepare(self, info: PageSetInfo, staging: Path, base: Base | None) -> None:
         """Make the map of the position that the proved page set at `staging` brings the database to.
@@ -118,10 +118,23 @@ class LocalMap:
         except (RepositoryDamaged, TargetFailed, OutOfSpace, OSError) as error:
             self.forget()
             raise NoBase(str(error)) from error
+        finally:
+            for link in links:
+                repository.store.release(link.key)
 
     def _failed(self, error: OSError | PagewardenError) -> None:
         self.forget()
         self.warnings.append(f"the page map could not be kept, and the next backup has to make it again: {error}")
+
+
+def _facts_of(manifest: Manifest) -> MapFacts:
+    return MapFacts(
+        timeline=manifest.position.timeline,
+        txid=manifest.position.txid,
+        page_size=manifest.page_size,
+        pages=manifest.pages,
+        database_sum=int(manifest.database_sum, 16),
+    )
 
 
 def find_chain(repository: Repository, intent: Intent) -> tuple[Manifest, ...]:

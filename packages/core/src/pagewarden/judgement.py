@@ -150,4 +150,7 @@ def _free_leaves(base: Base, repository: Repository, runtime: Runtime) -> frozen
         found = walk_freelist(image.page, first=layout.freelist, pages=image.pages, usable=layout.usable)
     except RepositoryDamaged:  # a base that is damaged proves nothing; `verify` is what judges it
         return None
+    finally:
+        for link in base.links:
+            repository.store.release(link.key)
     return found.leaves
