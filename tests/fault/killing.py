@@ -30,6 +30,9 @@ from tests.support.session import Session
 ROOT = Path(__file__).parents[2]
 ROWS = 700
 BALLAST = 1000  # rows that never change: so what does is less than half of the pages
+POINTS = ("one", "two", "four", "five", "six")
+"""What the restore points show that a prune begins with, from txid 1: a snapshot and segments."""
+
 PATIENCE = 60.0  # seconds that any process may take to end
 _AT_WORK = 0.7  # of the kills come after the first change: before that, a command mostly imports
 AGED = 25 * 60 * 60.0  # seconds after which a target takes a half-written file for nobody's
@@ -81,6 +84,7 @@ class Stage:
             "full": ["backup", str(self.path), "--repo", str(self.repository), "--full"],
             "restore": ["restore", "--repo", str(self.repository), "--txid", "1", "--to", str(self.path)],
             "undo": ["undo", str(self.path)],
+            "prune": ["prune", "--repo", str(self.repository), "--apply", "--config", str(self.place / "policy.toml")],
         }[action]
 
     def make(self, action: str) -> None:
@@ -91,6 +95,11 @@ class Stage:
         self.succeed("backup")
         _set(self.path, "two")
         self.succeed("backup")
+        if action == "prune":
+            (self.place / "policy.toml").write_text('[retention]\nlast = 2\ngrace = "0s"\nchain_segments = 2\n')
+            for who in POINTS[2:]:
+                _set(self.path, who)
+                self.succeed("backup")
         _set(self.path, "three", in_log=True)
         if action == "undo":
             self.succeed("restore")
@@ -182,10 +191,20 @@ class Stage:
 
     def newest(self, runtime: Runtime) -> str:
         """Return what the newest restore point shows."""
+        return self.shows(runtime)
+
+    def shows(self, runtime: Runtime, txid: int | None = None) -> str:
+        """Return what a restore point shows, the newest one by default."""
         back = self.folder / "back.db"
         repository = runtime.repository(str(self.repository))
-        bring_back_chain(runtime.reader, repository, repository.resolve_chain(), back)
+        bring_back_chain(runtime.reader, repository, repository.resolve_chain(txid=txid), back)
         return cutting.content(back)
+
+    def listed(self, runtime: Runtime) -> list[int]:
+        """Return the txids of the restore points."""
+        points, problems = runtime.repository(str(self.repository)).restore_points()
+        assert problems == ()
+        return [point.position.txid for point in points]
 
     def verify(self, runtime: Runtime) -> VerifyReport:
         """Prove the repository with all its data: nothing in it may be damaged or missing."""

@@ -1,4 +1,4 @@
-"""Kill -9 of backup, restore and undo at random moments (H30)."""
+"""Kill -9 of backup, prune, restore and undo at random moments (H30)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ import pytest
 
 from pagewarden.lineage import read_lineage
 from pagewarden.runtime import Runtime
-from tests.fault.killing import Stage
+from tests.fault.killing import POINTS, Stage
 
 pytestmark = pytest.mark.xdist_group("busy")  # never beside other tests that keep both cores busy
 
 KILLS = 67 if os.environ.get("PAGEWARDEN_FULL") else 6
 """How often each verb is killed."""
+
+PRUNES = 100 if os.environ.get("PAGEWARDEN_FULL") else 3
+"""How often a prune is killed: with the backups, at 200 moments."""
 
 SEED = 1
 NOTHING_TO_TAKE_BACK = 30  # exit code of RestoreRefused
@@ -61,6 +64,27 @@ def test_a_killed_backup_is_there_whole_or_not_at_all(
         assert (len(after.points), after.leftovers) == (points + 1 if action == "full" else 3, ()), played
         assert here.newest(runtime) == "three", played
         assert here.leftovers() == [], played
+    print(f"\n{dict(seen)}")
+
+
+def test_a_killed_prune_loses_nothing_that_is_listed(tmp_path: Path, runtime: Runtime) -> None:
+    """In the midst of a fold, a snapshot made anew, or a purge: all verifies and restores, the next prune ends it."""
+    here, seen = stage(tmp_path, "prune"), Counter[str]()
+    assert sorted(here.listed(runtime)) == [1, 4, 5]
+    for _ in range(PRUNES):
+        played = here.play("prune")
+        listed = here.listed(runtime)
+        assert set(listed) >= {1, 4, 5}, (played, listed)
+        here.verify(runtime)
+        for txid in listed:
+            assert here.shows(runtime, txid) == POINTS[txid - 1], (played, txid)
+        seen[f"{played.victim}, {len(listed)} listed, {len(here.leftovers())} left"] += 1
+        here.age_halves()
+        here.succeed("prune")
+        assert (here.listed(runtime), here.leftovers()) == ([1, 4, 5], []), played
+        here.verify(runtime)
+        assert here.shows(runtime) == "six", played
+        assert len(list(here.repository.glob("app.db/**/*.*"))) == 6, played
     print(f"\n{dict(seen)}")
 
 
