@@ -45,15 +45,19 @@ class Chains:
         self._at: dict[tuple[str, int], list[Manifest]] = {}
         for manifest in manifests:
             self._at.setdefault(_place(manifest), []).append(manifest)
+        self._below: dict[int, Manifest | None] = {}  # by sequence
         self._gaps: dict[int, str] = {}  # by sequence
 
     def below(self, manifest: Manifest) -> Manifest | None:
         """Return the manifest that a segment is relative to; None for a snapshot, and where there is none."""
-        parent = manifest.parent
-        if manifest.kind != "segment" or parent is None:
-            return None
-        found = [each for each in self._at.get((parent.timeline, parent.txid), ()) if _fits(manifest, each)]
-        return found[-1] if found else None
+        if manifest.sequence in self._below:
+            return self._below[manifest.sequence]
+        parent, below = manifest.parent, None
+        if manifest.kind == "segment" and parent is not None:
+            for each in self._at.get((parent.timeline, parent.txid), ()):
+                below = each if _fits(manifest, each) else below
+        self._below[manifest.sequence] = below
+        return below
 
     def of(self, manifest: Manifest) -> Chain:
         """Return the chain of the restore point of `manifest`."""
