@@ -69,6 +69,8 @@ def test_the_whole_job(type_in: Type, database: Path, home: Path, url: str, tmp_
     assert [each["kind"] for each in made] == ["snapshot", "segment", "unchanged"]
     listed = succeed(type_in("backups", "--repo", url, "--json")).document["backups"]
     assert [each["position"]["txid"] for each in listed] == [1, 2]
+    compared = succeed(type_in("check", database, "--repo", url, "--only", "check-pages", "--json")).document
+    assert (compared["verdict"], compared["position"]["txid"]) == ("sound", 2)
     verified = succeed(type_in("verify", "--repo", url, "--read-data", "--json")).document
     assert verified["verdict"] == "sound"
     assert verified["leftovers"] == []

@@ -48,7 +48,7 @@ PART = 8 << 20
 WIDTH = 4
 """Requests of one large object that are under way at once."""
 
-_READERS = 16  # small objects that are fetched at once
+_READERS = 32  # small objects that are fetched at once
 _PARTS = 9000  # of one upload; S3 and Azure allow at least 10,000
 _TURNS = 4  # how often a put that the store called conflicting is sent again where nothing stands under the key
 _GRACE = 10.0  # seconds in which an upload that was interrupted takes back its parts
