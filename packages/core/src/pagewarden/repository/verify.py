@@ -26,6 +26,7 @@ from pagewarden.repository.backups import choose_names
 from pagewarden.repository.chain import Chains
 from pagewarden.repository.intent import Pruning
 from pagewarden.repository.judging import Judge, Judged
+from pagewarden.repository.marks import read_marks
 from pagewarden.repository.results import Depth, Found, Results, keep_results, read_results
 from pagewarden.values import Position, Verdict, VerifiedPoint, VerifyReport
 
@@ -164,7 +165,7 @@ class _Run:
         judged: dict[str, Judged] = {}
         with Judge(self.repository.store, self.runtime, data=self.depth is Depth.DATA, name=name) as judge:
             for turn in range(_TURNS):
-                entries, strays = self.repository.look(name)
+                entries, strays = self._look(name)
                 manifests = [entry.manifest for entry in entries if entry.manifest is not None]
                 chains = Chains(manifests)
                 missing = self._read(name, manifests, chains, judge, judged, again=turn > 0)
@@ -180,6 +181,12 @@ class _Run:
             *_Points(entries, chains, judged, self._known, self.depth),
             *self._strays(name, entries, strays),
         ]
+
+    def _look(self, name: str) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
+        """Return what `Repository.look` does, without restore points whose purge has begun: their objects go first."""
+        said = read_marks(self.repository.store, name)
+        entries, strays = self.repository.look(name)
+        return tuple(entry for entry in entries if not said.gone(entry.sequence)), strays
 
     def keep(self, names: Sequence[str]) -> tuple[str, ...]:
         """Keep what was found; return what a person should know of that."""
@@ -239,7 +246,7 @@ class _Run:
 
     def _moved(self, name: str, missing: Sequence[str]) -> bool:
         """Return whether the manifests name other objects now: some were pruned, or stored anew, meanwhile."""
-        named = {entry.manifest.key for entry in self.repository.entries(name) if entry.manifest is not None}
+        named = {entry.manifest.key for entry in self._look(name)[0] if entry.manifest is not None}
         return not named.issuperset(missing)
 
     def _remember(self, manifests: Sequence[Manifest], judged: dict[str, Judged]) -> None:
