@@ -22,7 +22,7 @@
 
 /* cffi: begin */
 
-#define PW_ABI 2
+#define PW_ABI 3
 
 typedef enum {
   PW_OK = 0,
@@ -242,6 +242,11 @@ pw_status pw_sums(const pw_source *source, uint32_t first, uint32_t count, uint8
 /* Write the sums of `count` pages that stand in `pages` to `sums`. */
 pw_status pw_buffer_sums(const uint8_t *pages, size_t pages_size, uint32_t page_size, uint32_t first, uint32_t count,
                          uint8_t *sums, size_t sums_size, pw_fault *fault);
+
+/* Write the sums of `count` pages that stand in `pages` one after the other to `sums`. `numbers` holds their page
+** numbers, 4 bytes each. */
+pw_status pw_listed_sums(const uint8_t *pages, size_t pages_size, uint32_t page_size, const uint8_t *numbers,
+                         size_t numbers_size, uint32_t count, uint8_t *sums, size_t sums_size, pw_fault *fault);
 
 /* Read pages into `pages`, write their sums to `sums` and one zstd frame of them to `to`; its size to `*used`. */
 pw_status pw_compress(const pw_source *source, uint32_t first, uint32_t count, const pw_zstd *zstd, void *context,

@@ -104,4 +104,5 @@ def test_hostile_calls_are_refused_by_the_c_code_itself() -> None:
     assert lib.pw_read(source, 1, 2, page, 4096, fault) == lib.PW_ARGUMENT
     assert lib.pw_sums(source, 1, 2, page, 4096, sums, 8, fault) == lib.PW_ARGUMENT
     assert lib.pw_buffer_sums(page, 4096, 4096, 1, 2, sums, 8, fault) == lib.PW_ARGUMENT
+    assert lib.pw_listed_sums(page, 4096, 4096, b"\1\0\0\0" * 2, 8, 2, sums, 8, fault) == lib.PW_ARGUMENT
     assert lib.pw_read(source, 1, 0, page, 0, fault) == lib.PW_OK

@@ -171,6 +171,20 @@ static void sums_are_those_of_the_pages(void) {
   CHECK(pw_buffer_sums(database, SIZE, SIZE, UINT32_MAX, 2, sums, 8, &fault) == PW_ARGUMENT);
   CHECK(pw_buffer_sums(database, SIZE, SIZE, 1, 2, sums, 8, &fault) == PW_ARGUMENT);
   CHECK(pw_buffer_sums(database, SIZE, SIZE, 1, 1, sums, 7, &fault) == PW_ARGUMENT);
+  uint8_t numbers[8], listed[16];
+  pw_put_le32(numbers, 9);
+  pw_put_le32(numbers + 4, pw_lock_page(SIZE));
+  CHECK(pw_listed_sums(database, 2 * SIZE, SIZE, numbers, 8, 2, listed, 16, &fault) == PW_OK);
+  CHECK(pw_get_le64(listed) == pw_xxh64(database, SIZE, 9) && pw_get_le64(listed + 8) == 0);
+  CHECK(pw_listed_sums(database, 2 * SIZE, 500, numbers, 8, 2, listed, 16, &fault) == PW_ARGUMENT);
+  CHECK(pw_listed_sums(database, 2 * SIZE - 1, SIZE, numbers, 8, 2, listed, 16, &fault) == PW_ARGUMENT);
+  CHECK(pw_listed_sums(database, 2 * SIZE, SIZE, numbers, 7, 2, listed, 16, &fault) == PW_ARGUMENT);
+  CHECK(pw_listed_sums(database, 2 * SIZE, SIZE, numbers, 8, 2, listed, 15, &fault) == PW_ARGUMENT);
+  CHECK(pw_listed_sums(database, 0, SIZE, numbers, 0, 0, listed, 0, &fault) == PW_OK);
+  for (uint32_t wrong = 0; wrong < 2; wrong++) {
+    pw_put_le32(numbers + 4, wrong ? UINT32_MAX : 0);
+    CHECK(pw_listed_sums(database, 2 * SIZE, SIZE, numbers, 8, 2, listed, 16, &fault) == PW_ARGUMENT);
+  }
 }
 
 int main(void) {

@@ -46,7 +46,7 @@ from pagewarden_native import lib as lib
 if TYPE_CHECKING:
     from pagewarden.pages.walk import Walker, WalkPlan
 
-ABI = 2
+ABI = 3
 """The version of the C interface that this binding was written for."""
 
 if lib.PW_ABI != ABI:
@@ -231,14 +231,13 @@ class NativeBackend:
     def listed_sums(self, pages: Buffer, page_size: int, numbers: Sequence[int]) -> bytes:
         """Return the sums of pages with any page numbers."""
         check_listed(pages, page_size, numbers)
-        lock, hashed = lock_page(page_size), lib.pw_xxh64
-        with ffi.from_buffer("uint8_t[]", pages) as data:
-            base = ffi.cast("uint8_t *", data)
-            places = range(0, len(numbers) * page_size, page_size)
-            sums = [hashed(base + at, page_size, pgno) for at, pgno in zip(places, numbers, strict=True)]
-        if lock in numbers:
-            sums = [0 if pgno == lock else each for each, pgno in zip(sums, numbers, strict=True)]
-        return struct.pack(f"<{len(sums)}Q", *sums)
+        count, listed = len(numbers), struct.pack(f"<{len(numbers)}I", *numbers)
+        fault, sums = ffi.new("pw_fault *"), ffi.new("uint8_t[]", count * 8)
+        data = ffi.from_buffer("uint8_t[]", pages)
+        given = ffi.from_buffer("uint8_t[]", listed)
+        if lib.pw_listed_sums(data, len(data), page_size, given, len(listed), count, sums, count * 8, fault):
+            _raise(fault)
+        return bytes(ffi.buffer(sums))
 
     def read(self, source: PageSource, first: int, count: int, out: bytearray | memoryview) -> None:
         """Read pages into the beginning of `out`."""

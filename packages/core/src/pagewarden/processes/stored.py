@@ -54,8 +54,7 @@ class StoredCalls(ReaderClient):
     def assemble(self, assembly: int, paths: Sequence[Name], progress: PageProgress | None = None) -> list[PageSetInfo]:
         """Take what is not taken yet from page sets, from the newest down; return what they are.
 
-        Where one cannot be opened, or its structure is not whole, nothing has changed. Raises RepositoryDamaged,
-        OutOfSpace or TargetFailed.
+        Where one is not there, nothing has changed. Raises RepositoryDamaged, OutOfSpace or TargetFailed.
         """
         self._known(assembly)
         names = [os.fspath(path) for path in paths]

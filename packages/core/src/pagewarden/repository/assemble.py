@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -158,44 +159,55 @@ class Assembly:
     def add(self, paths: Sequence[str | Path], progress: Progress | None = None) -> list[PageSetInfo]:
         """Take what is not taken yet from page sets, each older than the one before; return what they are.
 
-        All are opened, and their structure proved, before anything is taken of one: where that fails, nothing has
-        changed. Whatever else it raises, what was written is worthless. The first one of all says what the database is
-        to be; room for it is allocated then. Raises RepositoryDamaged, OutOfSpace or TargetFailed.
+        All are opened before anything is taken of one: where one is not there, nothing has changed. Whatever else it
+        raises, what was written is worthless. The first one of all says what the database is to be; room for it is
+        allocated then. Raises RepositoryDamaged, OutOfSpace or TargetFailed.
         """
         with ExitStack() as stack:
-            files = [stack.enter_context(PageSetFile(path)) for path in paths]
-            for file in files:
-                self._admit(file)
-            # One after the other: what waits for a snapshot's frame must be there when that comes.
-            self._take_in([file for file in files if file.is_segment], progress)
-            for file in files:
-                if not file.is_segment:
-                    self._sorted = sorted(self._waiting)
-                    self._take_in([file], progress)
+            files = [stack.enter_context(PageSetFile(path, prove=False)) for path in paths]
+            todo = deque(files)
+            while todo:
+                self._admit(todo[0])
+                self._take_in(todo, progress)
             return [file.info for file in files]
 
-    def _take_in(self, files: Sequence[PageSetFile], progress: Progress | None) -> None:
-        """Take what is not taken yet from files of one kind, whose whole bytes are proved by their SHA-256."""
-        digests = {file.fileno(): hashlib.sha256() for file in files}
+    def _take_in(self, todo: deque[PageSetFile], progress: Progress | None) -> None:
+        """Take what is not taken yet from segments, up to the next snapshot, or from one snapshot.
+
+        Not from both together: what waits for a snapshot's frame must be there when that comes.
+        """
+        segments = todo[0].is_segment
+        self._sorted = [] if segments else sorted(self._waiting)
         behind = Behind(self._fd)
-        segments = bool(files) and files[0].is_segment
-        stretches = (
-            stretch for file in files for stretch in file.stretches(self._choose, None if segments else self._come_by)
-        )
+        taken: deque[PageSetFile] = deque()  # whose SHA-256 is not proved yet
+        digests: dict[int, hashlib._Hash] = {}
+
+        def stretches() -> Iterator[Stretch]:
+            while todo and todo[0].is_segment == segments and (segments or not digests):
+                file = todo.popleft()
+                taken.append(file)
+                digests[file.fileno()] = hashlib.sha256()
+                yield from file.stretches(self._choose, None if segments else self._come_by)
+                if todo:
+                    self._admit(todo[0])  # while threads are at work on the one before
+
+        def complete() -> None:
+            file = taken.popleft()
+            file.prove_digest(digests[file.fileno()], file.info.numbers_offset)
+
+        keep = self._keep if segments else None
         try:
             for stretch, data in spread_in(
-                stretches,
-                fd_out=self._fd,
-                page_size=self._size[0],
-                threads=self._threads,
-                keep=self._keep if segments else None,
+                stretches(), fd_out=self._fd, page_size=self._size[0], threads=self._threads, keep=keep
             ):
+                while taken[0].fileno() != stretch.file:
+                    complete()
                 digests[stretch.file].update(data)
                 self._tell(stretch, None if segments else behind, progress)
         except OSError as error:
             raise durable.failure(error, f"cannot write {self.path}") from error
-        for file in files:
-            file.prove_digest(digests[file.fileno()], file.info.numbers_offset)
+        while taken:
+            complete()
 
     def finish(self, progress: Progress | None = None) -> None:
         """Prove that the database is whole and make it durable; compare every page again if that was asked for.
@@ -242,7 +254,8 @@ class Assembly:
         return (512, 0) if self._newest is None else (self._newest.header.page_size, self._newest.header.pages)
 
     def _admit(self, file: PageSetFile) -> None:
-        """Refuse a page set that cannot be part of this database; let the first one say what it is."""
+        """Prove the structure of a page set; refuse one that cannot be part; let the first one say what is made."""
+        file.prove()
         if self._newest is None:
             try:
                 durable.allocate(self._fd, file.pages * file.page_size)

@@ -58,8 +58,8 @@ class PageSetFile:
     Raises RepositoryDamaged for anything that is not a whole page set, TargetFailed where the file cannot be read.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        """Open the file at `path` and prove its structure."""
+    def __init__(self, path: str | Path, *, prove: bool = True) -> None:
+        """Open the file at `path` and prove its structure; without `prove`, that is left to the caller, who must."""
         self.path = Path(path)
         self._where = str(path)
         self._blocks: dict[bytes, tuple[int, memoryview]] = {}  # by tag: number and entries of the last one read
@@ -68,10 +68,16 @@ class PageSetFile:
             # O_NONBLOCK: a FIFO in its place must not hang the reader. On a regular file it means nothing.
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             try:
-                self._trailer, self.info = self._prove_structure()
+                if prove:
+                    self.prove()
             except BaseException:
                 os.close(self._fd)
                 raise
+
+    def prove(self) -> None:
+        """Prove the structure."""
+        with self.errors():
+            self._trailer, self.info = self._prove_structure()
 
     def fileno(self) -> int:
         """Return the descriptor."""

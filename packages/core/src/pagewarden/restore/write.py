@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pagewarden.processes.reader import PageReader
     from pagewarden.repository import Chain, Manifest, PageSetInfo, Repository
 
-_AT_ONCE = 64
+_AT_ONCE = 128
 """Objects that the page reader opens at once."""
 
 _BYTES_AT_ONCE = 256 << 20
