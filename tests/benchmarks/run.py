@@ -28,7 +28,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import checks, waits
+from tests.benchmarks import chains, checks, waits
 from tests.benchmarks.memory import TreePeak
 
 CLI = (sys.executable, "-P", "-m", "pagewarden_cli")
@@ -275,6 +275,28 @@ def measure_copies(bench: Bench) -> list[Pairing]:
     return pairings
 
 
+def measure_chains(bench: Bench) -> list[Pairing]:
+    """Run the pairings of restores that many segments are part of."""
+    pairings = []
+    out = bench.folder / "restored.db"
+
+    def restore(*which: str) -> float:
+        out.unlink(missing_ok=True)
+        return float(pagewarden("restore", "--repo", bench.repository, "--to", out, *which)["seconds"])
+
+    for where, hot in (("anywhere", 0.0), (f"nine in ten in {chains.HOT:.0%} of it", chains.HOT)):
+        bench.fresh_repository()
+        pagewarden("backup", bench.database, "--repo", bench.repository, "--check", "none")
+        chains.add_segments(bench.repository, bench.database, hot=hot)
+        name = f"restore with {chains.SEGMENTS:,} segments of {chains.PAGES} pages, {where}"
+        pairings.append(
+            bench.pair(Pairing(name=name, peer="the snapshot alone", bar=1.5), restore, lambda: restore("--txid", "1"))
+        )
+        out.unlink(missing_ok=True)
+        bench.notes.append((f"peak memory of it, {where}", peak(("restore", "--repo", bench.repository, "--to", out))))
+    return pairings
+
+
 def machine() -> str:
     """Describe the machine in a line."""
     model = next(
@@ -295,7 +317,7 @@ def main() -> None:
     parser.add_argument("--size-mib", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="keeps the databases between runs")
-    parser.add_argument("--part", choices=["checks", "copies"], help="measure only these")
+    parser.add_argument("--part", choices=["checks", "copies", "chains"], help="measure only these")
     parser.add_argument("--large", action="store_true", help="measure checks of four times the size, too")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="pagewarden-benchmarks-") as scratch:
@@ -312,8 +334,9 @@ def main() -> None:
         large = folder / f"bench-{chosen.size_mib * 4}.db" if chosen.large else None
         if large is not None:
             make_database(large, chosen.size_mib * 4)
-        pairings = [] if chosen.part == "copies" else measure_checks(bench, large)
-        pairings += [] if chosen.part == "checks" else measure_copies(bench)
+        pairings = measure_checks(bench, large) if chosen.part in (None, "checks") else []
+        pairings += measure_copies(bench) if chosen.part in (None, "copies") else []
+        pairings += measure_chains(bench) if chosen.part in (None, "chains") else []
     table = Table(title=f"{chosen.size_mib} MiB, warm, 2 threads, {chosen.rounds} rounds: median [lowest highest]")
     for column in ("what", "seconds", "peer", "seconds", "ratio", "bar"):
         table.add_column(column)

@@ -1,4 +1,4 @@
-"""A repository with a segment, as version 1 of the formats wrote it, kept for ever: it opens, and is written the same."""
+"""A repository with a segment, as version 1 of the formats wrote it, kept for ever: it opens, and is written so."""
 
 from __future__ import annotations
 
