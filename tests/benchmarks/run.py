@@ -28,7 +28,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import chains, checks, waits
+from tests.benchmarks import chains, checks, points, proofs, waits
 from tests.benchmarks.memory import TreePeak
 
 CLI = (sys.executable, "-P", "-m", "pagewarden_cli")
@@ -260,6 +260,7 @@ def measure_copies(bench: Bench) -> list[Pairing]:
             Pairing(name="restore, verified, fsync", peer="zstd -d + fsync", bar=0.6), bench.restore, bench.decompress
         ),
     ]
+    pairings.append(proving(bench, "a snapshot"))
     bench.notes.append(("peak memory of a backup", peak(("backup", bench.database, "--repo", bench.repository))))
     out = bench.folder / "restored.db"
     out.unlink(missing_ok=True)
@@ -271,8 +272,18 @@ def measure_copies(bench: Bench) -> list[Pairing]:
         low, high = min(seconds), max(seconds)
         text = f"{statistics.median(seconds):.3f} s [{low:.3f} {high:.3f}]"
         bench.notes.append((f"check of 1 MiB, {mode} mode, from process start", text))
+    bench.notes += points.rows(10_000, min(3, bench.rounds))
     bench.notes += waits.rows(seconds=15.0, rounds=min(3, bench.rounds))
     return pairings
+
+
+def proving(bench: Bench, what: str) -> Pairing:
+    """Pair the proof of every page in the repository with the decompression of the same objects."""
+    return bench.pair(
+        Pairing(name=f"verify --read-data, {what}", peer="zstd -d, two at a time", bar=proofs.BAR),
+        lambda: proofs.verify(bench.repository),
+        lambda: proofs.decompress(bench.repository),
+    )
 
 
 def measure_chains(bench: Bench) -> list[Pairing]:
@@ -292,6 +303,7 @@ def measure_chains(bench: Bench) -> list[Pairing]:
         pairings.append(
             bench.pair(Pairing(name=name, peer="the snapshot alone", bar=1.5), restore, lambda: restore("--txid", "1"))
         )
+        pairings.append(proving(bench, f"{chains.SEGMENTS:,} segments besides, {where}"))
         out.unlink(missing_ok=True)
         bench.notes.append((f"peak memory of it, {where}", peak(("restore", "--repo", bench.repository, "--to", out))))
     return pairings
