@@ -7,8 +7,8 @@ from pagewarden_cli.blocks import Block, Grid, Line, Span, Style, line
 from pagewarden_cli.human import age, moment, number, size
 from pagewarden_cli.render import Manner
 
-SHOWN_KEPT = 20
-"""Newest restore points that stay, and are shown; those that go are all shown."""
+SHOWN = {"kept": 20, "goes": 40, "deleted": 10, "purged": 40}
+"""How many restore points of each state are shown, the newest."""
 
 _STYLES: dict[str, Style] = {"kept": "good", "goes": "warn", "deleted": "dim", "purged": "bad"}
 _HEADER = ("restore point", "time", "age", "kind", "stored", "", "why")
@@ -43,7 +43,7 @@ def _database(database: PrunedDatabase, report: PruneReport, manner: Manner) -> 
         blocks.append(Grid(_HEADER, rows, frozenset({2, 4}), indent=2))
         left = len(database.points) - len(shown)
         if left:
-            more = f"… and {number(left, 'more restore point')} that stay; --verbose or --json show all"
+            more = f"… and {number(left, 'more restore point')}, older ones; --verbose or --json show all"
             blocks.append(line(Span(more, "dim"), indent=2))
         blocks += [
             line(f"{'folded' if report.applied else 'would be folded'}: {why}", indent=2) for why in database.folds
@@ -57,9 +57,10 @@ def _goes(database: PrunedDatabase) -> bool:
 
 
 def _shown(points: tuple[PrunedPoint, ...]) -> list[PrunedPoint]:
-    """Return all that goes, and the newest of those that stay."""
-    kept = [point for point in points if point.state == "kept"]
-    hidden = {point.number for point in kept[:-SHOWN_KEPT]}
+    """Return the newest of each state, in order."""
+    hidden: set[int] = set()
+    for state, most in SHOWN.items():
+        hidden.update(point.number for point in [each for each in points if each.state == state][:-most])
     return [point for point in points if point.number not in hidden]
 
 

@@ -270,14 +270,14 @@ class _Prune:
     def _report(self, plan: PrunePlan, *, freed: int, stored: int) -> PrunedDatabase:
         points = []
         for row in plan.rows:
-            point, kept = row.manifest.restore_point, self._kept.get(row.manifest.sequence)
+            manifest, kept = row.manifest, self._kept.get(row.manifest.sequence)
             moved = kept is not None and row.state in ("goes", "purged")
             points.append(
                 PrunedPoint(
-                    number=row.manifest.sequence,
-                    position=point.position,
-                    kind=point.kind,
-                    bytes_stored=point.bytes_stored,
+                    number=manifest.sequence,
+                    position=manifest.position,
+                    kind=manifest.kind,
+                    bytes_stored=manifest.bytes,
                     state=kept[0] if kept is not None and moved else row.state,
                     why="; ".join((*row.why, kept[1]) if kept is not None and moved else row.why),
                 )
