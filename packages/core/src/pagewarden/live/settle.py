@@ -9,6 +9,8 @@ commits, so nearly all is done without one (docs/live-read.md, "Rollback-journal
    is gone. If it stays little until the last page, the copy is the commit under that lock: settled. Otherwise let go,
    and go back to 2.
 
+Where little differs from the beginning, because it is compared with what is stored already, step 3 comes first.
+
 Step 3 alone decides, because the sum of a page is taken of the very bytes that were stored: whatever the others read,
 a page that is not the commit's differs. That nothing was committed is only ever a guess that saves step 2: bytes change
 without a commit, too (H34).
@@ -36,6 +38,10 @@ _LITTLE = 16 << 20  # that may be copied again in the last pass
 _AGAIN = 0.05  # seconds before a lock is asked for again that was not had within the pin's own timeout
 _ROUNDS = 50  # of steps 2 and 3, where the deadline does not come first
 
+# What a first look under the lock may take: the pages of a database that is in memory are hashed in half of that.
+_GRACE = 0.1  # seconds
+_BRISK = 2 << 30  # bytes a second
+
 
 class Copying:
     """One copy on its way. A context manager: leaving it with an error removes what was written."""
@@ -47,16 +53,21 @@ class Copying:
         begin: Callable[[Attachment], int],
         target: Path,
         *,
+        differs_little: bool = False,
         progress: PageProgress | None,
         deadline: float | None,
         clock: Callable[[], float],
         sleep: Callable[[float], None],
     ) -> None:
-        """`begin` begins the copy in the new file `target`. `deadline` is a reading of `clock`."""
+        """`begin` begins the copy in the new file `target`. `deadline` is a reading of `clock`.
+
+        `differs_little`: what the copy lacks from the beginning may be little enough for one pass under the lock.
+        """
         self._reader = reader
         self._pin = pin
         self._begin = begin
         self._target = target
+        self._differs_little = differs_little
         self._progress = progress
         self._deadline = deadline
         self._clock = clock
@@ -119,6 +130,13 @@ class Copying:
                     self._reader.copy(self.snapshot, attachment.handle, 1, attachment.pages, self._progress)
                 return attachment
         self._start(attachment)  # without the lock: it may have to import what copies
+        if self._differs_little:
+            settled = self._last_pass(attachment, None, brisk=True)
+            if settled is not None:
+                return settled
+            self.abandon()
+            self.attempts += 1
+            self._start(attachment)
         return self._come_to_rest(attachment)
 
     def _start(self, attachment: Attachment) -> None:
@@ -174,15 +192,15 @@ class Copying:
         """Hash pages, and copy what differs; return how many bytes that was, in whole frames."""
         return self._reader.recopy_changed(self.snapshot, attachment.handle, first, count) * attachment.page_size
 
-    def _last_pass(self, begun: Attachment, before: bytes | None) -> Attachment | None:
+    def _last_pass(self, begun: Attachment, before: bytes | None, *, brisk: bool = False) -> Attachment | None:
         """Step 3. Return the attachment of the commit, None if too much differs.
 
         With the header from `before` the copy, another one now tells that this is to be expected, of all but a small
-        database.
+        database. A `brisk` one also ends where pages come from the disk, which nobody shall wait for.
         """
         first, copied = 1, 0
         with self._locked(begun) as attachment:
-            size = attachment.page_size
+            size, began = attachment.page_size, self._clock()
             if before not in (None, attachment.header) and attachment.pages * size > _LITTLE:
                 return None
             while first <= attachment.pages and copied <= _LITTLE:
@@ -190,7 +208,11 @@ class Copying:
                 pages = self._reader.recopy_changed(self.snapshot, attachment.handle, first, count, later=True)
                 copied += pages * size
                 first += count
-        return attachment if copied <= _LITTLE else None
+                if brisk and self._progress is not None:
+                    self._progress(first - 1, attachment.pages)
+                if brisk and self._clock() - began > _GRACE + first * size / _BRISK:
+                    break
+        return attachment if copied <= _LITTLE and first > attachment.pages else None
 
     # The lock
 

@@ -158,7 +158,17 @@ def changes_commit(
     place = examine(path)
     with Pin(place, timeout=timeout, clock=clock, sleep=sleep) as pin:
         reader.ping()  # it may have to start first, and that under a lock would stop writers
-        copying = Copying(reader, pin, begin, staging_path, progress=progress, deadline=None, clock=clock, sleep=sleep)
+        copying = Copying(
+            reader,
+            pin,
+            begin,
+            staging_path,
+            differs_little=True,
+            progress=progress,
+            deadline=None,
+            clock=clock,
+            sleep=sleep,
+        )
         with copying:
             attachment = copying.settle(attempts)
             changes = reader.changes(copying.snapshot, attachment.pages)
