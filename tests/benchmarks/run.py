@@ -28,7 +28,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import chains, checks, points, proofs, waits
+from tests.benchmarks import chains, checks, increments, points, proofs, waits
 from tests.benchmarks.memory import TreePeak
 
 CLI = (sys.executable, "-P", "-m", "pagewarden_cli")
@@ -277,6 +277,50 @@ def measure_copies(bench: Bench) -> list[Pairing]:
     return pairings
 
 
+def measure_increments(bench: Bench) -> list[Pairing]:
+    """Run the pairings of backups of what changed, each mode with a repository of its own."""
+    pairings = []
+    for mode, database in (("WAL mode", bench.in_wal_mode), ("rollback journal", bench.database)):
+        folder = bench.folder / mode.split()[0]
+        folder.mkdir()
+        changing, kept = increments.copies(database, folder)
+        chance = random.Random(1)
+        changed: list[int] = []
+        words = ("backup", changing, "--repo", folder / "repository")
+        pagewarden(*words)
+
+        def incremental(
+            words: tuple[str | Path, ...] = words, changing: Path = changing, changed: list[int] = changed
+        ) -> float:
+            changed.append(increments.change(changing, chance))  # noqa: B023 - called within this turn
+            report = pagewarden(*words)
+            assert report["kind"] == "segment", report
+            return float(report["seconds"])
+
+        def unchanged(words: tuple[str | Path, ...] = words) -> float:
+            report = pagewarden(*words)
+            assert report["kind"] == "unchanged", report
+            return float(report["seconds"])
+
+        def rsync(changing: Path = changing, kept: Path = kept) -> float:
+            return timed("rsync", "--inplace", "--no-whole-file", changing, kept)
+
+        def xxhsum(changing: Path = changing) -> float:
+            warm(changing)
+            return timed("xxhsum", "-H64", changing)
+
+        name = f"backup of 1 % changed pages, {mode}"
+        pairings.append(bench.pair(Pairing(name=name, peer="rsync --inplace", bar=0.25), incremental, rsync))
+        name = f"backup of nothing changed, {mode}"
+        pairings.append(bench.pair(Pairing(name=name, peer="xxhsum -H64", bar=1.3), unchanged, xxhsum))
+        pages = changing.stat().st_size // 4096
+        share = statistics.median(changed) / pages
+        bench.notes.append((f"pages changed each time, {mode}", f"{share:.2%}"))
+        increments.change(changing, chance)
+        bench.notes.append((f"peak memory of such a backup, {mode}", peak(words)))
+    return pairings
+
+
 def proving(bench: Bench, what: str) -> Pairing:
     """Pair the proof of every page in the repository with the decompression of the same objects."""
     return bench.pair(
@@ -329,7 +373,7 @@ def main() -> None:
     parser.add_argument("--size-mib", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="keeps the databases between runs")
-    parser.add_argument("--part", choices=["checks", "copies", "chains"], help="measure only these")
+    parser.add_argument("--part", choices=["checks", "copies", "increments", "chains"], help="measure only these")
     parser.add_argument("--large", action="store_true", help="measure checks of four times the size, too")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="pagewarden-benchmarks-") as scratch:
@@ -348,6 +392,7 @@ def main() -> None:
             make_database(large, chosen.size_mib * 4)
         pairings = measure_checks(bench, large) if chosen.part in (None, "checks") else []
         pairings += measure_copies(bench) if chosen.part in (None, "copies") else []
+        pairings += measure_increments(bench) if chosen.part in (None, "increments") else []
         pairings += measure_chains(bench) if chosen.part in (None, "chains") else []
     table = Table(title=f"{chosen.size_mib} MiB, warm, 2 threads, {chosen.rounds} rounds: median [lowest highest]")
     for column in ("what", "seconds", "peer", "seconds", "ratio", "bar"):
