@@ -95,9 +95,20 @@ def test_what_is_here_is_not_fetched_again_until_it_was_released() -> None:
     assert store.local("nothing") is None
 
 
-def test_the_folder_goes_with_the_store(tmp_path: Path) -> None:
-    """Nothing stays in the folder for temporary files."""
-    store = Store(Remote(objects={"key": b"data"}), "memory:")
+def test_the_folder_goes_with_the_last_copy_and_with_the_store(tmp_path: Path) -> None:
+    """Nothing stays in the folder for temporary files, and it comes again when it is needed."""
+    store = Store(Remote(objects={"key": b"data", "other": b""}), "memory:")
+    assert len(store.locals(["key", "other"])) == 2
+    store.release("key")
+    assert len(os.listdir(tmp_path)) == 1
+    store.release("other")
+    assert os.listdir(tmp_path) == []
+    store.staging("nonce").write_bytes(b"page set")
+    store.unstage("nonce")
+    assert os.listdir(tmp_path) == []
+    assert store.locals(["key", "other"])
+    store.forget()
+    assert os.listdir(tmp_path) == []
     assert store.local("key") is not None
     assert len(os.listdir(tmp_path)) == 1
     del store
@@ -142,7 +153,6 @@ def test_a_disk_that_fails_is_a_named_error(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     mine = Spool(Remote(objects={"key": bytes(size)}))
-    assert mine.folder.is_dir()
     monkeypatch.setattr(durable, step, fail)
     with pytest.raises(OutOfSpace, match=f"cannot keep a copy of key in {tmp_path}"):
         mine.bring(["key"])

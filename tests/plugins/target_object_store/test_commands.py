@@ -78,7 +78,7 @@ def test_the_whole_job(type_in: Type, database: Path, home: Path, url: str, tmp_
         to = home / f"restored-{txid}.db"
         succeed(type_in("restore", "--repo", url, "--to", to, "--txid", txid, "--read-back"))
         assert dump(to) == content
-    assert list((tmp_path / "tmp").iterdir()) == []
+    assert [str(p) for p in (tmp_path / "tmp").rglob("*")] == []
 
 
 def test_it_is_shown(type_in: Type) -> None:

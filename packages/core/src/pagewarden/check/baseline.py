@@ -158,6 +158,12 @@ class Baselines:
         current = attachment is not None and stored.continues and no_commit_since(stored.facts, self._path, attachment)
         return StoredBaseline(image=stored.image, current=current, older=stored.older)
 
+    def close(self) -> None:
+        """Remove the copies that were made of stored objects; no image may be asked any more."""
+        stored = self.__dict__.get("_stored")
+        if isinstance(stored, _Stored):
+            stored.repository.store.forget()
+
     def _history(self) -> Sequence[StoredImage]:
         """Return what the repository has of older content, beside a declared baseline: evidence that may be missing."""
         try:
@@ -183,6 +189,7 @@ class Baselines:
         points = [point for point in repository.restore_points(self.name)[0] if point.key != newest.key]
         origin = read_lineage(self._runtime.state, self._path).origin(place_of(repository.url, self.name))
         return _Stored(
+            repository=repository,
             image=image,
             facts=chain.point.facts,
             continues=origin is None or origin == newest.position,
@@ -195,6 +202,7 @@ class Baselines:
 class _Stored:
     """What a repository has to compare with."""
 
+    repository: Repository
     image: StoredImage  # the newest
     facts: SourceFacts
     continues: bool  # whether the file is known not to come from elsewhere since: an older position, restored
@@ -204,7 +212,8 @@ class _Stored:
 
 def stored_image(repository: Repository, reader: PageReader, chain: Chain) -> StoredImage:
     """Return what `chain` makes. Raises RepositoryDamaged where its objects are not whole or others, TargetFailed."""
-    image = StoredImage(reader, [repository.object_path(key) for key in reversed(chain.keys)])
+    found = repository.store.locals(chain.keys)  # several at once where they have to be fetched
+    image = StoredImage(reader, [found.get(key) or repository.object_path(key) for key in reversed(chain.keys)])
     repository.confirm(chain.links, image.infos[::-1])
     return image
 

@@ -137,6 +137,7 @@ class _Run:
 
     def close(self) -> None:
         """Close what the run has open."""
+        self._baselines.close()
         self._notebook.close()
 
     def _open(self) -> Source:

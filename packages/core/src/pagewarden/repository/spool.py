@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
 from pagewarden import durable
 from pagewarden.contracts import RemoteTarget, Target
-from pagewarden.errors import OutOfSpace, TargetFailed
+from pagewarden.errors import OutOfSpace, PagewardenError, TargetFailed
 
 RANGE = 8 << 20
 """Bytes that are fetched with one request."""
@@ -34,64 +34,102 @@ class Spool:
         """Nothing is made before it is needed."""
         self._target = target
         self._folder: Path | None = None
+        self._close: Callable[[], object] | None = None  # removes the folder
+        self._reserved: set[str] = set()  # names of files that somebody writes
         self._paths: dict[str, Path] = {}
         self._made = 0  # files
         self._lock = threading.Lock()
-
-    @property
-    def folder(self) -> Path:
-        """The folder, below the system's one for temporary files. Raises OSError where it cannot be made."""
-        with self._lock:
-            if self._folder is None:
-                import weakref
-
-                from pagewarden.check.scratch import Scratch
-
-                scratch = Scratch(_PREFIX)
-                weakref.finalize(self, scratch.close)
-                self._folder = scratch.path
-            return self._folder
 
     def bring(self, keys: Iterable[str]) -> dict[str, Path]:
         """Fetch objects, or find those that are here; return the file of each one that the target has.
 
         Raises what the target raises, OutOfSpace before the disk is full; what was half fetched is removed.
         """
-        from pagewarden.parallel import in_order
-
         keys = tuple(dict.fromkeys(keys))
         missing = [key for key in keys if key not in self._paths]
-        whole: dict[str, int] = {}  # bytes that the first request brought
-        new: dict[str, Path] = {}
-        folder = self.folder
-        with self._lock:
-            for key in missing:
-                self._made += 1
-                new[key] = folder / f"{self._made}-{key.rpartition('/')[2]}"
-        begin = partial(self._begin, new)
-        try:
-            brought = map(begin, missing) if len(missing) == 1 else in_order(begin, missing, _OBJECTS)
-            for key, count in zip(missing, brought, strict=True):
-                if count is not None:
-                    whole[key] = count
-            for key in [key for key, count in whole.items() if count == RANGE]:
-                try:
-                    self._go_on(key, new[key])
-                except FileNotFoundError:  # it was removed meanwhile
-                    del whole[key]
-                    new[key].unlink()
-        except BaseException:
-            for path in new.values():
-                path.unlink(missing_ok=True)
-            raise
-        self._paths.update({key: new[key] for key in whole})
+        if missing:
+            new = self._names(missing)
+            try:
+                found = self._fetch(missing, new)
+                with self._lock:
+                    self._paths.update({key: new[key] for key in found})
+            except BaseException:
+                for path in new.values():
+                    path.unlink(missing_ok=True)
+                raise
+            finally:
+                for path in new.values():
+                    self.give_back(path.name)
         return {key: self._paths[key] for key in keys if key in self._paths}
 
     def release(self, key: str) -> None:
         """Remove the copy of an object, if there is one: whoever read it is done."""
-        path = self._paths.pop(key, None)
+        with self._lock:
+            path = self._paths.pop(key, None)
         if path is not None:
             path.unlink(missing_ok=True)
+            self._rest()
+
+    def forget(self) -> None:
+        """Remove all copies."""
+        for key in tuple(self._paths):
+            self.release(key)
+
+    def reserve(self, name: str) -> Path:
+        """Return where a file `name` may be written, until `give_back`. Raises OSError."""
+        with self._lock:
+            self._reserved.add(name)
+            return self._made_folder() / name
+
+    def give_back(self, name: str) -> None:
+        """Let the file `name` go, if it was reserved; it has been removed, or stored."""
+        with self._lock:
+            self._reserved.discard(name)
+        self._rest()
+
+    def _made_folder(self) -> Path:
+        """Return the folder, below the system's one for temporary files. Raises OSError where it cannot be made."""
+        if self._folder is None:
+            import weakref
+
+            from pagewarden.check.scratch import Scratch
+
+            scratch = Scratch(_PREFIX)
+            self._close = weakref.finalize(self, scratch.close)
+            self._folder = scratch.path
+        return self._folder
+
+    def _rest(self) -> None:
+        """Remove the folder if nobody needs it; whoever does next makes it again."""
+        with self._lock:
+            if self._close is not None and not self._paths and not self._reserved:
+                self._close()
+                self._folder = self._close = None
+
+    def _names(self, keys: Iterable[str]) -> dict[str, Path]:
+        """Return a new name for the copy of each object, reserved."""
+        new = {}
+        for key in keys:
+            with self._lock:
+                self._made += 1
+                name = f"{self._made}-{key.rpartition('/')[2]}"
+            new[key] = self.reserve(name)
+        return new
+
+    def _fetch(self, keys: Sequence[str], new: dict[str, Path]) -> list[str]:
+        """Fetch objects into the files `new`; return the keys of those that the target has."""
+        from pagewarden.parallel import in_order
+
+        begin = partial(self._begin, new)
+        brought = map(begin, keys) if len(keys) == 1 else in_order(begin, keys, _OBJECTS)
+        counts = dict(zip(keys, brought, strict=True))
+        for key in [key for key, count in counts.items() if count == RANGE]:
+            try:
+                self._go_on(key, new[key])
+            except FileNotFoundError:  # it was removed meanwhile
+                counts[key] = None
+                new[key].unlink()
+        return [key for key, count in counts.items() if count is not None]
 
     def _begin(self, new: dict[str, Path], key: str) -> int | None:
         """Fetch the first range of an object into a new file; return its bytes, None where there is no object."""
@@ -99,15 +137,16 @@ class Spool:
             data = self._target.read(key, 0, RANGE)
         except FileNotFoundError:
             return None
-        self._make_room(key, len(data))
+        self._make_room(new[key], key, len(data))
+        path = new[key]
         try:
-            file = durable.create(new[key])
+            file = durable.create(path)
             try:
                 durable.write_at(file, data, 0)
             finally:
                 os.close(file)
         except OSError as error:
-            raise self._failure(error, key) from error
+            raise _failure(error, path, key) from error
         return len(data)
 
     def _go_on(self, key: str, path: Path) -> None:
@@ -115,13 +154,13 @@ class Spool:
         from pagewarden.parallel import in_order
 
         size = self._size(key)
-        self._make_room(key, size - RANGE)
+        self._make_room(path, key, size - RANGE)
         file = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             try:
                 durable.allocate(file, size)
             except OSError as error:
-                raise self._failure(error, key) from error
+                raise _failure(error, path, key) from error
 
             def fetch(offset: int) -> bytes:
                 return self._target.read(key, offset, RANGE)
@@ -135,7 +174,7 @@ class Spool:
                 try:
                     durable.write_at(file, data, offset)
                 except OSError as error:
-                    raise self._failure(error, key) from error
+                    raise _failure(error, path, key) from error
         finally:
             os.close(file)
 
@@ -147,15 +186,16 @@ class Spool:
                 return info.bytes
         raise FileNotFoundError(f"{key} went away while it was read")
 
-    def _make_room(self, key: str, size: int) -> None:
+    def _make_room(self, path: Path, key: str, size: int) -> None:
         """Raise OutOfSpace unless `size` more bytes fit beside what is there."""
-        disk = os.statvfs(self.folder)
+        disk = os.statvfs(path.parent)
         free = disk.f_bavail * disk.f_frsize
         if free < size + _SPARE:
             raise OutOfSpace(
-                f"{self.folder} has {free:,} bytes free, and a copy of {key} needs {size:,}",
+                f"{path.parent} has {free:,} bytes free, and a copy of {key} needs {size:,}",
                 hint="free space there, or let TMPDIR name a folder with room",
             )
 
-    def _failure(self, error: OSError, key: str) -> Exception:
-        return durable.failure(error, f"cannot keep a copy of {key} in {self.folder}")
+
+def _failure(error: OSError, path: Path, key: str) -> PagewardenError:
+    return durable.failure(error, f"cannot keep a copy of {key} in {path.parent}")

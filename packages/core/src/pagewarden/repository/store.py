@@ -110,6 +110,7 @@ class Store:
         with self._errors(f"store {key}"):
             self._prove()
             self._target.adopt(key, path)
+        self._spool.give_back(path.name)
 
     def delete(self, key: str) -> None:
         """Remove `key`, which need not be there."""
@@ -150,11 +151,16 @@ class Store:
         """Remove the copy that `local` made of an object, if it made one."""
         self._spool.release(key)
 
+    def forget(self) -> None:
+        """Remove the copies of all objects."""
+        self._spool.forget()
+
     def staging(self, nonce: str) -> Path:
         """Return where the page set of the backup `nonce` is written."""
         with self._errors("be written to"):
             folder = self._target.staging()
-            return (folder or self._spool.folder) / f"{nonce}.pageset.zst"
+            name = f"{nonce}.pageset.zst"
+            return self._spool.reserve(name) if folder is None else folder / name
 
     def unstage(self, nonce: str) -> None:
         """Remove what the backup `nonce` wrote to its staging file."""
@@ -162,6 +168,7 @@ class Store:
         with self._errors("be tidied"):
             path.unlink(missing_ok=True)
             path.with_name(f"{path.name}.ordered").unlink(missing_ok=True)  # see SnapshotWriter.seal
+        self._spool.give_back(path.name)
 
     def _prove(self) -> None:
         """Raise SharedWritingRefused, before anything is written, where a put replaces what is there (H38)."""
