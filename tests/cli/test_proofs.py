@@ -40,8 +40,7 @@ def test_a_damaged_repository() -> None:
     assert text(report, quiet=True) == block(
         """
         /backup is damaged
-          database  state    why
-          app.db    missing  the object is gone
+          missing: app.db: the object is gone
         warning: w
         """
     )
@@ -54,15 +53,19 @@ def test_a_damaged_chain_says_what_can_still_be_restored() -> None:
     damaged = at(2, state="damaged", why="rot", instead=POSITION)
     above = [at(txid, state="damaged", why="it needs k2", needs="k2", instead=POSITION) for txid in (3, 4)]
     report = replace(VERIFY, verdict=Verdict.DAMAGED, points=(at(1), damaged, *above))
-    shown = text(report, quiet=True)
-    assert shown.count("damaged") == 2
-    assert "rot; 2 restore points after it up to 2b1f93aa:4 need it, too; the last whole one before it is" in shown
-    assert shown.endswith("is 2b1f93aa:3 of 2026-11-22 08:15:00Z\n")
-    assert "1 restore point after it needs it, too" in text(replace(report, points=report.points[:3]))
-    assert text(report, quiet=True, verbose=True).count("damaged") == 4
+    assert text(report, quiet=True) == block(
+        """
+        /backup is damaged
+          damaged: app.db 2b1f93aa:2: rot
+            2 restore points after it, up to 2b1f93aa:4, need it, too
+            the last whole one before it is 2b1f93aa:3 of 2026-11-22 08:15:00Z
+        """
+    )
+    assert "    2b1f93aa:3 needs it, too\n" in text(replace(report, points=report.points[:3]))
+    assert text(report, quiet=True, verbose=True).count("damaged: app.db") == 3
     first = replace(damaged, instead=None)
-    assert "rot; no one before it is whole" in text(replace(report, points=(first,)))
-    # Where the object has no row of its own, because its manifest is gone, one of those that need it has.
+    assert "rot\n    no one before it is whole\n" in text(replace(report, points=(first,)))
+    # Where the object has no row of its own, because its manifest is gone, one of those that need it is told of.
     assert text(replace(report, points=tuple(above)), quiet=True).count("it needs k2") == 1
 
 

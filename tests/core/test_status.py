@@ -92,10 +92,10 @@ def test_last_check_backup_and_verification(runtime: Runtime, database: Path, tm
     assert (found.restore_points, found.broken, found.suspects, found.overdue, found.exit_code) == (1, 0, 0, (), 0)
     clock.now += timedelta(hours=2)
     found = one(runtime, **watched)
-    assert found.overdue == ("it was last backed up 150m ago, and is to be every 1h",)
+    assert found.overdue == ("it was last backed up 2h ago, and is to be every 1h",)
     clock.now += timedelta(days=8)
     assert [clause.partition(" ago")[0] for clause in one(runtime, **watched).overdue] == [
-        "it was last checked 11670m", "it was last backed up 11670m", "it was last verified 11670m"
+        "it was last checked 8d", "it was last backed up 8d", "it was last verified 8d"
     ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from pagewarden_cli.human import moment, number, seconds, size
 from pagewarden_cli.render import STYLES, Manner
 
 SHOWN_POINTS = 20
-"""Restore points that are shown where all of a database are ok."""
+"""Restore points of a database that have a row each; where there are more, only what is wrong is told."""
 
 
 def show_verify(report: VerifyReport, manner: Manner) -> list[Block]:
@@ -24,7 +24,9 @@ def show_verify(report: VerifyReport, manner: Manner) -> list[Block]:
         blocks += _summary(report)
     rows = tuple(row for _, found in groupby(report.points, _database) for row in _rows(list(found), manner))
     if rows:
-        blocks.append(Grid(("database", "position", "time", "state", "why"), rows, indent=2))
+        blocks.append(Grid(("database", "position", "time", "state"), rows, indent=2))
+    for _, found in groupby(report.points, _database):
+        blocks += _wrong(list(found), manner)
     if report.leftovers and not manner.quiet:
         left = number(len(report.leftovers), "object")
         blocks.append(line(f"{left} of backups that never finished; the next backup removes them", indent=2))
@@ -48,46 +50,41 @@ def _summary(report: VerifyReport) -> Iterator[Block]:
 
 
 def _rows(points: Sequence[VerifiedPoint], manner: Manner) -> Iterator[tuple[Span, ...]]:
-    """Yield a row for each restore point that is not ok, but one for all that need the same object.
-
-    Where there are few, those that are ok have theirs, too.
-    """
-    told: set[str] = set()
-    few = len(points) <= SHOWN_POINTS
+    """Yield a row for each restore point, where they are few or all are wanted."""
+    if manner.quiet or (len(points) > SHOWN_POINTS and not manner.verbose):
+        return
     for point in points:
-        if point.state == "ok":
-            if not manner.quiet and (few or manner.verbose):
-                yield _row(point, point.why)
-        elif not point.needs or manner.verbose:
-            yield _row(point, _why(point, points))
-        elif point.needs not in told and all(each.key != point.needs or each.state == "ok" for each in points):
-            told.add(point.needs)
-            yield _row(point, _why(point, points))
+        if point.position is not None:
+            state = Span(point.state, STYLES.get(point.state, ""))
+            yield Span(point.database), Span(str(point.position)), Span(moment(point.position.time)), state
 
 
-def _why(point: VerifiedPoint, points: Sequence[VerifiedPoint]) -> str:
-    """Return what is wrong, how many others need the same, and what can be restored instead."""
+def _wrong(points: Sequence[VerifiedPoint], manner: Manner) -> Iterator[Block]:
+    """Yield what is wrong: once for all that need the same object, unless everything is wanted."""
+    own = {point.key for point in points if point.state != "ok" and not point.needs}
+    told: set[str] = set()
+    for point in points:
+        if point.state == "ok" or (point.needs and not manner.verbose and point.needs in own | told):
+            continue
+        told.add(point.needs)
+        at = "" if point.position is None else f" {point.position}"
+        label = Span(f"{point.state}: ", STYLES.get(point.state, ""))
+        yield line(label, Span(f"{point.database}{at}", "strong"), f": {point.why}" if point.why else "", indent=2)
+        for text in _consequences(point, points):
+            yield line(text, indent=4)
+
+
+def _consequences(point: VerifiedPoint, points: Sequence[VerifiedPoint]) -> Iterator[str]:
+    """Yield how many others need the same, and what can be restored instead."""
     above = [each for each in points if each.needs == point.key]
-    parts = [point.why] if point.why else []
-    if above:
-        verb = "needs it, too" if len(above) == 1 else "need it, too"
-        last = "" if len(above) == 1 else f" up to {above[-1].position}"
-        parts.append(f"{number(len(above), 'restore point')} after it{last} {verb}")
+    if len(above) == 1:
+        yield f"{above[0].position} needs it, too"
+    elif above:
+        yield f"{number(len(above), 'restore point')} after it, up to {above[-1].position}, need it, too"
     if point.instead is not None:
-        parts.append(f"the last whole one before it is {point.instead} of {moment(point.instead.time)}")
+        yield f"the last whole one before it is {point.instead} of {moment(point.instead.time)}"
     elif point.position is not None:
-        parts.append("no one before it is whole")
-    return "; ".join(parts)
-
-
-def _row(point: VerifiedPoint, why: str) -> tuple[Span, ...]:
-    return (
-        Span(point.database),
-        Span("" if point.position is None else str(point.position)),
-        Span("" if point.position is None else moment(point.position.time)),
-        Span(point.state, STYLES.get(point.state, "")),
-        Span(why),
-    )
+        yield "no one before it is whole"
 
 
 def _database(point: VerifiedPoint) -> str:

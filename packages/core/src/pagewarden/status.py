@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pagewarden.errors import PagewardenError, RepositoryNotFound
-from pagewarden.times import format_duration, parse_duration
+from pagewarden.times import parse_duration
 from pagewarden.values import DatabaseStatus, Level, PastRun, RestorePoint, StatusReport, Verdict
 
 if TYPE_CHECKING:
@@ -173,5 +173,12 @@ def _overdue(due: Sequence[tuple[str, str | None, datetime | None]], now: dateti
         if last is None:
             yield f"it was never {what}, and is to be every {every}"
         elif now - last > allowed:
-            ago = format_duration(timedelta(seconds=(now - last) // timedelta(minutes=1) * 60))
-            yield f"it was last {what} {ago} ago, and is to be every {every}"
+            yield f"it was last {what} {_rounded(now - last)} ago, and is to be every {every}"
+
+
+def _rounded(length: timedelta) -> str:
+    """Return a length of time in the largest unit of which there are two."""
+    for unit, size in (("d", timedelta(days=1)), ("h", timedelta(hours=1)), ("m", timedelta(minutes=1))):
+        if length >= 2 * size:
+            return f"{length // size}{unit}"
+    return f"{length // timedelta(seconds=1)}s"
