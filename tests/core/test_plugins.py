@@ -361,3 +361,14 @@ def test_the_scheme_chooses_the_target() -> None:
     with pytest.raises(PluginUnusable, match="no plugin opens plain paths") as caught:
         load_plugins(only=[]).target("/plain/path")
     assert caught.value.hint.startswith("target-directory was left out: add it to `plugins`")
+
+
+def test_a_url_of_a_plugin_that_is_not_installed_names_it() -> None:
+    """Object stores are an optional plugin; and whatever looks like a password is not shown."""
+    extensions = opening(FileNotFoundError("gone"))
+    with pytest.raises(PluginUnusable, match=r"no plugin opens s3:// URLs, as in s3://…@bucket/p") as caught:
+        extensions.target("s3://key:secret@bucket/p")
+    assert caught.value.hint == "install pagewarden-target-object-store; docs/object-stores.md"
+    with pytest.raises(PluginUnusable) as caught:
+        load_plugins(only=[]).target("s3://bucket/p")
+    assert "target-object-store" in caught.value.hint and "left out" in caught.value.hint

@@ -55,6 +55,9 @@ class Named(Protocol):
 
 N = TypeVar("N", bound=Named)
 
+_OPTIONAL = dict.fromkeys(("s3", "gs", "az"), "target-object-store")
+"""Plugins of ours that are not installed with the rest, by the URL schemes that they open."""
+
 
 @dataclass(slots=True)
 class _Plugin:
@@ -164,7 +167,8 @@ class Extensions:
         factory = self._schemes.get(scheme)
         if factory is None:
             what = f"{scheme}:// URLs" if scheme else "plain paths"
-            raise PluginUnusable(f"no plugin opens {what}, as in {url}", hint=self._left_out_hint())
+            shown = re.sub(r"//[^/]*@", "//…@", url)  # whoever takes part of a URL for a password does not see it here
+            raise PluginUnusable(f"no plugin opens {what}, as in {shown}", hint=self._left_out_hint(scheme))
         try:
             target: object = factory.open(url, create=create)
         except PagewardenError:
@@ -215,9 +219,11 @@ class Extensions:
             _log().warning("%s", failure)
         return tuple(failures)
 
-    def _left_out_hint(self) -> str:
-        """Return what to do where no plugin opens a URL: most likely one is installed and was left out by name."""
+    def _left_out_hint(self, scheme: str) -> str:
+        """Return what to do where no plugin opens a URL: most likely one was left out by name, or not installed."""
         targets = [plugin.name for plugin in self._plugins if plugin.disabled and plugin.name.startswith("target-")]
+        if scheme in _OPTIONAL and _OPTIONAL[scheme] not in targets:
+            return f"install pagewarden-{_OPTIONAL[scheme]}; docs/object-stores.md"
         if not targets:
             return "pagewarden plugins"
         names = " or ".join(targets)
