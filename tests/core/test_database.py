@@ -50,7 +50,9 @@ def test_the_whole_job(db: Database, path: Path, tmp_path: Path) -> None:
     assert backup.position.time.tzinfo is not None
     (point,) = db.backups().backups
     assert (point.position, point.database_sum) == (backup.position, backup.database_sum)
-    proved = db.verify(read_data=True)
+    part = db.verify(read_subset="1")
+    assert [(point.read, point.data) for point in part.points] == [(True, True)]
+    proved = db.verify(read_data=True, max_time=600)
     assert (proved.verdict, proved.read_data) == (pagewarden.Verdict.SOUND, True)
     plan = db.restore(tmp_path / "new.db", dry_run=True)
     assert plan.steps

@@ -175,10 +175,17 @@ class Database:
         """Return the database's restore points, newest last."""
         return self._worker.call("backups", self._in_repository(), BackupsReport)
 
-    def verify(self, *, read_data: bool | None = None) -> VerifyReport:
-        """Prove the chain and checksums of the database's backups and, with `read_data`, every page in them."""
+    def verify(
+        self, *, read_data: bool | None = None, read_subset: str | None = None, max_time: float | None = None
+    ) -> VerifyReport:
+        """Prove the chains and checksums of the database's backups and, with `read_data`, every page in them.
+
+        `read_subset` does so with a part, such as "5%" of the bytes or "20" objects, and `max_time` begins with no
+        further object after so many seconds: the next such call goes on from there.
+        """
         data = self._named_repository().read_data if read_data is None else read_data
-        return self._worker.call("verify", {**self._in_repository(), "read_data": data}, VerifyReport)
+        request = {**self._in_repository(), "read_data": data, "read_subset": read_subset, "max_time": max_time}
+        return self._worker.call("verify", request, VerifyReport)
 
     def restore(
         self,
