@@ -148,7 +148,7 @@ def test_each_database_has_its_own_policy(stage: Stage) -> None:
     make_chain(stage.root, IMAGES[:3], name="other.db")
     request = PruneRequest(
         repository=str(stage.root),
-        retention=RetentionSettings(last=1),
+        retention=RetentionSettings(last=1, chain_ratio=99.0),
         by_name={"other.db": RetentionSettings(last=2)},
     )
     first, second = run_prune(request, stage.runtime).databases

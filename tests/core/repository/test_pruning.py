@@ -205,6 +205,17 @@ def test_a_chain_that_grew_too_much_becomes_a_snapshot() -> None:
     assert folds(plan(grown, marks, last=9, limits=Limits(segments=1))) == [([2, 3, 4], False), ([1, 2, 3, 4, 5], True)]
 
 
+def test_what_only_a_chain_that_grew_needed_goes_with_it() -> None:
+    """Once the newest has a snapshot of its own, the old one goes by policy like any other."""
+    history = chain("S", "s", "s", "s")
+    assert states(plan(history, limits=Limits(segments=2))) == "gggk"
+    made = plan(history, limits=Limits(ratio=0.005), grace=timedelta(0))
+    assert (states(made), folds(made)) == ("pppk", [([1, 2, 3, 4], True)])
+    made = plan(history, limits=Limits(segments=2), grace=timedelta(0))
+    assert (states(made), folds(made)) == ("kppk", [([2, 3, 4], False)])
+    assert states(plan(history, Marks(pins={2: ""}), limits=Limits(segments=2))) == "kkgk"
+
+
 def test_nothing_at_all_is_no_plan() -> None:
     """A database whose manifests are all gone."""
     made = plan([])

@@ -100,35 +100,17 @@ def make_plan(
         for each in manifests
         if each.source.verdict is Verdict.SOUND and each.sequence not in damaged and each.sequence not in ties.broken
     }
-    decisions = decide(
-        [
-            Candidate(
-                sequence=each.sequence,
-                time=each.position.time,
-                sound=each.sequence in sound,
-                pinned=marks.pins.get(each.sequence),
-                base=ties.bases[each.sequence],
-            )
-            for each in manifests
-            if not marks.hidden(each.sequence)
-        ],
-        terms.policy,
-        now=terms.now,
-        frozen=frozen,
-    )
-    rows = {each.sequence: ("kept" if each.keep else "goes", each.why) for each in decisions}
-    for each in manifests:
-        if each.sequence not in rows:
-            rows[each.sequence] = _marked(each.sequence, marks, terms, frozen)
-        elif rows[each.sequence][0] == "goes" and terms.grace <= timedelta(0):
-            rows[each.sequence] = ("purged", rows[each.sequence][1])
-    if not frozen:
-        _spare(ties, rows, sound, marks)
+    rows = _decide(ties, marks, terms, sound, frozen)
+    grown = "" if frozen else _grown(ties, rows, terms.limits)
+    if grown:
+        # Nothing below the newest is needed for it any more, once it has a snapshot of its own.
+        ties.bases[manifests[-1].sequence] = manifests[-1].sequence
+        rows = _decide(ties, marks, terms, sound, frozen)
     return PrunePlan(
         database=database,
         frozen=frozen,
         rows=tuple(Row(manifest=each, state=rows[each.sequence][0], why=rows[each.sequence][1]) for each in manifests),
-        folds=() if frozen else tuple(_folds(ties, rows, terms.limits)),
+        folds=() if frozen else tuple(_folds(ties, rows, grown)),
         unmarked=tuple(n for n in sorted(rows) if rows[n][0] in ("goes", "purged") and n not in marks.deletions),
         orphans=tuple(
             n for n, each in sorted(marks.deletions.items()) if each.end == PURGED and n not in rows and not problems
@@ -162,6 +144,35 @@ class _Ties:
 
 
 _Rows = dict[int, tuple[str, tuple[str, ...]]]
+
+
+def _decide(ties: _Ties, marks: Marks, terms: Terms, sound: set[int], frozen: str) -> _Rows:
+    """Return what becomes of each restore point, by sequence."""
+    decisions = decide(
+        [
+            Candidate(
+                sequence=sequence,
+                time=each.position.time,
+                sound=sequence in sound,
+                pinned=marks.pins.get(sequence),
+                base=ties.bases[sequence],
+            )
+            for sequence, each in ties.manifests.items()
+            if not marks.hidden(sequence)
+        ],
+        terms.policy,
+        now=terms.now,
+        frozen=frozen,
+    )
+    rows = {each.sequence: ("kept" if each.keep else "goes", each.why) for each in decisions}
+    for sequence in ties.manifests:
+        if sequence not in rows:
+            rows[sequence] = _marked(sequence, marks, terms, frozen)
+        elif rows[sequence][0] == "goes" and terms.grace <= timedelta(0):
+            rows[sequence] = ("purged", rows[sequence][1])
+    if not frozen:
+        _spare(ties, rows, sound, marks)
+    return rows
 
 
 def _frozen(manifests: tuple[Manifest, ...], problems: tuple[str, ...], frozen: str) -> str:
@@ -215,10 +226,9 @@ def _spare(ties: _Ties, rows: _Rows, sound: set[int], marks: Marks) -> None:
             spare(ties.bases[sequence], f"number {sequence} is based on it")
 
 
-def _folds(ties: _Ties, rows: _Rows, limits: Limits) -> Iterator[Fold]:
-    """Yield what is to be folded, from the lowest up."""
+def _folds(ties: _Ties, rows: _Rows, grown: str) -> Iterator[Fold]:
+    """Yield what is to be folded, from the lowest up; `grown` says how the chain of the newest grew too much."""
     newest = max(rows, default=0)
-    grown = _grown(ties, rows, newest, limits)
     for sequence in sorted(rows):
         if rows[sequence][0] == "purged" or (sequence == newest and grown) or sequence in ties.broken:
             continue
@@ -231,8 +241,9 @@ def _folds(ties: _Ties, rows: _Rows, limits: Limits) -> Iterator[Fold]:
         yield _fold(ties, ties.chain(newest), grown)
 
 
-def _grown(ties: _Ties, rows: _Rows, newest: int, limits: Limits) -> str:
+def _grown(ties: _Ties, rows: _Rows, limits: Limits) -> str:
     """Return how the chain of the newest restore point grew too much; empty if it did not."""
+    newest = max(rows, default=0)
     if not newest or newest in ties.broken or rows[newest][0] != "kept":
         return ""
     *segments, base = (ties.manifests[each] for each in ties.chain(newest) if rows[each][0] != "purged")
