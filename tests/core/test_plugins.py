@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 
+import pluggy
 import pytest
 
-from pagewarden import installed
+from pagewarden import hookspecs, installed
 from pagewarden.errors import ConfigurationInvalid, PluginUnusable, RepositoryNotFound, TargetFailed
 from pagewarden.events import Event
 from pagewarden.plugins import Extensions, load_plugins
@@ -365,7 +366,9 @@ def test_the_scheme_chooses_the_target() -> None:
 
 def test_a_url_of_a_plugin_that_is_not_installed_names_it() -> None:
     """Object stores are an optional plugin; and whatever looks like a password is not shown."""
-    extensions = opening(FileNotFoundError("gone"))
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    extensions = Extensions([], manager)  # nothing is installed
     with pytest.raises(PluginUnusable, match=r"no plugin opens s3:// URLs, as in s3://…@bucket/p") as caught:
         extensions.target("s3://key:secret@bucket/p")
     assert caught.value.hint == "install pagewarden-target-object-store; docs/object-stores.md"

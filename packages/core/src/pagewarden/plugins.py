@@ -55,8 +55,11 @@ class Named(Protocol):
 
 N = TypeVar("N", bound=Named)
 
-_OPTIONAL = dict.fromkeys(("s3", "gs", "az"), "target-object-store")
-"""Plugins of ours that are not installed with the rest, by the URL schemes that they open."""
+_OURS = {
+    **dict.fromkeys(("", "file"), "target-directory"),
+    **dict.fromkeys(("s3", "gs", "az"), "target-object-store"),  # optional
+}
+"""Our own targets by the URL schemes that they open, for hints: one that is left out is not imported."""
 
 
 @dataclass(slots=True)
@@ -222,8 +225,11 @@ class Extensions:
     def _left_out_hint(self, scheme: str) -> str:
         """Return what to do where no plugin opens a URL: most likely one was left out by name, or not installed."""
         targets = [plugin.name for plugin in self._plugins if plugin.disabled and plugin.name.startswith("target-")]
-        if scheme in _OPTIONAL and _OPTIONAL[scheme] not in targets:
-            return f"install pagewarden-{_OPTIONAL[scheme]}; docs/object-stores.md"
+        ours = _OURS.get(scheme)
+        if ours in targets:
+            targets = [ours]
+        elif ours == "target-object-store":
+            return f"install pagewarden-{ours}; docs/object-stores.md"
         if not targets:
             return "pagewarden plugins"
         names = " or ".join(targets)
