@@ -106,6 +106,13 @@ def test_errors_are_the_commands_own(tmp_path: Path) -> None:
         assert db.repository is None
 
 
+def test_a_backup_is_of_what_changed_unless_it_is_full(path: Path, tmp_path: Path) -> None:
+    """Through the worker, as typed."""
+    with pagewarden.open(path, repository=tmp_path / "backup") as db:
+        kinds = [db.backup(check="none").kind, db.backup(check="none").kind, db.backup(check="none", full=True).kind]
+    assert kinds == ["snapshot", "unchanged", "snapshot"]
+
+
 def test_a_repository_needs_a_plugin_that_opens_it(path: Path, tmp_path: Path) -> None:
     """The hint names the one that was left out."""
     with pagewarden.open(path, repository=tmp_path / "backup", plugins=["check-pragma"]) as db:

@@ -204,6 +204,31 @@ def test_what_was_not_seen_whole_is_not_sealed(tmp_path: Path) -> None:
                 writer.seal(pages=size)
 
 
+@pytest.mark.parametrize("where", ["frame", "aside"])
+def test_what_the_disk_changes_before_it_is_sealed_is_found(tmp_path: Path, where: str) -> None:
+    """Frames that are made again are read back first, and so are pages that were put aside: nothing is left."""
+    before = image(20)
+    after = changed(before, 2, 5, 6, 7, 8, 19)
+    with (
+        source(tmp_path, after) as pages,
+        map_of(tmp_path / "map", before) as base,
+        SegmentWriter(tmp_path / "set", segment_header(), base, level=1, threads=1) as writer,
+    ):
+        writer.copy(pages, 1, 20)
+        with source(tmp_path, changed(after, 3), name="later") as later:
+            writer.recopy_changed(later)
+        if where == "frame":
+            data = bytearray((tmp_path / "set").read_bytes())
+            data[128:] = bytes(len(data) - 128)
+            (tmp_path / "set").write_bytes(data)
+        else:
+            assert writer._aside is not None
+            writer._aside.put(3, before[:512])
+        with pytest.raises(VerificationFailed, match="did not read back as it was written"):
+            writer.seal(pages=20)
+    assert not list(tmp_path.glob("set*"))
+
+
 def test_a_base_of_another_place_is_refused(tmp_path: Path) -> None:
     """Another timeline, position or page size, and a header that is none of a segment: errors of the caller."""
     base = map_of(tmp_path / "map", image(20))

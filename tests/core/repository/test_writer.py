@@ -10,7 +10,7 @@ import pytest
 import zstandard
 
 from pagewarden import durable
-from pagewarden.errors import OutOfSpace, TargetFailed
+from pagewarden.errors import OutOfSpace, TargetFailed, VerificationFailed
 from pagewarden.pages import Batch, FrameCopy, PageSource, lock_page
 from pagewarden.repository.pageset import PageSetFile, read_info, verify_pageset
 from pagewarden.repository.writer import SnapshotWriter
@@ -144,6 +144,23 @@ def test_sealing_refuses_what_is_not_whole(tmp_path: Path) -> None:
         for wrong, words in ((11, "pages 9 to 11"), (13, "pages 9 to 12"), (9, "pages 9 to 9")):
             with pytest.raises(ValueError, match=words):
                 writer.seal(pages=wrong)
+    assert not (tmp_path / "set").exists()
+
+
+def test_what_the_disk_changes_of_pages_put_aside_is_found(tmp_path: Path) -> None:
+    """They are copied when the lock is gone, and must be what they were under it."""
+    data = image(12)
+    with (
+        source(tmp_path, data) as pages,
+        SnapshotWriter(tmp_path / "set", header(12), level=1, threads=1) as writer,
+    ):
+        writer.copy(pages, 1, 12)
+        with source(tmp_path, image(4, seed=2) + data[4 * 512 :], name="later") as later:
+            assert writer.recopy_changed(later, later=True) == 4
+        assert writer._aside is not None
+        writer._aside.put(2, data[:512])
+        with pytest.raises(VerificationFailed, match="did not read back as it was written"):
+            writer.seal(pages=12)
     assert not (tmp_path / "set").exists()
 
 

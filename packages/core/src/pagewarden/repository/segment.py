@@ -332,13 +332,14 @@ class SegmentWriter(PageSetWriter):
             ):
                 if self._stored.get(pgno - 1, 1) == sums[place * _SUM : (place + 1) * _SUM]:
                     aside.put(pgno, memoryview(room)[place * size : (place + 1) * size])
+        wanted_look = replace(self._look(pages), ordered=True)
         for table in (self._index, self._numbers, self._sums):
             table.cut(0)
-        self._frames, self._looked = 0, None
+        self._frames = 0
         wanted = replace(aside.source, pages=pages)
         self._write_anew(lambda _old: self._gather(wanted, self._frames_of(self._final_runs(pages))))
         self._looked = None
-        if not self._look(pages).ordered:
+        if self._look(pages) != wanted_look:  # sums are of what was read now
             raise self._not_read_back()
 
     def _not_read_back(self) -> VerificationFailed:

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from pagewarden import durable
-from pagewarden.errors import RepositoryDamaged
+from pagewarden.errors import RepositoryDamaged, VerificationFailed
 from pagewarden.pages import (
     Batch,
     FrameCopy,
@@ -47,7 +47,7 @@ class SnapshotWriter(PageSetWriter):
         self._sums = self._table(blocks.SUMS_ENTRY)
         self._next = 0  # the frame that comes next while frames stand in page order
         self._ordered = True  # whether the file holds frames 0, 1, 2 … and nothing else
-        self._late: list[tuple[int, int]] = []  # runs that were put aside: first page, count
+        self._late: list[tuple[int, bytes]] = []  # runs that were put aside: first page, sums
         # Kept from copy to copy: a lock may be held while they are made.
         self._slots = out_slots(
             pages_per_frame=header.pages_per_frame, page_size=header.page_size, level=level, threads=threads
@@ -129,12 +129,19 @@ class SnapshotWriter(PageSetWriter):
     def seal(self, *, pages: int, time: datetime | None = None) -> PageSetInfo:
         """Finish the file as the snapshot of a database of `pages` pages and return what it is; it is durable then.
 
-        `time` replaces the header's. Raises ValueError if pages are missing.
+        `time` replaces the header's. Raises ValueError if pages are missing, VerificationFailed if pages that were put
+        aside did not read back as they were written.
         """
         header = replace(self.header, pages=pages, time=time or self.header.time)
         if self._aside is not None:
-            for first, count in self._late:
+            for first, sums in self._late:
+                count = len(sums) // blocks.SUMS_ENTRY
                 self._copy(self._aside.source, first, count)
+                if self._sums.get(first - 1, count) != sums:
+                    raise VerificationFailed(
+                        f"what was put aside for {self.path} did not read back as it was written",
+                        hint=f"look at the disk of {self.path.parent}: dmesg | tail",
+                    )
         self._forget_late()
         self._cut(pages)
         for number in range(0, header.frames, blocks.BLOCK_ENTRIES):
@@ -146,10 +153,9 @@ class SnapshotWriter(PageSetWriter):
 
     def _put_aside(self, source: PageSource, first: int, count: int) -> None:
         try:
-            self._set_aside(source).take(source, first, count)
+            self._late.append((first, self._set_aside(source).take(source, first, count)))
         except OSError as error:
             raise durable.failure(error, f"cannot write beside {self.path}") from error
-        self._late.append((first, count))
 
     def _forget_late(self) -> None:
         self._late = []
