@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from pagewarden.backup import BackupRequest, run_backup
-from pagewarden.errors import OutOfSpace, RepositoryBusy, TargetFailed, VerificationFailed
+from pagewarden.config import RetentionSettings
+from pagewarden.errors import DeletionRefused, OutOfSpace, RepositoryBusy, TargetFailed, VerificationFailed
 from pagewarden.repository import Repository, VerifyRequest, run_verify
+from pagewarden.repository.prune import PruneRequest, run_prune
 from pagewarden.restore.run import RestoreRequest, run_restore
 from pagewarden.runtime import Runtime
 from pagewarden.values import BackupReport, Verdict, VerifyReport
@@ -152,6 +154,16 @@ def test_no_permission_to_delete_is_needed(job: Job, proxy: FaultyProxy) -> None
     verified = job.verify()
     assert (verified.verdict, verified.leftovers, len(verified.points)) == (Verdict.SOUND, (), 4)
     job.restore()
+    prune = PruneRequest(repository=job.url, apply=True, retention=RetentionSettings(last=1, grace="0s"))
+    with pytest.raises(DeletionRefused, match="restore points were marked as deleted all the same"):
+        run_prune(prune, job.runtime)
+    assert job.verify().verdict is Verdict.SOUND
+    proxy.faults.clear()
+    run_prune(prune, job.runtime)
+    assert job.verify().verdict is Verdict.SOUND
+    job.restore()
+    keys = ObjectStoreFactory().open(job.url, create=False).list("")
+    assert [info.key for info in keys if info.key.startswith("pending/")] == []
 
 
 @pytest.mark.parametrize("way", ["half-answered", "status"])
