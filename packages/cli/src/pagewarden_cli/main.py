@@ -58,8 +58,9 @@ def reader_ahead(arguments: Sequence[str]) -> PageReader | None:
 
 def _prepare() -> None:
     """Make signals end the command cleanly, and odd characters cost no more than themselves."""
-    # Imports make many objects and no garbage: looking for some every 700 objects is a twentieth of a small check.
-    gc.set_threshold(50_000)
+    # Imports make many objects and no garbage: looking for some every 700 objects is a twentieth of a small check. So
+    # do the manifests of many restore points: every 50,000 objects is a tenth of a list of 10,000.
+    gc.set_threshold(400_000)
     for name in ("SIGTERM", "SIGHUP"):
         if signal.getsignal(getattr(signal, name)) is signal.SIG_DFL:
             signal.signal(getattr(signal, name), _stop)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import msgspec
@@ -85,9 +85,9 @@ class Manifest:
         for each in (self.position,) if parent is None else (self.position, parent):
             if each.txid < 1 or _HEX32(each.timeline) is None:
                 raise ValueError(f"the position {each}")
-            if each.time.utcoffset() != _NO_OFFSET:
+            if each.time.tzinfo is not UTC and each.time.utcoffset() != _NO_OFFSET:
                 raise ValueError("a time that is not UTC")
-        if self.verified_at.utcoffset() != _NO_OFFSET:
+        if self.verified_at.tzinfo is not UTC and self.verified_at.utcoffset() != _NO_OFFSET:
             raise ValueError("a time that is not UTC")
         if _HEX64(self.sha256) is None or _HEX16(self.database_sum) is None:
             raise ValueError("sums that are none")

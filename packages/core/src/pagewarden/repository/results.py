@@ -100,6 +100,8 @@ class Results:
 
         `manifests` are all that count, in order of commit: what one continues stands before it.
         """
+        if not self.objects:
+            return dict.fromkeys((manifest.key for manifest in manifests), None)
         known: dict[str, Verification | None] = {}
         for manifest in manifests:
             below = chains.below(manifest)
