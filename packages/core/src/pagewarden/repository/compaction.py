@@ -55,28 +55,45 @@ class Compactor:
         """All manifests of the database, as they are by now, in order of sequence."""
         return tuple(self._entries[sequence] for sequence in sorted(self._entries))
 
-    def finish_earlier(self) -> tuple[str, ...]:
+    def finish_earlier(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Prove page sets that were stored anew by prunes that were cut off, and remove what they supersede.
 
-        Returns what could not be proved, one sentence each; of those everything stays.
+        One that is not whole is removed where the one before it is. Returns what was done so, and what could not be
+        proved either way, one sentence each; of the latter everything stays, and all that it may need must stay.
         """
-        problems = []
+        done, problems = [], []
         for entry in self.entries:
-            manifest = entry.manifest
-            if manifest is None or not any(other.manifest for other in entry.others):
+            older = next((other for other in entry.others if other.manifest is not None), None)
+            if entry.manifest is None or older is None or older.manifest is None:
                 continue
             try:
-                path = self._paths((manifest,))[0]
-                info = self._prove(path, f"verifying {manifest.database} {manifest.position}")
-                if why := manifest.contradiction(info):
-                    raise RepositoryDamaged(f"{manifest.key} {why}")
+                self._prove_stored(entry.manifest)
             except RepositoryDamaged as error:
-                problems.append(f"{entry.key} does not count, and the one before it stays: {error.message}")
-                continue
-            finally:
-                self._store.release(manifest.key)
-            self._remove_superseded(entry)
-        return tuple(problems)
+                try:
+                    self._prove_stored(older.manifest)
+                except RepositoryDamaged as second:
+                    problems.append(
+                        f"neither generation of a restore point is whole: {error.message}; {second.message}"
+                    )
+                    continue
+                self._turn.check()
+                self._remove(entry)
+                rest = tuple(other for other in entry.others if other is not older)
+                self._entries[entry.sequence] = replace(older, others=rest)
+                done.append(f"{entry.key} was removed, and the one before it counts again: {error.message}")
+            else:
+                self._remove_superseded(entry)
+        return tuple(done), tuple(problems)
+
+    def _prove_stored(self, manifest: Manifest) -> None:
+        """Read the object of a manifest. Raises RepositoryDamaged unless it is there, whole, and the right one."""
+        try:
+            (path,) = self._paths((manifest,))
+            info = self._prove(path, f"verifying {manifest.database} {manifest.position}")
+        finally:
+            self._store.release(manifest.key)
+        if why := manifest.contradiction(info):
+            raise RepositoryDamaged(f"{manifest.key} {why}")
 
     def fold(self, fold: Fold) -> None:
         """Make one page set of several, and let the last of them be restored from it.

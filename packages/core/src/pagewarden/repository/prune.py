@@ -15,7 +15,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from secrets import token_hex
@@ -147,7 +147,7 @@ class _Prune:
             if not plan.frozen:
                 self._mark(plan)
                 try:
-                    self._carry_out(plan, compactor, turn)
+                    plan = self._carry_out(plan, compactor, turn)
                 except DeletionRefused as error:
                     self.refused = error
         return self._report(plan, freed=compactor.bytes_freed, stored=compactor.bytes_stored)
@@ -157,15 +157,32 @@ class _Prune:
         """How many restore points were marked."""
         return len(self._marked)
 
-    def _carry_out(self, plan: PrunePlan, compactor: Compactor, turn: Turn) -> None:
-        """Fold and purge, and tidy marks that ended otherwise. Raises DeletionRefused before anything is decided."""
-        if plan.folds or plan.in_state("purged") or plan.orphans or any(each.others for each in compactor.entries):
+    def _carry_out(self, plan: PrunePlan, compactor: Compactor, turn: Turn) -> PrunePlan:
+        """Fold and purge, and tidy marks that ended otherwise; return the plan, which may have changed.
+
+        Raises DeletionRefused before anything is decided.
+        """
+        stored_anew = any(entry.others for entry in compactor.entries)
+        if stored_anew or plan.folds or plan.in_state("purged") or plan.orphans:
             self._may_delete(turn)
-            self._warnings += compactor.finish_earlier()
+            if stored_anew:
+                plan = self._after_earlier(compactor)
             self._fold(plan, compactor)
             self._purge(plan, compactor, turn)
         for key in marks.settled(self._store, self._name):
             self._store.delete(key)
+        return plan
+
+    def _after_earlier(self, compactor: Compactor) -> PrunePlan:
+        """End what earlier prunes left undone, and plan anew: what counts now may need other page sets."""
+        done, problems = compactor.finish_earlier()
+        self._warnings += (*done, *problems)
+        plan = self._plan(read_marks(self._store, self._name), compactor.entries)
+        if problems:
+            plan = replace(plan, folds=())
+            why = "what may need it cannot be proved"
+            self._kept.update({each.sequence: ("deleted", why) for each in plan.in_state("purged")})
+        return plan
 
     def _plan(self, said: Marks, entries: Sequence[Entry]) -> PrunePlan:
         manifests = [entry.manifest for entry in entries if entry.manifest is not None]
