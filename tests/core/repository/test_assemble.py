@@ -233,6 +233,14 @@ def test_claims_are_taken_once() -> None:
         assert claims.count == len(taken)
         assert claims.holds(first) and claims.holds(first + count - 1)
     assert not claims.holds(max(taken) + 1)
+    for first in ((1 << 16) - 70, (1 << 17) - 3, 1 << 20):
+        known = sum(pgno in taken for pgno in range(first, first + 140))
+        assert not claims.take_rest(first, 140, known + 1)
+        assert claims.count == len(taken)
+        assert claims.take_rest(first, 140, known)
+        taken.update(range(first, first + 140))
+        assert claims.count == len(taken)
+        assert claims.take(first, 140) == ()
     assert claims.take_all(((5, 3),), 4) == ()
 
 

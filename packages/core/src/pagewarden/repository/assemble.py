@@ -98,6 +98,26 @@ class Claims:
             yield from self._take_within(number, place, first, some)
             first += some
 
+    def take_rest(self, first: int, count: int, taken: int) -> bool:
+        """Take pages `first` … `first+count-1` if just `taken` of them are taken already; return whether that is so."""
+        parts, new, past = [], count - taken, first + count
+        while first < past:
+            number, place = divmod(first, _CHUNK)
+            some = min(past - first, _CHUNK - place)
+            chunk = self._chunks.setdefault(number, bytearray(_CHUNK >> 3))
+            begin, end = place >> 3, (place + some + 7) >> 3
+            bits = int.from_bytes(chunk[begin:end], "little")
+            mask = ((1 << some) - 1) << (place & 7)
+            taken -= (bits & mask).bit_count()
+            parts.append((chunk, begin, end, bits | mask))
+            first += some
+        if taken:
+            return False
+        for chunk, begin, end, bits in parts:
+            chunk[begin:end] = bits.to_bytes(end - begin, "little")
+        self.count += new
+        return True
+
     def holds(self, pgno: int) -> bool:
         """Return whether a page was taken."""
         number, place = divmod(pgno, _CHUNK)
@@ -153,6 +173,7 @@ class Assembly:
         self._written = 0  # pages
         self._waiting: dict[int, bytes] = {}  # last versions, by page number
         self._sorted: list[int] = []  # the numbers of those, while a snapshot is gone through
+        self._newer: tuple[tuple[int, bytes], ...] = ()  # those of the frame that was chosen from last
         self._room = min(WAITING, _available() // 4)  # bytes of those that may still come
         self._sums = Table(self.path.parent, SUMS_ENTRY) if read_back else None
 
@@ -187,7 +208,10 @@ class Assembly:
                 file = todo.popleft()
                 taken.append(file)
                 digests[file.fileno()] = hashlib.sha256()
-                yield from file.stretches(self._choose, None if segments else self._come_by)
+                if segments:
+                    yield from file.stretches(self._choose)
+                else:
+                    yield from file.stretches(self._choose_around, lambda: self._newer)
                 if todo:
                     self._admit(todo[0])  # while threads are at work on the one before
 
@@ -292,12 +316,26 @@ class Assembly:
             self._waiting[first + step] = bytes(pages[step * page_size : (step + 1) * page_size])
         return True
 
-    def _come_by(self, first: int, count: int) -> tuple[tuple[int, bytes], ...]:
-        """Return what waits for a frame of the snapshot, by its place in the frame."""
+    def _choose_around(self, runs: Runs, sums: bytes) -> Wanted:
+        """Take from one frame of a snapshot what is not taken yet, and what waits to be written with it."""
+        first, count = runs[0]
         begin, end = bisect_left(self._sorted, first), bisect_left(self._sorted, first + count)
-        newer = tuple([(pgno - first, self._waiting.pop(pgno)) for pgno in self._sorted[begin:end]])
+        newer = self._newer = tuple([(pgno - first, self._waiting.pop(pgno)) for pgno in self._sorted[begin:end]])
         self._room += len(newer) * self._size[0]
-        return newer
+        if (
+            self._sums is None
+            and first + count - 1 <= self._size[1]
+            and self._claims.take_rest(first, count, len(newer))
+        ):
+            # All of the frame is written, so neither its pages nor their sums need be gone through one by one.
+            replaced = b"".join([sums[place * SUMS_ENTRY : (place + 1) * SUMS_ENTRY] for place, _ in newer])
+            self._sum ^= backend().fold(sums) ^ backend().fold(replaced)
+            return ((0, first, count),)
+        wanted = self._choose(runs, sums)
+        if not newer:
+            return wanted
+        places = sorted([*(at + step for at, _, some in wanted for step in range(some)), *(at for at, _ in newer)])
+        return tuple((at, first + at, some) for at, some in runs_of(places))
 
     def _tell(self, stretch: Stretch, behind: Behind | None, progress: Progress | None) -> None:
         """Note that a stretch is done."""

@@ -312,13 +312,13 @@ class PageSetFile:
     def stretches(
         self,
         wanted: Callable[[Runs, bytes], Wanted] | None = None,
-        newer: Callable[[int, int], tuple[tuple[int, bytes], ...]] | None = None,
+        newer: Callable[[], tuple[tuple[int, bytes], ...]] | None = None,
     ) -> Iterator[Stretch]:
         """Yield all bytes of all frames, in order, for `spread_in`.
 
         `wanted` gets the pages of each frame with their recorded sums, and says which are to be written: where it says
-        none, the frame is not decoded. Without it every frame is. Of a snapshot's frame, `newer` says by first page and
-        count what is to be written instead.
+        none, the frame is not decoded. Without it every frame is. `newer` is asked after it, and says which of those
+        pages come from elsewhere (see `FrameIn`).
         """
         group: list[FrameIn] = []
         begin = end = HEADER_SIZE
@@ -332,8 +332,7 @@ class PageSetFile:
             if wanted is None:
                 group.append(one)
             elif take:
-                over = () if newer is None else newer(*one.runs[0])
-                group.append(replace(one, wanted=_with(take, over, one.runs), newer=over))
+                group.append(replace(one, wanted=take, newer=() if newer is None else newer()))
             end, place = frame.offset + frame.csize, place + frame.count
         if end > begin:
             yield Stretch(file=self._fd, offset=begin, size=end - begin, frames=tuple(group), errors=self.errors)
@@ -369,17 +368,6 @@ class PageSetFile:
                 digest.update(data)
         if digest.hexdigest() != self.info.sha256:
             raise RepositoryDamaged(f"{self._where} does not match its SHA-256", expected=self.info.sha256)
-
-
-def _with(wanted: Wanted, newer: tuple[tuple[int, bytes], ...], runs: Runs) -> Wanted:
-    """Return what is to be written of a snapshot's frame, pages that come from elsewhere included."""
-    if not newer:
-        return wanted
-    first, count = runs[0]
-    if sum([some for _, _, some in wanted]) + len(newer) == count:
-        return ((0, first, count),)
-    places = sorted([*(at + step for at, _, some in wanted for step in range(some)), *(place for place, _ in newer)])
-    return tuple((at, first + at, some) for at, some in runs_of(places))
 
 
 def read_info(path: str | Path) -> PageSetInfo:
