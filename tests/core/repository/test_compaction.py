@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,11 +17,13 @@ from pagewarden.processes.reader import PageReader
 from pagewarden.repository import keys, results
 from pagewarden.repository.format import PageSetInfo
 from pagewarden.repository.manifest import decode_manifest, encode_manifest
+from pagewarden.repository.repository import Repository
 from pagewarden.repository.store import Store
 from pagewarden.repository.turn import Turn
 from pagewarden.runtime import Runtime
 from tests.core.repository.chains import histories
 from tests.core.repository.pruned import DAY, Stage, new_runtime
+from tests.core.repository.sets import MemoryTarget
 
 IMAGES = histories(6, seed=11)
 
@@ -220,4 +223,24 @@ def test_an_error_of_the_storage_leaves_what_the_next_prune_ends(stage: Stage, m
     (left,) = (name for name in stage.files() if name.startswith("pending/") and name.endswith(".json"))
     (stage.root / left).unlink()  # its process lives: it is this one
     assert states(stage)[0] == "kpppkk"
+    stage.prove()
+
+
+def test_a_target_without_local_files_is_pruned_as_well(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Objects are fetched for as long as they are folded; what stays is what it was."""
+    target = MemoryTarget(objects=stage.files())
+
+    def opened(self: Runtime, url: str, create: bool = False) -> Repository:
+        return Repository.open(target, url, create, clock=self.clock)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Runtime, "repository", opened)
+        assert states(stage)[0] == "kpppkk"
+        pruned = stage.prune(last=1, grace="0s", chain_ratio=0.000001)
+        assert ("".join(point.state[0] for point in pruned.points), len(pruned.folds)) == ("ppk", 1)
+    shutil.rmtree(stage.root)
+    for name, data in target.objects.items():
+        (stage.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (stage.root / name).write_bytes(data)
+    assert stage.listed() == [6]
     stage.prove()
