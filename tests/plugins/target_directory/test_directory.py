@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -304,9 +305,14 @@ def test_of_many_one_that_cannot_be_read_is_a_named_error(
         return real(path, flags, *mode, dir_fd=dir_fd)
 
     monkeypatch.setattr(os, "open", refuse)
-    reading = target.read_many(["a/one", "a/two", "b/three"], 9)
+    reading: Any = target.read_many(["a/one", "a/two", "b/three"], 9)
     assert next(reading) == b"a/one"
     with pytest.raises(TargetFailed, match=str(root / "a/two")):
         next(reading)
     monkeypatch.undo()
+    for number in range(100):
+        target.put(f"many/{number:03}", b"%d" % number)
+    reading = target.read_many([*(f"many/{number:03}" for number in range(100)), "../a"], 9)
+    assert [next(reading) for _ in range(3)] == [b"0", b"1", b"2"]
+    reading.close()  # given up with files open ahead
     assert len(os.listdir("/proc/self/fd") if before else []) == len(before)

@@ -12,7 +12,8 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +30,7 @@ _KEY = re.compile(r"(?!\.\.?(?:/|$))[A-Za-z0-9._=-]+(?:/(?!\.\.?(?:/|$))[A-Za-z0
 _HALF = ".put"  # ending of a file in the staging folder that `put` or `adopt` writes
 _FORGOTTEN = 24 * 60 * 60.0  # seconds after its last change when such a file is nobody's any more
 _CHUNK = 4 << 20  # bytes copied at once
+_AHEAD = 64  # files that are opened before the one that is read
 _TURNS = 8  # how often a folder that another process found empty and removed is made again
 
 # Folders are passed through, each opened in the one before; O_PATH needs no permission to list them.
@@ -85,33 +87,36 @@ class DirectoryTarget:
 
     def read_many(self, keys: Sequence[str], length: int) -> Iterator[bytes | None]:
         """Yield the first `length` bytes of each object, None where there is none; the next of a folder costs less."""
-        opened, folder = None, -1
+        folders = _Folders(self._open_folder)
+        ahead: deque[tuple[str, int | Exception | None]] = deque()
         try:
             for key in keys:
-                if _KEY.fullmatch(key) is None:
-                    raise ValueError(f"{key!r} is no key")
-                parent, _, name = key.rpartition("/")
-                try:
-                    if parent != opened:
-                        if folder >= 0:
-                            os.close(folder)
-                        opened, folder = None, -1
-                        folder = self._open_folder(parent)
-                        opened = parent
-                    file = _open_file(folder, name)
-                    try:
-                        data = self._read(file, 0, min(length, os.fstat(file).st_size))
-                    finally:
-                        os.close(file)
-                except FileNotFoundError:
-                    yield None
-                except OSError as error:
-                    raise durable.failure(error, f"cannot read {self._path(key)}") from error
-                else:
-                    yield data
+                # The disk is at the next ones while one is read.
+                ahead.append((key, folders.open(key)))
+                if len(ahead) > _AHEAD:
+                    yield self._take(*ahead.popleft(), length)
+            while ahead:
+                yield self._take(*ahead.popleft(), length)
         finally:
-            if folder >= 0:
-                os.close(folder)
+            folders.close()
+            for _, file in ahead:
+                if isinstance(file, int):
+                    os.close(file)
+
+    def _take(self, key: str, file: int | Exception | None, length: int) -> bytes | None:
+        """Read and close a file that was opened ahead; raise what kept it from being opened."""
+        if file is None:
+            return None
+        if isinstance(file, OSError):
+            raise durable.failure(file, f"cannot read {self._path(key)}") from file
+        if isinstance(file, Exception):
+            raise file
+        try:
+            return self._read(file, 0, min(length, os.fstat(file).st_size))
+        except OSError as error:
+            raise durable.failure(error, f"cannot read {self._path(key)}") from error
+        finally:
+            os.close(file)
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Yield the keys that begin with `prefix`, in order."""
@@ -295,6 +300,39 @@ def _walk(folder: str, begin: str, prefix: str) -> Iterator[tuple[str, os.DirEnt
             yield key, files[key]
         elif key.startswith(prefix) or prefix.startswith(key):
             yield from _walk(folders[key].path, key, prefix)
+
+
+class _Folders:
+    """Opens files by their keys, and keeps the last folder open, because the next one is mostly in it, too."""
+
+    def __init__(self, open_folder: Callable[[str], int]) -> None:
+        self._open_folder = open_folder
+        self._folder: tuple[str, int] | None = None  # its key and descriptor
+
+    def open(self, key: str) -> int | Exception | None:
+        """Return a file's descriptor, its reading announced; None where there is none, else what is in the way."""
+        if _KEY.fullmatch(key) is None:
+            return ValueError(f"{key!r} is no key")
+        parent, _, name = key.rpartition("/")
+        try:
+            if self._folder is None or self._folder[0] != parent:
+                self.close()
+                self._folder = (parent, self._open_folder(parent))
+            file = _open_file(self._folder[1], name)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            return error
+        if hasattr(os, "posix_fadvise"):
+            with suppress(OSError):  # it is advice
+                os.posix_fadvise(file, 0, 0, os.POSIX_FADV_WILLNEED)
+        return file
+
+    def close(self) -> None:
+        """Close the folder."""
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            os.close(folder[1])
 
 
 def _open_file(folder: int, name: str) -> int:
