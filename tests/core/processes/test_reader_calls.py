@@ -149,7 +149,9 @@ def test_values_travel_unchanged() -> None:
         (lambda reader: reader.chain_pages(["a"], [1]), [1]),
         (lambda reader: reader.pageset_info("a"), {"header": {}}),
         (lambda reader: reader.chain_infos(["a"]), []),
-        (lambda reader: reader.chain_infos(["a"]), {}),
+        (lambda reader: reader.chain_infos(["a"]), b"[]"),
+        (lambda reader: reader.chain_infos(["a"]), b"[{}]"),
+        (lambda reader: reader.chain_infos(["a"]), b"nonsense"),
         (lambda reader: reader.attach("a"), {"unknown": 1}),
     ],
 )

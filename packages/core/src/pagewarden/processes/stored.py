@@ -146,10 +146,11 @@ def _infos(count: int) -> Any:
     """Return what makes page-set descriptions of an answer, which must hold `count` of them."""
 
     def shape(value: Any) -> list[PageSetInfo]:
-        from pagewarden.processes.wire import info_from_wire
+        from pagewarden.processes.wire import infos_from_wire
 
-        if not isinstance(value, list) or len(value) != count:
+        infos = infos_from_wire(as_bytes(value))
+        if len(infos) != count:
             raise ProtocolError(f"a reply is no list of {count} page sets")
-        return [info_from_wire(each) for each in value]
+        return infos
 
     return shape

@@ -53,12 +53,12 @@ class StoredAnswers:
         made = Assembly(to_path, descriptor, threads=self._threads, read_back=read_back)
         self._assemblies[assembly] = (made, descriptor)
 
-    def assemble(self, assembly: int, paths: Sequence[str]) -> list[Mapping[str, Any]]:
+    def assemble(self, assembly: int, paths: Sequence[str]) -> bytes:
         """Take what is not taken yet from page sets."""
-        from pagewarden.processes.wire import info_to_wire
+        from pagewarden.processes.wire import infos_to_wire
 
         made, _ = self._assemblies[assembly]
-        return [info_to_wire(info) for info in made.add(paths, self._tell)]
+        return infos_to_wire(made.add(paths, self._tell))
 
     def finish_assembly(self, assembly: int) -> None:
         """Prove the database; remove it if that fails."""
@@ -79,15 +79,13 @@ class StoredAnswers:
         os.close(descriptor)
         made.path.unlink(missing_ok=True)
 
-    def fold(
-        self, paths: Sequence[str], to_path: str, header: Mapping[str, Any], level: int
-    ) -> list[Mapping[str, Any]]:
+    def fold(self, paths: Sequence[str], to_path: str, header: Mapping[str, Any], level: int) -> bytes:
         """Make one page set of several."""
-        from pagewarden.processes.wire import header_from_wire, info_to_wire
+        from pagewarden.processes.wire import header_from_wire, infos_to_wire
         from pagewarden.repository.fold import fold
 
         infos = fold(paths, to_path, header_from_wire(header), level=level, threads=self._threads, progress=self._tell)
-        return [info_to_wire(info) for info in infos]
+        return infos_to_wire(infos)
 
     def pageset_info(self, path: str) -> Mapping[str, Any]:
         """Return what a page set is, its structure proved."""
@@ -95,11 +93,11 @@ class StoredAnswers:
 
         return info_to_wire(self._page_set(path).info)
 
-    def chain_infos(self, chain: Sequence[str]) -> list[Mapping[str, Any]]:
+    def chain_infos(self, chain: Sequence[str]) -> bytes:
         """Return what the page sets of a chain are."""
-        from pagewarden.processes.wire import info_to_wire
+        from pagewarden.processes.wire import infos_to_wire
 
-        return [info_to_wire(info) for info in self._layers(chain).infos]
+        return infos_to_wire(self._layers(chain).infos)
 
     def chain_pages(self, chain: Sequence[str], pgnos: list[int]) -> list[bytes]:
         """Return pages of what a chain makes."""
