@@ -391,3 +391,26 @@ def test_a_remote_target_is_proved_without_files(runtime: Runtime, monkeypatch: 
     assert part.exit_code == 0
     spool = repository.store.staging("x").parent
     assert [path for path in spool.rglob("*") if path.is_file()] == []
+
+
+def test_one_that_cannot_be_fetched_is_unknown(runtime: Runtime, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    """And those that need it; all others of its batch are proved."""
+    manifests = make_chain(root, IMAGES[:6], snapshots=(1, 5))
+
+    class Refusing(MemoryTarget):
+        def open(self, key: str) -> Path | None:
+            """Refuse one."""
+            if key == manifests[2].key:
+                raise PermissionError(13, "Permission denied")
+            return super().open(key)
+
+    target = Refusing(
+        objects={str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    )
+    repository = Repository.open(target, target.url)
+    monkeypatch.setattr(runtime, "repository", lambda *_, **__: repository)
+    report = verify(root, runtime)
+    assert states(report) == ["ok", "ok", "unknown", "unknown", "ok", "ok"]
+    assert (report.verdict, report.exit_code) == (Verdict.UNKNOWN, 3)
+    assert "permission denied" in report.points[2].why
+    assert report.points[3].needs == manifests[2].key

@@ -134,7 +134,14 @@ class Judge:
             return manifest.kind == "snapshot"
         if below.key in self._lost:
             return False
-        return below.key == self._at or self._store.kept(below.key) is not None
+        return below.key == self._at or self._kept(below.key) is not None
+
+    def _kept(self, key: str) -> Path | None:
+        """Return the local file of an object, None where there is none or it cannot be had: that was told of it."""
+        try:
+            return self._store.kept(key)
+        except PagewardenError:
+            return None
 
     def _bring(self, links: Sequence[Manifest]) -> bool:
         """Bring the map to the end of a chain from what its objects record; return whether that could be done."""
@@ -142,7 +149,7 @@ class Judge:
             some = links[start : start + _OBJECTS]
             wanted = []
             for each in some:
-                path = self._store.kept(each.key)
+                path = self._kept(each.key)
                 if path is None:
                     self._at = None
                     return False
