@@ -20,7 +20,7 @@ from tests.core.repository.chains import histories
 from tests.core.repository.pruned import DAY, Stage, new_runtime
 
 FULL = bool(os.environ.get("PAGEWARDEN_FULL"))
-STEP = 1 if FULL else 2
+STEP = 1 if FULL else 3
 """Every so-manieth step is a cut in a test of usual length; which ones comes with the seed."""
 
 RULES: dict[str, Any] = {"last": 3, "chain_segments": 3}
@@ -126,7 +126,7 @@ def test_a_prune_that_ends_another_can_be_cut_itself(stage: Stage, monkeypatch: 
     put_up(stage)
     stage.prune(**RULES)
     whole, listed = ended(stage), stage.listed()
-    for _ in range(60 if FULL else 4):
+    for _ in range(60 if FULL else 2):
         put_up(stage)
         for _ in range(3):
             prune_and_die(stage, chance.randrange(2, 28), monkeypatch)
