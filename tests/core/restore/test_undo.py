@@ -204,7 +204,7 @@ def test_histories_part_after_a_restore_and_go_on_after_an_undo(
 ) -> None:
     """A backup after a restore to an older position starts a timeline; after an undo the old one goes on."""
     source, url = make(tmp_path / "app.db", "first"), str(tmp_path / "repository")
-    request = BackupRequest(database=str(source), repository=url, check="none")
+    request = BackupRequest(database=str(source), repository=url, check="none", full=True)
     own = Backups(url=url, one=run_backup(request, runtime), two=run_backup(request, runtime))
     own.restore(source, runtime, txid=1)
     branch = run_backup(request, runtime)
