@@ -394,7 +394,7 @@ class Repository:
         except BaseException as error:
             self._give_up(intent, error)
             raise
-        tidy.end(self.store, intent.nonce)
+        tidy.end(self.store, intent.nonce, claimed=False)
         return manifest.restore_point
 
     def abandon(self, intent: Intent) -> None:
