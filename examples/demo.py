@@ -171,18 +171,21 @@ def newest(demo: Demo, name: str) -> dict[str, Any]:
 
 
 def judge_and_back_up(demo: Demo, database: Path, *, own: bool) -> None:
-    """Check the live database and take hot backups of it; the demo's own gets two, with commits in between."""
+    """Check the live database and take hot backups of it; the demo's own gets three, with commits in between.
+
+    The second one holds only what changed. The last one is whole again: what follows compares with it as one file.
+    """
     demo.heading("Check")
     report = demo.pagewarden("check", database, codes=(0, 1, 3))
     parts = ", ".join(f"{part['name']} {part['verdict']} {part['seconds']:.2f} s" for part in report["checkers"])
     demo.prove(report["verdict"] == "sound", "the database is sound", f"{report['pages']} pages; {parts}")
     demo.heading("Hot backup" + (", while a writer keeps committing" if own else ""))
-    for _ in range(2 if own else 1):
-        taken = demo.pagewarden("backup", database, "--repo", demo.repository)
+    for words in ((), (), ("--full",)) if own else ((),):
+        taken = demo.pagewarden("backup", database, "--repo", demo.repository, *words)
         share = taken["bytes_stored"] / max(1, taken["bytes_read"])
         demo.prove(
             taken["verified"],
-            f"backup {taken['position']['txid']} was read back and verified",
+            f"backup {taken['position']['txid']}, a {taken['kind']}, was read back and verified",
             f"{taken['pages_copied']} pages in {taken['seconds']:.2f} s, stored in {share:.0%} of the bytes",
         )
         if own:
@@ -207,7 +210,7 @@ def prepare_copies(demo: Demo, database: Path, *, own: bool) -> tuple[Path, Path
     demo.pagewarden("backup", copy, "--repo", demo.repository)
     shutil.copyfile(copy, older)
     amend_copy(copy)
-    demo.pagewarden("backup", copy, "--repo", demo.repository)
+    demo.pagewarden("backup", copy, "--repo", demo.repository, "--full")
     return copy, older, copy.name
 
 

@@ -57,6 +57,17 @@ def test_a_database_that_equals_its_backup_is_sound(runtime: Runtime, database: 
     assert report.checkers[0].why == ""
 
 
+def test_a_segment_is_no_baseline(runtime: Runtime, database: Path, repository: str) -> None:
+    """It lacks most pages: that is a wrong choice of the caller's, not damage of the segment."""
+    backup(runtime, database, repository)
+    change(database)
+    assert backup(runtime, database, repository).kind == "segment"
+    (segment,) = Path(repository).rglob("0000000000000002-*.pageset.zst")
+    with pytest.raises(ConfigurationInvalid, match="is a segment") as caught:
+        check(runtime, database, baseline=str(segment))
+    assert "--repo" in caught.value.hint
+
+
 def test_a_flipped_bit_since_the_backup_is_damage(runtime: Runtime, database: Path, repository: str) -> None:
     """No commit was made since, as the change counter shows: the row and the column are named, and how to go back."""
     backup(runtime, database, repository)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pagewarden.check.images import within
-from pagewarden.errors import ConfigurationInvalid, PagewardenError
+from pagewarden.errors import ConfigurationInvalid, PagewardenError, RepositoryDamaged
 from pagewarden.processes.reader import Attachment, PageReader
 from pagewarden.values import Position
 
@@ -219,7 +219,7 @@ def stored_image(repository: Repository, reader: PageReader, chain: Chain) -> St
 
 
 def _declared(reader: PageReader, file: str) -> StoredImage:
-    from pagewarden.repository.format import SKIPPABLE
+    from pagewarden.repository.format import SKIPPABLE, Kind
 
     hint = "pagewarden backups --repo URL --json lists the keys of snapshots"
     if not os.path.isfile(file):  # noqa: PTH113 - Path.is_file raises for a name that is too long
@@ -227,7 +227,15 @@ def _declared(reader: PageReader, file: str) -> StoredImage:
     path = os.path.realpath(file)
     if not reader.file_header(path).startswith(SKIPPABLE.to_bytes(4, "little")):
         raise ConfigurationInvalid(f"the baseline {file} is no snapshot of pagewarden's", hint=hint)
-    return StoredImage(reader, [path])
+    try:
+        return StoredImage(reader, [path])
+    except RepositoryDamaged as error:
+        if reader.pageset_info(path).header.kind is not Kind.SEGMENT:
+            raise
+        raise ConfigurationInvalid(
+            f"the baseline {file} is a segment: it holds only the pages that changed since another backup",
+            hint="name a snapshot, or compare with the newest restore point: --repo URL",
+        ) from error
 
 
 def no_commit_since(facts: SourceFacts, path: str, attachment: Attachment) -> bool:
