@@ -44,6 +44,7 @@ def test_documents_are_read_in_order_whatever_is_missing(kind: type[MemoryTarget
     assert list(store.documents(["c/d", "x", "a", "b"])) == [b"3", None, b"1", b""]
     assert list(store.documents([])) == []
     assert (store.keys(""), store.keys("c")) == (["a", "b", "c/d"], ["c/d"])
+    assert (store.sizes(""), store.sizes("c")) == ({"a": 1, "b": 0, "c/d": 1}, {"c/d": 1})
 
 
 def test_one_that_cannot_be_read_hides_no_other() -> None:

@@ -135,7 +135,7 @@ class _Run:
 
     def __post_init__(self) -> None:
         path = maps.map_path(self.runtime.state, self.where, self.place.path)
-        self.map = LocalMap(path=path, reader=self.runtime.reader, warnings=self.warnings)
+        self.map = LocalMap(path=path, reader=self.runtime.reader, state=self.runtime.state, warnings=self.warnings)
 
     def take(self, source: SourceVerdict) -> _Done:
         """Copy, prove and store; whatever it raises, the repository holds what it held."""

@@ -1,7 +1,8 @@
 """What an incremental backup is relative to: the newest restore point, and the local map of its page sums.
 
-1. The newest restore point is the base, where the database continues it, its chain can be read, and every object of
-   the chain is there. Otherwise there is none, for a reason that is told.
+1. The newest restore point is the base, where the database continues it, it is not deleted, its chain can be read,
+   and every object of the chain is there, as large as its manifest says, and not known to be damaged. Otherwise there
+   is none, for a reason that is told.
 2. The page map of the base is kept in the state directory. Where it is lost, damaged or of another position it is made
    again of what the repository records, page set by page set.
 3. The map of the new position is made of the segment as it was read back, and takes the old one's place when the
@@ -19,10 +20,15 @@ from pagewarden import maps
 from pagewarden.errors import OutOfSpace, PagewardenError, RepositoryDamaged, TargetFailed
 from pagewarden.repository.keys import objects_prefix
 from pagewarden.repository.mapfacts import MapFacts
+from pagewarden.times import format_moment
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pagewarden.processes.reader import PageReader
     from pagewarden.repository import Intent, Manifest, PageSetInfo, Repository
+
+_LOOKS = 5  # how often a chain that changes meanwhile is looked for again
 
 
 class NoBase(Exception):
@@ -50,19 +56,20 @@ class LocalMap:
 
     path: Path
     reader: PageReader
+    state: Path  # the state directory
     warnings: list[str] = field(default_factory=list)
     _next: Path | None = None
 
     def base(self, repository: Repository, intent: Intent) -> Base:
         """Return the base of the backup `intent`, its map proved. Raises NoBase."""
-        links = find_chain(repository, intent)
+        links = find_chain(repository, intent, self.state)
         facts = _facts_of(links[-1])
         why, damaged = self.reader.map_problem(self.path, facts)
         if why:
             try:
                 self._rebuild(repository, links, facts)
             except NoBase:
-                again = find_chain(repository, intent)
+                again = find_chain(repository, intent, self.state)
                 if again == links:
                     raise
                 links = again  # what it needs was stored anew meanwhile
@@ -137,12 +144,32 @@ def _facts_of(manifest: Manifest) -> MapFacts:
     )
 
 
-def find_chain(repository: Repository, intent: Intent) -> tuple[Manifest, ...]:
+def find_chain(repository: Repository, intent: Intent, state: Path) -> tuple[Manifest, ...]:
     """Return the chain of the newest restore point, from the snapshot up, if the backup `intent` continues it.
 
-    Raises NoBase.
+    `state` is the state directory, where verifications are remembered. A chain with something wrong is looked for
+    again: a prune may just store it anew. Raises NoBase.
+    """
+    links, why = _look(repository, intent, state)
+    for _ in range(_LOOKS):
+        if not why:
+            return links
+        before = links
+        links, why = _look(repository, intent, state)
+        if links == before:
+            break
+    if why:
+        raise NoBase(why)
+    return links
+
+
+def _look(repository: Repository, intent: Intent, state: Path) -> tuple[tuple[Manifest, ...], str]:
+    """Return the chain of the newest restore point as it is now, and what is wrong with it: a clause, or empty.
+
+    Raises NoBase where the backup does not continue it.
     """
     from pagewarden.repository import Chains
+    from pagewarden.repository.marks import read_marks
 
     entries = tuple(repository.entries(intent.database))
     if not entries:
@@ -152,11 +179,27 @@ def find_chain(repository: Repository, intent: Intent) -> tuple[Manifest, ...]:
         raise NoBase(f"the newest backup cannot be read: {entries[-1].problem}")
     if newest.position != intent.parent or newest.position.timeline != intent.timeline:
         raise NoBase(f"the database does not continue the newest restore point, {newest.position}", wrong=False)
+    if read_marks(repository.store, intent.database).hidden(newest.sequence):
+        # It goes when its grace period ends, and nobody may be told that the database is kept by it.
+        raise NoBase(f"the newest restore point, {newest.position}, is deleted", wrong=False)
     chain = Chains(entry.manifest for entry in entries if entry.manifest is not None).of(newest)
-    if chain.gap:
-        raise NoBase(chain.gap)
-    stored = set(repository.store.keys(objects_prefix(intent.database)))
-    missing = next((key for key in chain.keys if key not in stored), None)
-    if missing is not None:
-        raise NoBase(f"{missing} is missing from {repository.url}")
-    return chain.links
+    return chain.links, chain.gap or _broken(repository, chain.links, state)
+
+
+def _broken(repository: Repository, links: Sequence[Manifest], state: Path) -> str:
+    """Return why the objects of a chain cannot be relied on, as far as is known without reading them; else empty."""
+    from pagewarden.repository.results import read_results
+
+    newest = links[-1]
+    sizes = repository.store.sizes(f"{objects_prefix(newest.database)}{newest.position.timeline}/")
+    known = read_results(state, repository.url)  # its own warning is for `verify` to tell, which mends it
+    for link in links:
+        size = sizes.get(link.key)
+        if size is None:
+            return f"{link.key} is missing from {repository.url}"
+        if size != link.bytes:
+            return f"{link.key} in {repository.url} has {size:,} bytes, and its manifest says {link.bytes:,}"
+        found = known.of(link)
+        if found is not None and found.state in ("damaged", "missing"):
+            return f"{link.key} was found {found.state} at {format_moment(found.time)}: {found.why}"
+    return ""

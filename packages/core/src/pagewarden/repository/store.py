@@ -33,6 +33,11 @@ class Store:
                 return list(self._bulk.keys(prefix))
             return [info.key for info in self._target.list(prefix)]
 
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Return the bytes of what is stored under each key that begins with `prefix`."""
+        with self._errors("be listed"):
+            return {info.key: info.bytes for info in self._target.list(prefix)}
+
     def is_empty(self) -> bool:
         """Return whether nothing at all is stored."""
         with self._errors("be listed"):
