@@ -187,7 +187,7 @@ def test_what_is_whole_in_no_generation_keeps_all_that_it_may_need(stage: Stage)
     before = stage.files()
     seen, warnings = states(stage)
     assert seen == "kdddkk"
-    assert "neither generation" in warnings[0]
+    assert any("neither generation" in warning for warning in warnings)
     assert stage.files() == before
 
 

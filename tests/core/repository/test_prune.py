@@ -21,8 +21,9 @@ from pagewarden.errors import (
 )
 from pagewarden.repository import keys, marks
 from pagewarden.repository.catalogue import Entry
+from pagewarden.repository.intent import Pending, Runner
 from pagewarden.repository.keys import MarkKey
-from pagewarden.repository.manifest import encode_manifest
+from pagewarden.repository.manifest import encode_document, encode_manifest
 from pagewarden.repository.pinning import (
     PinRequest,
     UndeleteRequest,
@@ -204,7 +205,8 @@ def test_what_verify_found_damaged_is_not_the_last_known_to_be_sound(stage: Stag
     data[200] ^= 1
     damaged.write_bytes(data)
     assert run_verify(VerifyRequest(repository=str(stage.root), read_data=True), stage.runtime).exit_code == 1
-    assert states(stage.prune(apply=False)) == "kgkggggk"
+    # Number 4 is the newest that can be restored: all that continues number 5 is damaged with it.
+    assert states(stage.prune(apply=False)) == "kgkkgggk"
 
 
 def test_what_cannot_be_folded_is_not_purged(stage: Stage) -> None:
@@ -439,3 +441,45 @@ def test_what_nobody_can_read_is_neither_purged_nor_undeleted(stage: Stage) -> N
     with pytest.raises(RepositoryDamaged, match="cannot be read"):
         run_undelete(UndeleteRequest(repository=str(stage.root), txid=4), stage.runtime)
     assert stage.image(4) == IMAGES[3]
+
+
+@pytest.mark.parametrize("what", ["missing", "short", "known"])
+def test_what_cannot_be_restored_lets_nothing_else_go(tmp_path: Path, shared: Runtime, what: str) -> None:
+    """H31: damaged restore points use up no rule; one listing sees what no verification has found yet."""
+    stage = Stage(folder=tmp_path, runtime=shared)
+    stage.make(IMAGES[:4], snapshots=(1, 2, 3))
+    (path,) = (stage.root / "app.db" / "objects").glob("*/0000000000000003-*")
+    data = path.read_bytes()
+    if what == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(data[:-1] if what == "short" else data[:200] + bytes([data[200] ^ 1]) + data[201:])
+    if what == "known":
+        run_verify(VerifyRequest(repository=str(stage.root)), shared)
+    pruned = stage.prune(last=1, grace="0s")
+    assert states(pruned) == "pkkk"
+    assert "can be relied on" in pruned.points[1].why
+    assert stage.image(2) == IMAGES[1]
+
+
+def test_a_backup_that_has_not_ended_lets_nothing_go(stage: Stage) -> None:
+    """H31: a manifest whose intent stands may still be taken back, so what was before it stays, and can be restored."""
+    (path,) = (stage.root / "app.db" / "objects").glob("*/0000000000000008-*")
+    parts = keys.parse_object_key(str(path.relative_to(stage.root)))
+    assert parts is not None
+    key = keys.pending_key(parts.nonce)
+    pending = Pending(
+        database="app.db",
+        sequence=8,
+        key=str(path.relative_to(stage.root)),
+        time=stage.now,
+        runner=Runner.current(),
+    )
+    (stage.root / key).parent.mkdir(exist_ok=True)
+    (stage.root / key).write_bytes(encode_document("intent", pending))
+    assert states(stage.prune(last=1, grace="0s")) == "kdddddkk"
+    path.unlink()
+    (stage.root / keys.manifest_key("app.db", 8)).unlink()
+    (stage.root / key).unlink()
+    stage.prove()
+    assert stage.listed() == [1, 2, 3, 4, 5, 6, 7]

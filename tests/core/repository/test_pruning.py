@@ -22,6 +22,7 @@ from tests.core.repository.test_chain import manifest
 
 DAY = timedelta(days=1)
 UNKNOWN = SourceVerdict(verdict=Verdict.UNKNOWN, level="quick")
+SOUND = SourceVerdict(verdict=Verdict.SOUND, level="standard")
 DAMAGED = SourceVerdict(verdict=Verdict.DAMAGED, level="quick")
 
 
@@ -55,11 +56,14 @@ def plan(
     grace: timedelta = 7 * DAY,
     limits: Limits | None = None,
     damaged: Sequence[int] = (),
+    unended: Sequence[int] = (),
     frozen: str = "",
 ) -> PrunePlan:
     """Return the plan with a policy that keeps the last ones."""
     terms = Terms(policy=Policy(last=last), grace=grace, limits=limits or Limits(), now=NOW)
-    return make_plan("app.db", entries(manifests), marks or Marks(), terms, damaged=damaged, frozen=frozen)
+    return make_plan(
+        "app.db", entries(manifests), marks or Marks(), terms, damaged=damaged, unended=unended, frozen=frozen
+    )
 
 
 def states(made: PrunePlan) -> str:
@@ -256,3 +260,23 @@ def test_everything_that_stays_can_be_restored(
             assert at not in gone, (sequence, at)
             at = below[at]
     assert history[-1].sequence not in gone and not gone & set(marks.pins)
+
+
+def test_the_newest_that_can_be_relied_on_is_never_purged() -> None:
+    """H31: neither what is damaged nor what may still be taken back stands in its place, even where it was marked."""
+    marks = Marks(deletions=deleted(1, 2))
+    assert states(plan(chain("S", "S", "S"), marks)) == "ppk"
+    assert states(plan(chain("S", "S", "S"), marks, damaged=(3,))) == "pdk"
+    assert states(plan(chain("S", "S", "S"), marks, unended=(3,))) == "pdk"
+    assert states(plan(chain("S", "S", "s"), marks, damaged=(2,))) == "ddk"
+    assert states(plan(chain("S", "s", "s"), marks, unended=(3,))) == "ddk"
+    assert states(plan(chain("S", "S", "S"), Marks(deletions=deleted(3)), unended=(3,))) == "gkd"
+
+
+def test_a_sound_backup_that_has_not_ended_is_not_the_last_known_to_be_sound() -> None:
+    """H31: it may be gone in a moment."""
+    manifests = [replace(each, source=SOUND) for each in chain("S", "S", "S")]
+    manifests[1] = replace(manifests[1], source=UNKNOWN)
+    made = plan(manifests, unended=(3,))
+    assert states(made) == "kkk"
+    assert "sound" in made.rows[0].why[0]

@@ -186,14 +186,43 @@ class _Prune:
 
     def _plan(self, said: Marks, entries: Sequence[Entry]) -> PrunePlan:
         manifests = [entry.manifest for entry in entries if entry.manifest is not None]
+        unended, lost = self._look(entries, said)
         return make_plan(
             self._name,
             entries,
             said,
             self._terms,
-            damaged=self._found_damaged(manifests),
+            damaged=self._found_damaged(manifests) | lost,
+            unended=unended,
             frozen=self._frozen(manifests),
         )
+
+    def _look(self, entries: Sequence[Entry], said: Marks) -> tuple[frozenset[int], frozenset[int]]:
+        """Return the restore points whose backups have not ended, and those whose objects are not as they were stored.
+
+        In this order: `entries` were read, then intents are listed, then what is there now. A manifest of which no
+        intent stood, and that is there after that, was committed, because a backup ends its intent after its manifest.
+        """
+        begun = tidy.unfinished(self._store)
+        sizes = self._store.sizes(f"{keys.escape_name(self._name)}/")
+        unended, lost = set(), set()
+        for entry in entries:
+            manifest = entry.manifest
+            if manifest is None:
+                continue
+            # What is stored anew is so by a prune, of a backup that had ended, and a prune proves what others left.
+            if not entry.others and entry.key == keys.manifest_key(self._name, entry.sequence):
+                parts = keys.parse_object_key(manifest.key)
+                if entry.key not in sizes or (parts is not None and parts.nonce in begun):
+                    unended.add(entry.sequence)
+                    continue
+            if (size := sizes.get(manifest.key)) != manifest.bytes:
+                lost.add(entry.sequence)
+                if said.gone(entry.sequence):
+                    continue  # its purge was cut off
+                what = "is missing from" if size is None else f"has {size:,} bytes, not {manifest.bytes:,}, in"
+                self._warn(f"{manifest.key} {what} {self._repository.url}")
+        return frozenset(unended), frozenset(lost)
 
     def _found_damaged(self, manifests: Sequence[Manifest]) -> frozenset[int]:
         """Return the restore points that verifications on this machine found damaged."""

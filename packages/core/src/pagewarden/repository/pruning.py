@@ -6,7 +6,8 @@
    chain stays as long as anything is based on it, and segments are folded into the next one that stays.
 3. A chain of the newest restore point that grew too long or too large is folded into a snapshot of its own.
 4. Where anything cannot be told for certain, nothing happens: a manifest that cannot be read freezes its database, and
-   a chain with a gap keeps all that is left of it.
+   a chain with a gap, with damage, or of a backup that has not ended keeps all that is left of it.
+5. What cannot be restored, or may still go away, is no reason for anything else to go.
 """
 
 from __future__ import annotations
@@ -84,21 +85,22 @@ def make_plan(
     terms: Terms,
     *,
     damaged: Collection[int] = (),
+    unended: Collection[int] = (),
     frozen: str = "",
 ) -> PrunePlan:
-    """Return what is to be done. `damaged` are sequences whose objects a verification found damaged or missing.
+    """Return what is to be done. `damaged` are sequences whose objects are known to be damaged or missing.
 
-    `frozen` says why nothing may go, as far as that is known elsewhere: a check on this machine. The verdict of the
-    newest manifest is looked at here.
+    `unended` are those whose backup has not ended, and may still take its manifest back. `frozen` says why nothing may
+    go, as far as that is known elsewhere: a check on this machine. The verdicts of the manifests are looked at here.
     """
     manifests = tuple(entry.manifest for entry in entries if entry.manifest is not None)
     problems = tuple(entry.problem for entry in entries if entry.manifest is None)
-    ties = _Ties(manifests)
+    ties = _Ties(manifests, damaged, unended)
     frozen = _frozen(manifests, problems, frozen)
     sound = {
         each.sequence
         for each in manifests
-        if each.source.verdict is Verdict.SOUND and each.sequence not in damaged and each.sequence not in ties.broken
+        if each.source.verdict is Verdict.SOUND and each.sequence not in ties.faulty and each.sequence not in ties.open
     }
     rows = _decide(ties, marks, terms, sound, frozen)
     grown = "" if frozen else _grown(ties, rows, terms.limits)
@@ -122,18 +124,30 @@ def make_plan(
 class _Ties:
     """What the manifests of one database have to do with each other, each looked at once: there may be thousands."""
 
-    def __init__(self, manifests: tuple[Manifest, ...]) -> None:
+    def __init__(
+        self, manifests: tuple[Manifest, ...], damaged: Collection[int] = (), unended: Collection[int] = ()
+    ) -> None:
         chains = Chains(manifests)
         self.manifests = {each.sequence: each for each in manifests}
         self.below: dict[int, int | None] = {}
         self.bases: dict[int, int] = {}  # the lowest of each chain, by sequence
         self.broken: set[int] = set()  # those whose chain has a gap
+        self.faulty: set[int] = set()  # those, and the ones of whose chain something is damaged or missing
+        self.open: set[int] = set()  # those of which something may still be taken back by its backup
         for each in manifests:  # in order of sequence, in which chains ascend
             below = chains.below(each)
             self.below[each.sequence] = None if below is None else below.sequence
             self.bases[each.sequence] = each.sequence if below is None else self.bases[below.sequence]
             if self.manifests[self.bases[each.sequence]].kind == "segment":
                 self.broken.add(each.sequence)
+            if each.sequence in damaged or each.sequence in self.broken or self.below[each.sequence] in self.faulty:
+                self.faulty.add(each.sequence)
+            if each.sequence in unended or self.below[each.sequence] in self.open:
+                self.open.add(each.sequence)
+
+    def whole(self, sequence: int) -> bool:
+        """Return whether it can be restored, as far as is known, and will stay so."""
+        return sequence not in self.faulty and sequence not in self.open
 
     def chain(self, sequence: int) -> list[int]:
         """Return the chain of a restore point, from the top down."""
@@ -156,6 +170,8 @@ def _decide(ties: _Ties, marks: Marks, terms: Terms, sound: set[int], frozen: st
                 sound=sequence in sound,
                 pinned=marks.pins.get(sequence),
                 base=ties.bases[sequence],
+                faulty=sequence in ties.faulty,
+                open=sequence in ties.open,
             )
             for sequence, each in ties.manifests.items()
             if not marks.hidden(sequence)
@@ -167,7 +183,7 @@ def _decide(ties: _Ties, marks: Marks, terms: Terms, sound: set[int], frozen: st
     rows = {each.sequence: ("kept" if each.keep else "goes", each.why) for each in decisions}
     for sequence in ties.manifests:
         if sequence not in rows:
-            rows[sequence] = _marked(sequence, marks, terms, frozen)
+            rows[sequence] = _marked(sequence, marks, terms, frozen or _unended(sequence, ties))
         elif rows[sequence][0] == "goes" and terms.grace <= timedelta(0):
             rows[sequence] = ("purged", rows[sequence][1])
     if not frozen:
@@ -182,6 +198,10 @@ def _frozen(manifests: tuple[Manifest, ...], problems: tuple[str, ...], frozen: 
     if manifests and manifests[-1].source.verdict is Verdict.DAMAGED:
         return "the newest backup is of a database that its check found damaged"
     return frozen
+
+
+def _unended(sequence: int, ties: _Ties) -> str:
+    return "its backup has not ended" if sequence in ties.open else ""
 
 
 def _marked(sequence: int, marks: Marks, terms: Terms, frozen: str) -> tuple[str, tuple[str, ...]]:
@@ -201,7 +221,7 @@ def _marked(sequence: int, marks: Marks, terms: Terms, frozen: str) -> tuple[str
 
 
 def _spare(ties: _Ties, rows: _Rows, sound: set[int], marks: Marks) -> None:
-    """Take out of what is to be purged what others are restored from, and the last one known to be sound."""
+    """Take out of what is to be purged what others are restored from, and the last ones that can be relied on."""
 
     def spare(sequence: int, why: str) -> None:
         decided = sequence in marks.deletions and marks.deletions[sequence].end == PURGED
@@ -211,19 +231,30 @@ def _spare(ties: _Ties, rows: _Rows, sound: set[int], marks: Marks) -> None:
     last = max((each for each in sound if not marks.gone(each)), default=None)
     if last is not None:
         spare(last, "the last known to be sound, which never goes")
+    whole = max((each for each in rows if ties.whole(each) and not marks.gone(each)), default=None)
+    if whole is not None:
+        spare(whole, "the newest that can be relied on")
     needed: set[int] = set()
     for sequence in sorted(rows, reverse=True):
         if rows[sequence][0] == "purged":
             continue
-        if sequence in ties.broken:
+        if not ties.whole(sequence):
             for link in ties.chain(sequence)[1:]:
                 if link in needed:
                     break
                 needed.add(link)
-                spare(link, "all that is left of a chain with a gap stays")
+                spare(link, _why_all(sequence, ties))
         elif ties.bases[sequence] != sequence and ties.bases[sequence] not in needed:
             needed.add(ties.bases[sequence])
             spare(ties.bases[sequence], f"number {sequence} is based on it")
+
+
+def _why_all(sequence: int, ties: _Ties) -> str:
+    """Return why everything that `sequence` is made of stays, though not all of it can be relied on."""
+    if sequence in ties.faulty:
+        what = "with a gap" if sequence in ties.broken else "that is damaged"
+        return f"all that is left of a chain {what} stays"
+    return f"the backup of number {sequence} has not ended"
 
 
 def _folds(ties: _Ties, rows: _Rows, grown: str) -> Iterator[Fold]:
@@ -244,7 +275,7 @@ def _folds(ties: _Ties, rows: _Rows, grown: str) -> Iterator[Fold]:
 def _grown(ties: _Ties, rows: _Rows, limits: Limits) -> str:
     """Return how the chain of the newest restore point grew too much; empty if it did not."""
     newest = max(rows, default=0)
-    if not newest or newest in ties.broken or rows[newest][0] != "kept":
+    if not newest or not ties.whole(newest) or rows[newest][0] != "kept":
         return ""
     *segments, base = (ties.manifests[each] for each in ties.chain(newest) if rows[each][0] != "purged")
     size = sum(each.bytes for each in segments)

@@ -6,7 +6,9 @@
    back before its last point; that point stays whether it counts or not, while there is anything left to count.
 2. Whatever the policy says there stay (H31): the newest, the last one known to be sound, those that are pinned, the
    last one before a window of time, and the snapshot that any point which stays is restored from.
-3. Where the newest check says damaged, or a manifest cannot be read, nothing goes at all.
+3. What is known to be damaged or incomplete, and what its own backup may still take back, uses up no rule and lets
+   nothing else go: the rules are applied to the others as if those were not there.
+4. Where the newest check says damaged, or a manifest cannot be read, nothing goes at all.
 """
 
 from __future__ import annotations
@@ -53,6 +55,8 @@ class Candidate:
     sound: bool = False  # whether its source was judged sound and its objects were not found damaged since
     pinned: str | None = None  # the note of a pin, None without one
     base: int | None = None  # sequence of the snapshot that it is restored from; None: itself
+    faulty: bool = False  # whether it is known that it cannot be restored whole
+    open: bool = False  # whether its backup has not ended, and may still take it back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +78,8 @@ _PERIODS: Final[tuple[tuple[str, str, _Period], ...]] = (
     ("yearly", "year", lambda time: (time.year,)),
 )
 
+NEWEST = "the newest, which never goes"
+
 GONE = "no rule keeps it"
 """Why a restore point goes."""
 
@@ -89,14 +95,32 @@ def decide(candidates: Sequence[Candidate], policy: Policy, *, now: datetime, fr
         raise ValueError("two restore points of one sequence")
     reasons: dict[int, list[str]] = {point.sequence: [] for point in points}
     if points:
-        _by_policy(points, policy, now, reasons)
-        _whatever_it_says(points, policy, reasons)
+        _apply(points, policy, now, reasons)
         if frozen:
             _freeze(reasons, frozen)
         _bases(points, reasons)
     return tuple(
         Decision(sequence=sequence, keep=bool(why), why=tuple(why) or (GONE,)) for sequence, why in reasons.items()
     )
+
+
+def _apply(points: list[Candidate], policy: Policy, now: datetime, reasons: dict[int, list[str]]) -> None:
+    """Keep what the policy keeps of what can be restored and stays, and of the rest what it would keep of all."""
+    firm = [point for point in points if not point.faulty and not point.open]
+    every: dict[int, list[str]] = reasons if len(firm) == len(points) else {point.sequence: [] for point in points}
+    _by_policy(points, policy, now, every)
+    _whatever_it_says(points, policy, every)
+    if every is reasons:
+        return
+    if firm:
+        _by_policy(firm, policy, now, reasons)
+        last = firm[-1] is points[-1]
+        _whatever_it_says(firm, policy, reasons, NEWEST if last else "the newest that can be relied on")
+    for point in points:
+        if point.open:
+            reasons[point.sequence].append("its backup has not ended, so it counts for no rule")
+        elif point.faulty and every[point.sequence]:
+            reasons[point.sequence] += [*every[point.sequence], "known to be damaged, so it counts for no rule"]
 
 
 def _by_policy(points: list[Candidate], policy: Policy, now: datetime, reasons: dict[int, list[str]]) -> None:
@@ -181,10 +205,12 @@ def _name(word: str, time: datetime) -> str:
     }[word]
 
 
-def _whatever_it_says(points: list[Candidate], policy: Policy, reasons: dict[int, list[str]]) -> None:
+def _whatever_it_says(
+    points: list[Candidate], policy: Policy, reasons: dict[int, list[str]], newest: str = NEWEST
+) -> None:
     """Keep what no policy may let go."""
-    reasons[points[-1].sequence].append("the newest, which never goes")
-    sound = next((point for point in reversed(points) if point.sound), None)
+    reasons[points[-1].sequence].append(newest)
+    sound = next((point for point in reversed(points) if point.sound and not point.open), None)
     if sound is not None:
         reasons[sound.sequence].append("the last known to be sound, which never goes")
     for point in points:
