@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from pagewarden.repository import keys
-from pagewarden.repository.blocks import DIGEST_TAIL, TRAILER_SIZE, close, decode_header, decode_trailer, encode_trailer
+from pagewarden.repository.blocks import (
+    DIGEST_TAIL,
+    TRAILER_SIZE,
+    close,
+    decode_header,
+    decode_trailer,
+    encode_header,
+    encode_trailer,
+    info_of,
+)
 from pagewarden.repository.format import HEADER_SIZE, PageSetInfo
 from pagewarden.repository.manifest import FORMAT, Manifest, encode_document, encode_manifest
 from pagewarden.repository.repository import Marker
@@ -106,15 +116,23 @@ def make_chain(
 
 def reseal(path: Path, **changes: int) -> PageSetInfo:
     """Forge fields of a page set's trailer, with all checksums and the SHA-256 right again."""
-    import hashlib
+    return _forge(path, {}, changes)
 
-    from pagewarden.repository.blocks import info_of
 
+def claim_pages(path: Path, pages: int) -> PageSetInfo:
+    """Let a segment say that its database has `pages` pages, with all checksums and the SHA-256 right again."""
+    return _forge(path, {"pages": pages}, {})
+
+
+def _forge(path: Path, in_header: dict[str, int], in_trailer: dict[str, int]) -> PageSetInfo:
     data = path.read_bytes()
     head = decode_header(data[:HEADER_SIZE], "forged")
-    trailer = replace(decode_trailer(data[-TRAILER_SIZE:], head, len(data), "forged"), **changes)  # type: ignore[arg-type]
+    trailer = decode_trailer(data[-TRAILER_SIZE:], head, len(data), "forged")
+    head = replace(head, **in_header)  # type: ignore[arg-type]
+    begin = encode_header(head)
+    trailer = replace(trailer, header_check=int.from_bytes(begin[-8:], "little"), **in_trailer)  # type: ignore[arg-type]
     body = data[HEADER_SIZE:-TRAILER_SIZE] + encode_trailer(trailer)
-    digest = hashlib.sha256(body + data[:HEADER_SIZE]).digest()
-    path.write_bytes(data[:HEADER_SIZE] + body + close(digest))
+    digest = hashlib.sha256(body + begin).digest()
+    path.write_bytes(begin + body + close(digest))
     assert len(close(digest)) == DIGEST_TAIL
     return info_of(head, replace(trailer, sha256=digest))

@@ -79,10 +79,14 @@ def assemble(
     *,
     threads: int = 2,
     read_back: bool = False,
+    size: tuple[int, int] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[PageSetInfo]:
     """Make a database in the file `to` of page sets, from the newest down; return what those are."""
-    with to.open("w+b") as out, Assembly(to, out.fileno(), threads=threads, read_back=read_back) as assembly:
+    with (
+        to.open("w+b") as out,
+        Assembly(to, out.fileno(), threads=threads, read_back=read_back, size=size) as assembly,
+    ):
         infos = assembly.add(paths, progress)
         assembly.finish(progress)
         return infos

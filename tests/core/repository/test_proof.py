@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import random
+import sys
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from pagewarden.errors import PagewardenError, RepositoryDamaged, TargetFailed
+from pagewarden.pages import MAX_PAGES
+from pagewarden.repository.layers import Layers
+from pagewarden.repository.pageset import PageSetFile
 from pagewarden.repository.proof import Link, Proved, SumsMap, prove_links
-from tests.core.repository.chains import histories, make_chain, reseal
+from tests.core.repository.chains import claim_pages, histories, make_chain, reseal
 from tests.core.repository.segments import write_segment
-from tests.core.repository.sets import header, image, write
+from tests.core.repository.sets import assemble, header, image, write
 
 
 def prove(
@@ -140,6 +145,48 @@ def test_a_segment_that_lacks_new_pages_is_seen(tmp_path: Path) -> None:
     reseal(tmp_path / "segment", database_sum=whole.database_sum, database_sum_from=whole.database_sum)
     found = prove([tmp_path / "snapshot", tmp_path / "segment"])
     assert "lacks pages by which the database grew" in str(found[1].error)
+
+
+def test_no_memory_is_taken_for_what_a_file_says_and_does_not_hold(tmp_path: Path) -> None:
+    """A few bytes that claim billions of pages are refused for that, and take nothing; those after them are proved."""
+    root = tmp_path / "repository"
+    images = histories(3)
+    paths = [root / manifest.key for manifest in make_chain(root, images, snapshots=(1, 3))]
+    claim_pages(paths[1], MAX_PAGES)
+    tracemalloc.start()
+    try:
+        found = prove(paths)
+        taken = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert [each.summed for each in found] == [True, False, True]
+    assert "lacks pages by which the database grew" in str(found[1].error)
+    assert taken < 16 << 20
+    with pytest.raises(RepositoryDamaged, match="lacks pages by which"):
+        Layers([paths[1], paths[0]], PageSetFile)
+    with pytest.raises(RepositoryDamaged, match="and not what its manifest says"):
+        assemble([paths[1], paths[0]], tmp_path / "out", size=(512, len(images[1]) // 512))
+    assert (tmp_path / "out").stat().st_blocks == 0
+
+
+@pytest.mark.parametrize("where", ["open", "read", "sum"])
+def test_want_of_memory_for_one_hides_no_other(tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is known of it then, and it is not said to be damaged; a snapshot after it begins anew."""
+    root = tmp_path / "repository"
+    paths = [root / manifest.key for manifest in make_chain(root, histories(4), snapshots=(1, 3))]
+    method = {"open": "prove", "read": "prove_digest", "sum": "numbers"}[where]
+    real = getattr(PageSetFile, method)
+
+    def starved(self: PageSetFile, *arguments: object) -> object:
+        if self.path == paths[1] and (where != "sum" or sys._getframe(1).f_code.co_name == "_change"):
+            raise MemoryError
+        return real(self, *arguments)
+
+    monkeypatch.setattr(PageSetFile, method, starved)
+    found = prove(paths)
+    assert [each.summed for each in found] == [True, False, True, True]
+    assert "not enough memory" in str(found[1].error)
+    assert not isinstance(found[1].error, RepositoryDamaged)
 
 
 def test_nothing_that_a_hostile_file_says_gets_out(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from contextlib import closing
 from pathlib import Path
 
@@ -52,3 +53,15 @@ def test_pages_put_aside_come_back_at_their_places(tmp_path: Path) -> None:
     assert back[4 * 512 : 24 * 512] == old[4 * 512 : 9 * 512] + new[9 * 512 : 11 * 512] + old[11 * 512 : 24 * 512]
     assert back[39 * 512 :] == new[39 * 512 :]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "old"]
+
+
+def test_a_place_far_away_takes_no_memory(tmp_path: Path) -> None:
+    """An entry for the last page that there can be is a hole and eight bytes, not 32 GiB of zeros."""
+    tracemalloc.start()
+    try:
+        with closing(Table(tmp_path, 8)) as table:
+            table.put(1 << 24, b"far away")
+            assert (table.get(1 << 24, 1), table.get(0, 1)) == (b"far away", bytes(8))
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()

@@ -23,7 +23,7 @@ class LosingReader(PageReader):
 
     path = Path()
 
-    def begin_assembly(self, to_path: str | os.PathLike[str], **named: bool) -> int:
+    def begin_assembly(self, to_path: str | os.PathLike[str], **named: Any) -> int:
         """Note the file."""
         self.path = Path(to_path)
         return super().begin_assembly(to_path, **named)

@@ -41,13 +41,21 @@ class StoredCalls(ReaderClient):
         """Prove a stored page set. Raises RepositoryDamaged or TargetFailed."""
         return self._info("verify_pageset", progress, path=os.fspath(path), read_data=read_data, drop_cache=drop_cache)
 
-    def begin_assembly(self, to_path: Name, *, read_back: bool = False) -> int:
+    def begin_assembly(self, to_path: Name, *, read_back: bool = False, size: tuple[int, int] | None = None) -> int:
         """Begin a database in the new file `to_path`; see `repository.assemble`. Raises OutOfSpace or TargetFailed.
 
-        `read_back` lets `finish_assembly` compare every page again, from the disk where the system allows.
+        `read_back` lets `finish_assembly` compare every page again, from the disk where the system allows. `size` is
+        what the database must have, bytes of a page and pages: a page set that says another is refused at once.
         """
         assembly = self._number()
-        self._call("begin_assembly", as_nothing, assembly=assembly, to_path=os.fspath(to_path), read_back=read_back)
+        self._call(
+            "begin_assembly",
+            as_nothing,
+            assembly=assembly,
+            to_path=os.fspath(to_path),
+            read_back=read_back,
+            size=None if size is None else list(size),
+        )
         self._handles.add(assembly)
         return assembly
 

@@ -41,7 +41,7 @@ class StoredAnswers:
             verify_pageset(path, threads=self._threads, read_data=read_data, drop_cache=drop_cache, progress=self._tell)
         )
 
-    def begin_assembly(self, assembly: int, to_path: str, read_back: bool) -> None:
+    def begin_assembly(self, assembly: int, to_path: str, read_back: bool, size: Sequence[int] | None) -> None:
         """Begin a database in a new file."""
         from pagewarden import durable
         from pagewarden.repository.assemble import Assembly
@@ -50,7 +50,8 @@ class StoredAnswers:
             descriptor = durable.create(Path(to_path), readable=True)
         except OSError as error:
             raise durable.failure(error, f"cannot write {to_path}") from error
-        made = Assembly(to_path, descriptor, threads=self._threads, read_back=read_back)
+        said = None if size is None else (size[0], size[1])
+        made = Assembly(to_path, descriptor, threads=self._threads, read_back=read_back, size=said)
         self._assemblies[assembly] = (made, descriptor)
 
     def assemble(self, assembly: int, paths: Sequence[str]) -> bytes:

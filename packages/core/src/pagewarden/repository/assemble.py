@@ -162,11 +162,23 @@ class Claims:
 class Assembly:
     """One database that is being made in an empty file. Leaving it as a context manager forgets what it holds."""
 
-    def __init__(self, path: str | Path, descriptor: int, *, threads: int, read_back: bool = False) -> None:
-        """`descriptor` is of the empty file `path`; with `read_back`, `finish` compares every page again."""
+    def __init__(
+        self,
+        path: str | Path,
+        descriptor: int,
+        *,
+        threads: int,
+        read_back: bool = False,
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        """`descriptor` is of the empty file `path`; with `read_back`, `finish` compares every page again.
+
+        `size` is what the database must have, bytes of a page and pages; None where whatever it has will do.
+        """
         self.path = Path(path)
         self._fd = descriptor
         self._threads = threads
+        self._said = size
         self._newest: PageSetInfo | None = None
         self._claims = Claims()
         self._sum = 0  # XOR of the sums of the pages taken
@@ -281,6 +293,10 @@ class Assembly:
         """Prove the structure of a page set; refuse one that cannot be part; let the first one say what is made."""
         file.prove()
         if self._newest is None:
+            if self._said not in (None, (file.page_size, file.pages)):  # before anything has that size
+                raise RepositoryDamaged(
+                    f"{file.path} is of {file.pages:,} pages of {file.page_size} bytes, and not what its manifest says"
+                )
             try:
                 durable.allocate(self._fd, file.pages * file.page_size)
             except OSError as error:

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pagewarden.pages import lock_page
-from pagewarden.repository.format import PageSetInfo
+from pagewarden.repository.format import PageSetInfo, grown
 from pagewarden.repository.manifest import Manifest
 
 
@@ -103,10 +102,9 @@ def unfit(below: Manifest, info: PageSetInfo) -> str:
             f"does not continue {below.key}: it begins with the database sum {info.database_sum_from:016x}, and that "
             f"one ends with {below.database_sum}"
         )
-    lock = lock_page(below.page_size)
-    grown = info.header.pages - below.pages - (below.pages < lock <= info.header.pages)
-    if info.held < grown:
-        return f"holds {info.held} pages, and the database grew by {grown}"
+    came = grown(below.page_size, below.pages, info.header.pages)
+    if info.held < came:
+        return f"holds {info.held} pages, and the database grew by {came}"
     return ""
 
 

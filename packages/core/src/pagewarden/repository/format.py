@@ -120,3 +120,12 @@ class PageSetInfo:
     def position(self) -> Position:
         """The position of the database that it holds."""
         return Position(timeline=self.header.timeline, txid=self.header.txid, time=self.header.time)
+
+
+def grown(page_size: int, before: int, after: int) -> int:
+    """Return how many pages a segment must hold at least that brings a database from `before` to `after` pages (H21).
+
+    Negative where it shrank. The page of the lock bytes is in no segment. Whoever gives room to what a stored page set
+    says of its size compares this with what it holds first: a few bytes can say that there are billions of pages.
+    """
+    return after - before - (before < lock_page(page_size) <= after)

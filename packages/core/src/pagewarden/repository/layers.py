@@ -16,7 +16,7 @@ from pagewarden.errors import RepositoryDamaged
 from pagewarden.pages import backend, lock_page
 from pagewarden.repository.assemble import Claims
 from pagewarden.repository.blocks import SUMS_ENTRY
-from pagewarden.repository.format import PageSetInfo
+from pagewarden.repository.format import PageSetInfo, grown
 from pagewarden.repository.pageset import PageSetFile
 
 _AT_ONCE = 1 << 16  # entries read at once
@@ -50,6 +50,9 @@ class Layers:
                     numbers.extend(range(first, first + some))
                     sums.extend(struct.unpack_from(f"<{some}Q", given, at * SUMS_ENTRY))
                     layers.extend([layer] * some)
+        for path, above, below in zip(self._paths, self.infos, self.infos[1:], strict=False):
+            if above.held < grown(above.header.page_size, below.header.pages, above.header.pages):
+                raise RepositoryDamaged(f"{path} lacks pages by which the database grew")
         order = sorted(range(len(numbers)), key=numbers.__getitem__)
         self._numbers = array("I", (numbers[at] for at in order))
         self._sums = array("Q", (sums[at] for at in order))

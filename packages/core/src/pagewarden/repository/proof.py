@@ -5,7 +5,8 @@
 2. In chain order the recorded sums then go through a running map, 8 bytes for each page of the database: a snapshot
    begins it, a segment changes it. After each the sums in the map must make the database sum that is recorded. So the
    database sum of every restore point is proved, and no object is read twice.
-3. What is wrong with one file ends nothing but the map: the files after it are proved by themselves.
+3. What is wrong with one file ends nothing but the map: the files after it are proved by themselves. Nor does a file
+   for which there is no memory; and none is asked for because of a size that a file says and does not hold.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ import os
 import sys
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from operator import xor
 
 from pagewarden.errors import PagewardenError, RepositoryDamaged
-from pagewarden.pages import Behind, Stretch, lock_page, spread_in
+from pagewarden.pages import Behind, Stretch, spread_in
 from pagewarden.pages.behind import read_from_disk
-from pagewarden.repository.format import PageSetInfo
+from pagewarden.repository.format import PageSetInfo, grown
 from pagewarden.repository.pageset import PageSetFile
 
 _AT_ONCE = 1 << 16  # entries that go through the map at once
@@ -71,6 +72,10 @@ class SumsMap:
             )
         self.database_sum = database_sum
 
+    def forget(self) -> None:
+        """Give the memory back; the map is of no position then."""
+        self._sums, self.database_sum = array("Q"), None
+
     def _begin(self, file: PageSetFile) -> int:
         self._sums = array("Q")
         for place in range(0, file.info.held, _AT_ONCE):
@@ -81,6 +86,8 @@ class SumsMap:
         if before is None or before != file.info.database_sum_from or file.page_size != self._page_size:
             raise RepositoryDamaged(f"{file.path} does not continue what was proved before it")
         database_sum, old, new = before, len(self._sums), file.pages
+        if file.info.held < grown(self._page_size, old, new):
+            raise RepositoryDamaged(f"{file.path} lacks pages by which the database grew")
         if new < old:  # H21
             database_sum = reduce(xor, self._sums[new:], database_sum)
             del self._sums[new:]
@@ -92,7 +99,7 @@ class SumsMap:
                 database_sum ^= self._sums[pgno - 1] ^ after
                 self._sums[pgno - 1] = after
                 came += pgno > old
-        if came < new - old - (old < lock_page(self._page_size) <= new):
+        if came < grown(self._page_size, old, new):
             raise RepositoryDamaged(f"{file.path} lacks pages by which the database grew")
         return database_sum
 
@@ -122,6 +129,8 @@ def prove_links(
                 files[number] = stack.enter_context(PageSetFile(link.path))
             except PagewardenError as error:
                 found[number] = Proved(info=None, error=error)
+            except MemoryError as error:
+                found[number] = Proved(info=None, error=_no_memory(link.path, error))
         waiting = [number for number, link in enumerate(links) if link.read and found[number] is None]
         while waiting:
             try:
@@ -168,6 +177,9 @@ def _chain(file: PageSetFile, link: Link, chain: SumsMap) -> Proved:
         chain.take(file)
     except PagewardenError as error:
         return Proved(info=file.info, error=error)
+    except MemoryError as error:
+        chain.forget()
+        return Proved(info=file.info, error=_no_memory(link.path, error))
     return Proved(info=file.info, summed=True)
 
 
@@ -182,13 +194,20 @@ class _Failed(Exception):
 
 
 @contextmanager
-def _of(number: int, errors: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+def _of(number: int, file: PageSetFile) -> Iterator[None]:
     """Say of which file an error is."""
     try:
-        with errors():
+        with file.errors():
             yield
     except PagewardenError as error:
         raise _Failed(number, error) from error
+    except MemoryError as error:
+        raise _Failed(number, _no_memory(str(file.path), error)) from error
+
+
+def _no_memory(path: str, error: MemoryError) -> PagewardenError:
+    """Return what becomes of a file that there is no memory to prove: nothing is known of it."""
+    return PagewardenError(f"there is not enough memory to prove {path}{f': {error}' if str(error) else ''}")
 
 
 def _read(
@@ -232,9 +251,9 @@ def _read_some(
     def stretches() -> Iterator[Stretch]:
         for number in numbers:
             file = files[number]
-            with _of(number, file.errors):
+            with _of(number, file):
                 for stretch in file.stretches(None if links[number].data else _nothing):
-                    yield replace(stretch, errors=partial(_of, number, file.errors))
+                    yield replace(stretch, errors=partial(_of, number, file))
 
     left = list(numbers)
     digest = hashlib.sha256()
@@ -243,7 +262,7 @@ def _read_some(
     def finish() -> int:
         nonlocal digest
         number = left.pop(0)
-        with _of(number, files[number].errors):
+        with _of(number, files[number]):
             files[number].prove_digest(digest, files[number].info.numbers_offset)
         digest = hashlib.sha256()
         return number

@@ -34,6 +34,8 @@ class Table:
 
     def put(self, number: int, entries: durable.Buffer) -> None:
         """Write entries from `number` on, from 0."""
+        if isinstance(self._file, tempfile.SpooledTemporaryFile) and number * self.entry_size > _SPOOL:
+            self._file.rollover()  # else memory is taken up to there, however little stands before it
         self._file.seek(number * self.entry_size)
         self._file.write(entries)
         self.count = max(self.count, number + len(entries) // self.entry_size)

@@ -44,7 +44,8 @@ def write_chain(
     Returns how many bytes of objects were read. Raises RepositoryNotFound where the point went away meanwhile,
     RepositoryDamaged, VerificationFailed, OutOfSpace, TargetFailed; then `to` is removed, unless the page reader died.
     """
-    assembly = reader.begin_assembly(to, read_back=read_back)
+    point = chain.point
+    assembly = reader.begin_assembly(to, read_back=read_back, size=(point.page_size, point.pages))
     infos: dict[str, PageSetInfo] = {}
     try:
         while True:
