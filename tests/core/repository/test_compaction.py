@@ -191,6 +191,27 @@ def test_what_is_whole_in_no_generation_keeps_all_that_it_may_need(stage: Stage)
     assert stage.files() == before
 
 
+@pytest.mark.parametrize("number", [1, 5, 6])
+def test_an_object_that_a_copied_manifest_names_stays(stage: Stage, number: int) -> None:
+    """H30: the copy of a manifest as its next generation names its object, which is never superseded."""
+    path = stage.root / keys.manifest_key("app.db", number)
+    shutil.copy(path, stage.root / keys.manifest_key("app.db", number, 1))
+    assert states(stage)[0] == "kpppkk"
+    stage.prove()
+
+
+def test_an_object_that_a_manifest_of_another_number_names_stays(tmp_path: Path, shared: Runtime) -> None:
+    """H30: what one restore point is purged with may be what another one is restored from."""
+    stage = Stage(folder=tmp_path, runtime=shared)
+    stage.make(IMAGES[:2], snapshots=(1, 2))
+    first = decode_manifest((stage.root / keys.manifest_key("app.db", 1)).read_bytes(), "")
+    copy = stage.root / keys.manifest_key("app.db", 3)
+    copy.write_bytes(encode_manifest(replace(first, sequence=3)))
+    pruned = stage.prune(last=1, grace="0s")
+    assert [point.state for point in pruned.points] == ["purged", "purged", "kept"]
+    assert object_of(stage, 1).exists()
+
+
 def test_what_is_not_known_of_checks_and_verifications_is_said(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """A ledger or results that cannot be read keep nothing from being pruned, and make a warning."""
 

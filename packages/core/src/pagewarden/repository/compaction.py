@@ -7,11 +7,13 @@
    highest generation counts, and the next prune proves it and removes the other.
 
 What is purged goes in the same order: objects, manifests, the marks that say that it is gone. So nothing is ever left
-that nobody can explain, and what was begun is seen and ended by the next prune.
+that nobody can explain, and what was begun is seen and ended by the next prune. An object that any manifest which stays
+names is never removed, whoever put that one there.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -47,6 +49,13 @@ class Compactor:
         self._turn = turn
         self._database = database
         self._entries = {entry.sequence: entry for entry in entries}
+        # How many manifests name each object: that of each is its own, unless somebody copied one.
+        self._named = Counter(
+            each.manifest.key
+            for entry in self._entries.values()
+            for each in (entry, *entry.others)
+            if each.manifest is not None
+        )
         self.bytes_freed = 0
         self.bytes_stored = 0
 
@@ -207,6 +216,7 @@ class Compactor:
         self.bytes_stored += info.bytes
         made = replace(entry, key=key, manifest=manifest, others=(replace(entry, others=()), *entry.others))
         self._entries[top.sequence] = made
+        self._named[manifest.key] += 1
         self._runtime.emit(
             "repository.folded", repository=self._repository.url, position=str(top.position), bytes=info.bytes
         )
@@ -223,10 +233,12 @@ class Compactor:
         )
 
     def _remove(self, entry: Entry) -> None:
-        """Remove the object of a manifest, then the manifest."""
+        """Remove the object of a manifest, unless another manifest names it, then the manifest."""
         if entry.manifest is not None:
-            self._store.delete(entry.manifest.key)
-            self.bytes_freed += entry.manifest.bytes
+            self._named[entry.manifest.key] -= 1
+            if not self._named[entry.manifest.key]:
+                self._store.delete(entry.manifest.key)
+                self.bytes_freed += entry.manifest.bytes
         self._store.delete(entry.key)
 
     def _manifest(self, sequence: int) -> Manifest:
