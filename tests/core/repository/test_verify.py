@@ -5,6 +5,7 @@ import random
 import shlex
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 from pagewarden.errors import PagewardenError, RepositoryDamaged, RepositoryNotFound, TargetFailed
 from pagewarden.events import Event
 from pagewarden.repository import BackupsRequest, VerifyRequest, keys, run_backups, run_verify
+from pagewarden.repository.intent import Pruning, Runner
+from pagewarden.repository.manifest import encode_document, encode_manifest
 from pagewarden.repository.proof import Link, Proved
 from pagewarden.repository.repository import Repository
 from pagewarden.runtime import PluginChoice, Runtime
@@ -227,6 +230,22 @@ def test_a_stray_object_says_what_can_be_done(root: Path, runtime: Runtime) -> N
     assert verify(root, runtime).verdict is Verdict.SOUND
 
 
+@pytest.mark.parametrize("lives", [True, False])
+def test_a_prune_hides_no_manifest_that_is_lost(root: Path, runtime: Runtime, lives: bool) -> None:
+    """Neither one under way nor a dead one: an object that it removes goes before the manifest that names it."""
+    runner = Runner.current()
+    pruning = Pruning(
+        database=NAMES[0], time=runtime.clock(), runner=runner if lives else replace(runner, pid=(1 << 31) - 1)
+    )
+    (root / keys.PENDING).mkdir(exist_ok=True)
+    (root / keys.pending_key("a" * 16)).write_bytes(encode_document("prune", pruning))
+    assert verify(root, runtime).verdict is Verdict.SOUND
+    (root / "app.db/manifests/0000000000000002.json").unlink()
+    report = verify(root, runtime)
+    assert (report.exit_code, sorted(states(report))) == (1, ["missing", "ok", "ok"])
+    assert report.leftovers == (() if lives else (keys.pending_key("a" * 16),))
+
+
 def test_leftovers_are_listed_and_change_no_verdict(root: Path, runtime: Runtime) -> None:
     """A backup under way is not mentioned, a dead one is; neither is damage."""
     from tests.core.repository.test_tidy import kill
@@ -246,10 +265,6 @@ def test_leftovers_are_listed_and_change_no_verdict(root: Path, runtime: Runtime
 
 def test_a_manifest_that_names_a_taken_object_is_damaged(root: Path, runtime: Runtime) -> None:
     """Two manifests with one object cannot both be right."""
-    from dataclasses import replace
-
-    from pagewarden.repository.manifest import encode_manifest
-
     repository = opened(root)
     point = repository.resolve(NAMES[1])
     manifest = replace(repository.chain(point).point, sequence=2)

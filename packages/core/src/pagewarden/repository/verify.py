@@ -21,10 +21,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pagewarden.errors import ConfigurationInvalid
-from pagewarden.repository import keys, tidy
+from pagewarden.repository import keys
 from pagewarden.repository.backups import choose_names
 from pagewarden.repository.chain import Chains
-from pagewarden.repository.intent import Pruning
 from pagewarden.repository.judging import Judge, Judged
 from pagewarden.repository.marks import read_marks
 from pagewarden.repository.results import Depth, Found, Results, keep_results, read_results
@@ -258,14 +257,15 @@ class _Run:
                 self.found[each.key] = Found(each.bytes, each.sha256, one.state, depth.value, now, one.why)
 
     def _strays(self, name: str, entries: Sequence[Entry], strays: Sequence[str]) -> Iterator[VerifiedPoint]:
-        """Yield the objects that no manifest names, unless a broken manifest may, or they are just being removed."""
-        if not strays or any(entry.manifest is None for entry in entries):
-            return
-        store = self.repository.store
-        if any(isinstance(each, Pruning) and each.database == name for _, each in tidy.pending_backups(store)):
+        """Yield the objects that no manifest names, unless a broken manifest may.
+
+        A prune under way is no excuse for one that is there: it removes an object before the manifest that names it,
+        and what it stores has its own number.
+        """
+        if any(entry.manifest is None for entry in entries):
             return
         for key in strays:
-            if store.exists(key):
+            if self.repository.store.exists(key):
                 why = _stray(f"{self.repository.url}/{key}")
                 yield VerifiedPoint(database=name, position=None, key=key, state="missing", why=why)
 
