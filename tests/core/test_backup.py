@@ -312,6 +312,23 @@ def test_a_state_directory_that_cannot_be_written_is_a_warning(tmp_path: Path) -
         assert runtime.repository(report.repository).resolve().position == report.position
 
 
+def test_a_backup_that_is_cut_off_after_its_commit_stays(
+    tmp_path: Path, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C while its position is remembered: it is a restore point, which others may have built on already."""
+    path = build(tmp_path / "app.db", rows=5)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pagewarden.lineage.after_backup", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            backup(path, runtime, check="none")
+    again = backup(path, runtime, check="none")
+    assert (again.kind, again.position.txid) == ("unchanged", 1)
+
+
 def test_observers_and_progress_are_told(tmp_path: Path) -> None:
     """A backup tells that it begins, how far it is, and what came of it."""
     seen: list[Event] = []

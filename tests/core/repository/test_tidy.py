@@ -158,7 +158,7 @@ def test_a_stranger_on_another_machine_is_cleaned_after_a_week(target: Target) -
     assert repository.clean() == (intent.key,)
 
 
-@pytest.mark.parametrize("moment", ["before adopt", "after adopt", "after manifest"])
+@pytest.mark.parametrize("moment", ["before adopt", "after adopt"])
 def test_a_backup_that_was_taken_for_dead_does_not_commit(
     repository: Repository, target: Target, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
@@ -168,23 +168,16 @@ def test_a_backup_that_was_taken_for_dead_does_not_commit(
     intent = repository.begin("app.db")
     info = store(repository, intent, DATA)
     kill(target, intent)
-    adopt, put = target.adopt, target.put
+    adopt = target.adopt
 
     def adopt_then_clean(key: str, path: Path) -> None:
         adopt(key, path)
         tidy.clean(repository.store, NOW)
 
-    def put_then_claim(key: str, data: bytes) -> None:
-        put(key, data)
-        if "manifests" in key:
-            put(keys.claim_key(intent.nonce), b"")  # the cleaner is about to look for the manifest
-
     if moment == "before adopt":
         tidy.clean(repository.store, NOW)
-    elif moment == "after adopt":
-        monkeypatch.setattr(target, "adopt", adopt_then_clean)
     else:
-        monkeypatch.setattr(target, "put", put_then_claim)
+        monkeypatch.setattr(target, "adopt", adopt_then_clean)
     with pytest.raises((RepositoryBusy, TargetFailed)):
         commit(repository, intent, info)
     repository.clean()

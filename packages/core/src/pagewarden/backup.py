@@ -59,7 +59,7 @@ def run_backup(request: BackupRequest, runtime: Runtime) -> BackupReport:
     Raises what `examine` and `snapshot_commit` raise for the source, but DatabaseUnreadable where SQLite refuses what
     was a database; ConfigurationInvalid; RepositoryDamaged, RepositoryBusy, OutOfSpace,
     TargetFailed; VerificationFailed where it did not read back as it was written. Whatever it raises, the repository
-    holds what it held.
+    holds what it held; or the backup too, if it was cut off after its commit.
     """
     from pagewarden.live import examine
 
@@ -131,6 +131,7 @@ class _Run:
     where: str  # see lineage.place_of
     why_full: str = ""
     warnings: list[str] = field(default_factory=list)
+    settled: bool = False  # whether to commit or to abandon it is the repository's business from now on
     map: LocalMap = field(init=False)
 
     def __post_init__(self) -> None:
@@ -138,7 +139,7 @@ class _Run:
         self.map = LocalMap(path=path, reader=self.runtime.reader, state=self.runtime.state, warnings=self.warnings)
 
     def take(self, source: SourceVerdict) -> _Done:
-        """Copy, prove and store; whatever it raises, the repository holds what it held."""
+        """Copy, prove and store; see `run_backup` for what holds where it raises."""
         try:
             base = self._base()
             if base is None:
@@ -156,7 +157,8 @@ class _Run:
             return self._snapshot(source)
         except BaseException as error:
             self.map.forget()
-            _abandon(self.repository, self.intent, error)
+            if not self.settled:
+                _abandon(self.repository, self.intent, error)
             raise
 
     def _base(self) -> Base | None:
@@ -264,6 +266,7 @@ class _Run:
             wal_frames=taken.wal_frames,
             sqlite_version=sqlite3.sqlite_version,
         )
+        self.settled = True
         point = self.repository.commit(
             self.intent,
             info,

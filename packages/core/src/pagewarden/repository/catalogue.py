@@ -61,12 +61,28 @@ def _newest_generation(store: Store, name: str, sequence: int, found: list[Entry
         return None
     found.sort(key=_generation, reverse=True)
     usable = [entry for entry in found if entry.manifest is not None]
+    if len(usable) > 1 and (second := _uncommitted(store, usable)) is not None:
+        usable.remove(second)
+        problem = f"{second.key} is of a backup that was second, and not committed"
+        found[found.index(second)] = replace(second, manifest=None, problem=problem)
     used = usable[0] if usable else found[0]
     if any(_same(used) != _same(entry) for entry in usable):
         names = " and ".join(entry.key for entry in usable)
         problem = f"{names} are of one manifest and contradict each other"
         return Entry(key=used.key, manifest=None, sequence=sequence, problem=problem)
     return replace(used, others=tuple(entry for entry in found if entry is not used)) if len(found) > 1 else used
+
+
+def _uncommitted(store: Store, usable: Sequence[Entry]) -> Entry | None:
+    """Return the entry of a backup under way that came second: the key was free again; None where there is none.
+
+    `usable` are several generations, from the highest down. Its maker, or whoever cleans, will remove it.
+    """
+    last = usable[-1]
+    assert last.manifest is not None
+    parts = keys.parse_object_key(last.manifest.key)
+    second = _generation(last) == 0 and all(_same(last) != _same(each) for each in usable[:-1])
+    return last if second and parts is not None and store.exists(keys.pending_key(parts.nonce)) else None
 
 
 def _read(store: Store, listed: Sequence[str]) -> Iterator[Entry]:

@@ -43,10 +43,12 @@ from pagewarden.repository.manifest import (
     encode_manifest,
 )
 from pagewarden.repository.marks import read_marks
-from pagewarden.repository.rivals import give_way
+from pagewarden.repository.rivals import PATIENCE, give_way
 from pagewarden.repository.store import Store
 from pagewarden.times import format_moment
 from pagewarden.values import Position, RestorePoint, SourceVerdict
+
+_GLANCE = 0.05  # seconds between two looks whether a cleaner has decided
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -380,26 +382,37 @@ class Repository:
         """Store the proved page set at `intent.staging` and make it a restore point: all of it, or nothing.
 
         Raises RepositoryBusy where another backup of the same database was first. Whatever it raises, what this backup
-        stored has been removed, or is a leftover where even that failed.
+        stored has been removed, or is a leftover where even that failed. But once the manifest stands others may have
+        built on it: then it stays whatever is raised, with its intent, and the error has a note of that. To abandon the
+        backup afterwards is never needed.
         """
         try:
             manifest = self._manifest(intent, info, source, facts, compression, verified_at, created_by)
             self.store.adopt(intent.key, intent.staging)
-            self._put(manifest)
-            if not tidy.stands(self.store, intent.nonce):
-                raise RepositoryBusy(
-                    f"the backup of {intent.database} to {self.url} was taken for dead by another process and removed",
-                    hint="try again",
-                )
+            self._put(intent, manifest)
+            self._settle(intent)
         except BaseException as error:
             self._give_up(intent, error)
             raise
-        tidy.end(self.store, intent.nonce, claimed=False)
         return manifest.restore_point
 
-    def abandon(self, intent: Intent) -> None:
-        """Remove everything of a backup that will not be committed."""
-        tidy.remove(self.store, intent.nonce, self._pending(intent), retract=True)
+    def _settle(self, intent: Intent) -> None:
+        """End the intent of a backup whose manifest stands. Raises RepositoryBusy where it was taken for dead."""
+        pending, waited = self._pending(intent), 0.0
+        while (done := tidy.outcome(self.store, intent.nonce, pending)) is None and waited < PATIENCE:
+            self._sleep(_GLANCE)
+            waited += _GLANCE
+        if not done:
+            removed = "and removed" if done is False else "and may be removed"
+            raise RepositoryBusy(
+                f"the backup of {intent.database} to {self.url} was taken for dead by another process {removed}",
+                hint="try again",
+            )
+        tidy.end(self.store, intent.nonce, claimed=False)
+
+    def abandon(self, intent: Intent) -> bool:
+        """Remove everything of a backup that will not be committed; return False if it was: then all of it stays."""
+        return tidy.abandon(self.store, intent.nonce, self._pending(intent))
 
     def leftovers(self) -> tuple[str, ...]:
         """Return the keys of what dead backups left, and of intents that cannot be read."""
@@ -459,18 +472,23 @@ class Repository:
             created_by=created_by,
         )
 
-    def _put(self, manifest: Manifest) -> None:
+    def _put(self, intent: Intent, manifest: Manifest) -> None:
         key, data = keys.manifest_key(manifest.database, manifest.sequence), encode_manifest(manifest)
         # A target that tries again by itself may find its own first attempt there.
         if not self.store.put(key, data) and self.store.document(key) != data:
             raise self._was_first(manifest.database)
         # One that was first may have been stored anew since, and its key may be free again.
-        if set(self.store.keys(keys.generations_prefix(manifest.database, manifest.sequence))) - {key}:
+        anew = set(self.store.keys(keys.generations_prefix(manifest.database, manifest.sequence))) - {key}
+        if anew and tidy.committed(self.store, self._pending(intent)) is False:
             raise self._was_first(manifest.database)
 
     def _give_up(self, intent: Intent, error: BaseException) -> None:
         """Remove what this backup stored before it failed with `error`, which stays the error that is raised."""
         try:
-            self.abandon(intent)
+            if not self.abandon(intent):
+                hint = f"the backup may be committed: {self._command('backups', '--db', intent.database)}"
+                error.add_note(hint)
+                if isinstance(error, PagewardenError):
+                    error.hint = hint
         except (PagewardenError, OSError) as second:
             error.add_note(f"what it stored could not be removed: {second}; the next backup will")

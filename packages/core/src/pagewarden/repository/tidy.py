@@ -1,8 +1,9 @@
 """What dead backups and prunes left: found by their intents, removed without taking an object from a manifest.
 
 Nothing locks. Whoever cleans claims the intent first and then looks for its manifest; whoever commits puts the manifest
-first and then looks whether its intent still stands unclaimed (`stands`), and takes its manifest back if it does not.
-So a wrong guess about who is dead costs a backup, never a manifest whose object is gone.
+first and then looks whether its intent still stands unclaimed (`outcome`). From the moment that the manifest stands
+others build on it, so it is only taken back where the object is gone, by the committer or by the cleaner that removed
+it. So a wrong guess about who is dead costs a backup, never a manifest whose object is gone.
 
 Where this user may not remove anything, an intent is ended by what is put beside it: `.done` if its backup was
 committed, `.refused` if something of it stays. Backups pass both over; whoever may remove them does (`clean`, `ended`).
@@ -21,7 +22,7 @@ from pagewarden.errors import DeletionRefused, RepositoryDamaged
 from pagewarden.repository import keys
 from pagewarden.repository.catalogue import read_entries
 from pagewarden.repository.intent import Pending, Pruning, Runner
-from pagewarden.repository.manifest import decode_document, decode_manifest
+from pagewarden.repository.manifest import Manifest, decode_document, decode_manifest
 from pagewarden.repository.store import Store
 
 
@@ -69,8 +70,7 @@ def clean(store: Store, now: datetime, *, ended: bool = False) -> tuple[str, ...
         store.put(keys.claim_key(nonce), b"")
         with suppress(DeletionRefused):  # noted in the repository
             if isinstance(pending, Pending):
-                remove(store, nonce, pending, retract=False)
-                removed.append(pending.key)
+                removed += remove(store, nonce, pending)
             else:
                 removed += remove_pruning(store, nonce, pending)
     if ended:
@@ -104,37 +104,115 @@ def stands(store: Store, nonce: str) -> bool:
     return not store.exists(keys.claim_key(nonce)) and store.exists(keys.pending_key(nonce))
 
 
-def committed(store: Store, pending: Pending) -> bool | None:
-    """Return whether the backup's manifest stands; None where a broken one may be it."""
-    key = keys.manifest_key(pending.database, pending.sequence)
-    data = store.document(key)
-    if data is None:
+def outcome(store: Store, nonce: str, pending: Pending) -> bool | None:
+    """Return whether the backup `nonce`, whose manifest was put, is committed; None while a cleaner is deciding that.
+
+    In this order: a cleaner removes the object before the intent, and the intent before its claim.
+    """
+    if stands(store, nonce):
+        return True
+    ended = not store.exists(keys.pending_key(nonce))
+    if not store.exists(pending.key):
         return False
+    return True if ended else None
+
+
+def committed(store: Store, pending: Pending) -> bool | None:
+    """Return whether the backup's manifest stands and counts; None where a broken one may be it.
+
+    One that stands beside a later generation of another position was second: the other one's was stored anew, which
+    freed its key.
+    """
     try:
-        return decode_manifest(data, key).key == pending.key
+        mine = _own_manifest(store, pending)
+        if mine is None:
+            return False
+        listed = store.keys(keys.generations_prefix(pending.database, pending.sequence))
+        later = (_manifest(store, key) for key in listed if key != _own_key(pending))
+        return all(other is None or other.position == mine.position for other in later)
     except RepositoryDamaged:
         return None
 
 
-def remove(store: Store, nonce: str, pending: Pending, *, retract: bool) -> None:
-    """Remove staging file, object and intent of a backup, in this order; with `retract` its manifest before the object.
+def remove(store: Store, nonce: str, pending: Pending) -> tuple[str, ...]:
+    """Remove staging file, object and intent of a backup, in this order; return the object's key if it may be gone.
 
-    A committed backup keeps its object, and so does one whose manifest is broken: that one keeps its intent, too.
+    A committed backup keeps its object, and so does one of which nobody can tell: that one keeps its intent, too.
     Raises DeletionRefused, which is then noted in the repository, where something of it cannot go.
     """
     store.unstage(nonce)
-    done = committed(store, pending)
-    if done is None:
-        return
+    found = _uncommitted(store, pending)
+    if found is None:
+        return ()
     try:
-        if done and retract:
-            store.delete(keys.manifest_key(pending.database, pending.sequence))
-        if retract or not done:
+        if found:
+            _take_back(store, pending)
             store.delete(pending.key)
+            _take_back(store, pending)  # it may have been put since: it has no object any more
     except DeletionRefused:
         store.put(keys.refused_key(nonce), b"")
         raise
     end(store, nonce)
+    return found
+
+
+def abandon(store: Store, nonce: str, pending: Pending) -> bool:
+    """Remove what this process stored for the backup `nonce`; return False, and leave all of it, if it may count.
+
+    A manifest whose object is gone does not count. Raises DeletionRefused, which is then noted in the repository.
+    """
+    store.unstage(nonce)
+    done = committed(store, pending)
+    if done is None or (done and store.exists(pending.key)):
+        return False
+    try:
+        _take_back(store, pending)
+        store.delete(pending.key)
+    except DeletionRefused:
+        store.put(keys.refused_key(nonce), b"")
+        raise
+    end(store, nonce)
+    return True
+
+
+def _take_back(store: Store, pending: Pending) -> None:
+    """Remove the manifest of a backup that is not committed, if it stands; no other one's."""
+    with suppress(RepositoryDamaged):  # a broken one is nobody's to remove
+        if _own_manifest(store, pending) is not None:
+            store.delete(_own_key(pending))
+
+
+def _uncommitted(store: Store, pending: Pending) -> tuple[str, ...] | None:
+    """Return the key of the object of a backup that is not committed, or nothing; None where nobody can tell."""
+    done = committed(store, pending)
+    if done is not False:
+        return () if done else None
+    mine = _own_key(pending)
+    for entry in read_entries(store, pending.database):
+        for each in (entry, *entry.others):
+            if each.key == mine:
+                continue
+            if each.manifest is None:
+                return None
+            if each.manifest.key == pending.key:
+                return ()  # it belongs to another backup, whatever this intent says
+    return (pending.key,)
+
+
+def _own_key(pending: Pending) -> str:
+    return keys.manifest_key(pending.database, pending.sequence)
+
+
+def _own_manifest(store: Store, pending: Pending) -> Manifest | None:
+    """Return the manifest that the backup put, None where none is there, or another one's. Raises RepositoryDamaged."""
+    mine = _manifest(store, _own_key(pending))
+    return None if mine is None or mine.key != pending.key else mine
+
+
+def _manifest(store: Store, key: str) -> Manifest | None:
+    """Return the manifest under `key`, None where there is none. Raises RepositoryDamaged."""
+    data = store.document(key)
+    return None if data is None else decode_manifest(data, key)
 
 
 def end(store: Store, nonce: str, *, claimed: bool = True) -> None:
@@ -172,8 +250,8 @@ def remove_pruning(store: Store, nonce: str, pruning: Pruning) -> tuple[str, ...
 def _objects_of(store: Store, nonce: str, pending: Pending | Pruning) -> tuple[str, ...] | None:
     """Return the keys of the objects of a run that no manifest names; None where a broken manifest may name them."""
     if isinstance(pending, Pending):
-        done = committed(store, pending)
-        return None if done is None else (pending.key,) if not done and store.exists(pending.key) else ()
+        found = _uncommitted(store, pending)
+        return None if found is None else tuple(key for key in found if store.exists(key))
     # In this order: an object is stored before its manifest is put.
     parsed = {key: keys.parse_object_key(key) for key in store.keys(keys.objects_prefix(pending.database))}
     entries = tuple(read_entries(store, pending.database))
