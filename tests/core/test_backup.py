@@ -25,6 +25,7 @@ from pagewarden.errors import (
     VerificationFailed,
 )
 from pagewarden.events import Event
+from pagewarden.lineage import after_restore
 from pagewarden.pages import backend
 from pagewarden.processes.reader import PageReader
 from pagewarden.repository import PageSetInfo
@@ -327,6 +328,39 @@ def test_a_backup_that_is_cut_off_after_its_commit_stays(
             backup(path, runtime, check="none")
     again = backup(path, runtime, check="none")
     assert (again.kind, again.position.txid) == ("unchanged", 1)
+
+
+def test_a_backup_that_was_cut_off_after_its_commit_is_continued(
+    tmp_path: Path, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its position was noted before, and the next one continues it, whatever fails in between; not after a restore."""
+    path = build(tmp_path / "app.db", rows=60)
+    backup(path, runtime, check="none")
+
+    def write(number: int) -> None:
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("UPDATE item SET name = ? WHERE id = 1", (f"number {number}",))
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    def cut_off(what: str) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(what, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                backup(path, runtime, check="none")
+
+    write(1)
+    cut_off("pagewarden.lineage.after_backup")
+    write(2)
+    cut_off("pagewarden.repository.store.Store.adopt")  # this one was not committed
+    report = backup(path, runtime, check="none")
+    assert (report.kind, report.position.txid, report.why_full) == ("segment", 3, "")
+    write(3)
+    cut_off("pagewarden.lineage.after_backup")
+    after_restore(runtime.state, str(path), report.position)
+    write(4)
+    assert backup(path, runtime, check="none").position.txid == 1  # of a new timeline
 
 
 def test_observers_and_progress_are_told(tmp_path: Path) -> None:

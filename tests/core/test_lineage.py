@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from pagewarden.lineage import Lineage, after_backup, after_restore, place_of, read_lineage, readable, write_lineage
+from pagewarden.lineage import (
+    Lineage,
+    after_backup,
+    after_restore,
+    before_backup,
+    place_of,
+    read_lineage,
+    readable,
+    write_lineage,
+)
 from pagewarden.values import Position
 
 
@@ -39,6 +48,23 @@ def test_each_place_has_its_own_origin_until_a_restore(tmp_path: Path) -> None:
     after_backup(tmp_path, "/app.db", place_of("/b", "app.db"), at(8))
     assert read_lineage(tmp_path, "/app.db").origin(place_of("/b", "app.db")) == at(8)
     assert read_lineage(tmp_path, "/app.db").origin(place_of("/a", "app.db")) == at(2)
+
+
+def test_what_is_about_to_be_committed_is_noted_by_place(tmp_path: Path) -> None:
+    """Until it is remembered as committed; one that a backup continues was committed."""
+    before_backup(tmp_path, "/app.db", "a", None, at(1))
+    before_backup(tmp_path, "/app.db", "b", None, at(7))
+    assert read_lineage(tmp_path, "/app.db").origin("a") is None
+    assert read_lineage(tmp_path, "/app.db").coming == {"a": at(1), "b": at(7)}
+    before_backup(tmp_path, "/app.db", "a", at(1), at(2))
+    before_backup(tmp_path, "/app.db", "b", at(6), at(8))
+    assert read_lineage(tmp_path, "/app.db").origin("a") == at(1)
+    assert read_lineage(tmp_path, "/app.db").origin("b") is None
+    after_backup(tmp_path, "/app.db", "a", at(2))
+    assert read_lineage(tmp_path, "/app.db").origin("a") == at(2)
+    assert read_lineage(tmp_path, "/app.db").coming == {"b": at(8)}
+    after_restore(tmp_path, "/app.db", at(2))
+    assert read_lineage(tmp_path, "/app.db").coming == {}
 
 
 def test_what_cannot_be_read_is_no_memory(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import shlex
 import socket
 import sqlite3
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -73,7 +74,8 @@ def run_backup(request: BackupRequest, runtime: Runtime) -> BackupReport:
     runtime.emit("backup.started", place.path, repository=request.repository, kept_as=name)
     source = judge(place, level, runtime)
     where = lineage.place_of(repository.url, name)
-    intent = repository.begin(name, lineage.read_lineage(runtime.state, place.path).origin(where))
+    known = lineage.read_lineage(runtime.state, place.path)
+    intent = repository.begin(name, known.origin(where), coming=known.coming.get(where))
     run = _Run(request=request, runtime=runtime, place=place, repository=repository, intent=intent, where=where)
     done = run.take(source)
     taken = done.taken
@@ -266,6 +268,8 @@ class _Run:
             wal_frames=taken.wal_frames,
             sqlite_version=sqlite3.sqlite_version,
         )
+        with suppress(OSError):  # whoever remembers it afterwards is told
+            lineage.before_backup(self.runtime.state, self.place.path, self.where, self.intent.parent, info.position)
         self.settled = True
         point = self.repository.commit(
             self.intent,

@@ -2,6 +2,9 @@
 
 After a restore the newest position of a repository is no longer what the file continues. Without this memory the next
 backup would carry on a history that the file is not part of; with it, a new timeline starts where it must.
+
+A backup notes its position before it commits and once it has. So one that is killed in between is known again: if what
+it noted is in the repository it was committed, and is where the file comes from.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ class Lineage:
     path: str  # real path, readable: bytes that are no UTF-8 are escaped
     restored: Position | None = None  # what was last restored there
     backups: dict[str, Position] = field(default_factory=dict)  # since then, newest by place (`place_of`)
+    coming: dict[str, Position] = field(default_factory=dict)  # what was about to be committed, by place
 
     def origin(self, place: str) -> Position | None:
         """Return the position that the file comes from, as a backup to `place` must see it; None: not known."""
@@ -68,10 +72,23 @@ def after_restore(state: Path, path: str, position: Position) -> None:
     write_lineage(state, path, Lineage(path=readable(path), restored=position))
 
 
+def before_backup(state: Path, path: str, place: str, parent: Position | None, position: Position) -> None:
+    """Remember that the real path `path`, which continues `parent`, is about to be committed as `position`.
+
+    Raises OSError.
+    """
+    lineage = read_lineage(state, path)
+    backups = lineage.backups
+    if parent is not None and parent == lineage.coming.get(place):
+        backups = {**backups, place: parent}  # the one before was committed after all
+    write_lineage(state, path, replace(lineage, backups=backups, coming={**lineage.coming, place: position}))
+
+
 def after_backup(state: Path, path: str, place: str, position: Position) -> None:
     """Remember that the real path `path` was backed up to `place` as `position`. Raises OSError."""
     lineage = read_lineage(state, path)
-    write_lineage(state, path, replace(lineage, backups={**lineage.backups, place: position}))
+    coming = {other: noted for other, noted in lineage.coming.items() if other != place}
+    write_lineage(state, path, replace(lineage, backups={**lineage.backups, place: position}, coming=coming))
 
 
 def _file(state: Path, path: str) -> Path:

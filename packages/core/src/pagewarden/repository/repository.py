@@ -320,13 +320,13 @@ class Repository:
 
     # Storing
 
-    def begin(self, name: str, origin: Position | None = None) -> Intent:
+    def begin(self, name: str, origin: Position | None = None, *, coming: Position | None = None) -> Intent:
         """Begin a backup of `name`: remove what dead ones left, and say what comes next.
 
         The first backup starts a timeline with txid 1, a later one continues the timeline of the newest. `origin` is
         the position that the database is known to come from, after a restore or a backup: where it is not the newest
         of its timeline here, a new timeline starts whose manifest names it as its parent. After a commit, the committed
-        position is the origin.
+        position is the origin. `coming` is what an earlier backup of it was about to commit: the origin, if it did.
 
         Raises RepositoryBusy where another process of this machine is at a backup of `name`, or has just ended one. One
         on another machine cannot be seen to live: then `commit` decides.
@@ -334,6 +334,8 @@ class Repository:
         tidy.clean(self.store, self._clock())
         entries = tuple(self.entries(name))
         manifests = tuple(entry.manifest for entry in entries if entry.manifest is not None)
+        if coming is not None and any(each.position == coming for each in manifests):
+            origin = coming
         parent = origin or (manifests[-1].position if manifests else None)
         timeline, txid = self._token(16), 1
         if parent is not None:
