@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import replace
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 
 import msgspec
@@ -110,15 +111,30 @@ def test_forging_alone_changes_nothing() -> None:
         (forged(kind="segment", parent=None), "continues None"),
         (forged(kind="segment", parent=LATER), "continues"),
         (forged(kind="segment", parent=ELSEWHERE), "continues"),
-        (forged(sequence=0), "least value"),
+        (forged(sequence=0), "the number 0,"),
+        (forged(sequence=10**16), "the number 10000000000000000"),
+        (forged(compression=0), "zstd's level 0"),
+        (forged(compression=23), "zstd's level 23"),
+        (forged(page_size=1000), "7 pages of 1000 bytes, which no database has"),
+        (forged(page_size=256), "of 256 bytes"),
+        (forged(page_size=1 << 40), "of 1099511627776 bytes"),
+        (forged(pages=(1 << 32) - 1), "4294967295 pages"),
+        (forged(pages=10**15), "1000000000000000 pages"),
+        (
+            seal(encode_manifest(MANIFEST)[12:-78].replace(b'"pages":7,', b'"pages":' + b"7" * 5000 + b",")),
+            "pages|range",
+        ),
         (forged(sequence="3"), "int"),
-        (forged(bytes=0), "least value"),
-        (forged(pages=-1), "least value"),
+        (forged(bytes=0), "an object of 0 bytes"),
+        (forged(bytes=1 << 63), "an object of 9223372036854775808 bytes"),
+        (forged(pages=-1), "-1 pages"),
         (forged(sha256="AB" * 32), "sums"),
         (forged(database_sum="1"), "sums"),
         (forged(position=None), "object"),
         (forged(position={"timeline": "x", "txid": 1, "time": "2026-11-22T10:15:00Z"}), "the position"),
         (forged(position={"timeline": TIMELINE, "txid": 0, "time": "2026-11-22T10:15:00Z"}), "the position"),
+        (forged(position=LATER | {"txid": 1 << 63}), "the position"),
+        (forged(parent=LATER | {"txid": 1 << 63}), "the position"),
         (forged(verified_at="2026-11-22T10:15:00"), "UTC"),
         (forged(verified_at="2026-11-22T10:15:00+01:00"), "UTC"),
         (forged(verified_at="yesterday"), "understood"),
@@ -130,7 +146,7 @@ def test_forging_alone_changes_nothing() -> None:
         (seal(encode_manifest(MANIFEST)[12:-79], "marker"), "SHA-256"),
         (seal(b'"' + b"x" * LARGEST + b'"'), "SHA-256"),
     ],
-    ids=range(25),
+    ids=count(),
 )
 def test_a_forged_manifest_is_refused(data: bytes, words: str) -> None:
     """With a right digest, what format 1 does not know is still refused with a reason."""

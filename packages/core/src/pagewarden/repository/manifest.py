@@ -16,6 +16,7 @@ from typing import TypeVar
 import msgspec
 
 from pagewarden.errors import RepositoryDamaged
+from pagewarden.pages import MAX_PAGES, is_page_size
 from pagewarden.repository.format import PageSetInfo
 from pagewarden.values import Position, RestorePoint, SourceVerdict
 
@@ -28,6 +29,8 @@ LARGEST = 64 << 10
 _HEX16 = re.compile(r"[0-9a-f]{16}").fullmatch
 _HEX32 = re.compile(r"[0-9a-f]{32}").fullmatch
 _HEX64 = re.compile(r"[0-9a-f]{64}").fullmatch
+_PAST_TXID = _PAST_BYTES = 1 << 63  # what the header of a page set, and a file, can have
+_PAST_SEQUENCE = 10**16  # what a key has digits for
 _NO_OFFSET = timedelta(0)
 _HEAD = len('{"":')  # bytes of an envelope before the document, but for its name
 _TAIL = len(',"sha256":""}\n') + 64
@@ -83,7 +86,7 @@ class Manifest:
             raise ValueError(f"the kind {self.kind!r}")
         parent = self.parent
         for each in (self.position,) if parent is None else (self.position, parent):
-            if each.txid < 1 or _HEX32(each.timeline) is None:
+            if not 0 < each.txid < _PAST_TXID or _HEX32(each.timeline) is None:
                 raise ValueError(f"the position {each}")
             if each.time.tzinfo is not UTC and each.time.utcoffset() != _NO_OFFSET:
                 raise ValueError("a time that is not UTC")
@@ -91,8 +94,13 @@ class Manifest:
             raise ValueError("a time that is not UTC")
         if _HEX64(self.sha256) is None or _HEX16(self.database_sum) is None:
             raise ValueError("sums that are none")
-        if self.sequence < 1 or self.bytes < 1 or self.page_size < 1 or self.pages < 0:
-            raise ValueError("numbers below their least value")
+        if not is_page_size(self.page_size) or not 0 <= self.pages <= MAX_PAGES:
+            raise ValueError(f"{self.pages} pages of {self.page_size} bytes, which no database has")
+        if not (0 < self.sequence < _PAST_SEQUENCE and 0 < self.bytes < _PAST_BYTES and 0 < self.compression < 23):
+            raise ValueError(
+                f"the number {self.sequence}, an object of {self.bytes} bytes and zstd's level {self.compression}, "
+                "not all of which there can be"
+            )
         if self.kind == "segment" and (
             self.parent is None
             or self.parent.timeline != self.position.timeline
