@@ -144,10 +144,10 @@ def test_nothing_goes_while_damage_is_known() -> None:
         assert made.frozen
 
 
-def test_an_older_backup_of_damage_freezes_nothing() -> None:
-    """What the newest says counts."""
+def test_an_older_backup_of_damage_freezes_nothing_after_a_sound_one() -> None:
+    """A thorough check that found the source sound is what counts."""
     history = chain("S", "s", "S", "s")
-    made = plan([replace(history[0], source=DAMAGED), *history[1:]], last=2)
+    made = plan([replace(history[0], source=DAMAGED), history[1], replace(history[2], source=SOUND), history[3]])
     assert (states(made), made.frozen) == ("ggkk", "")
 
 
@@ -280,3 +280,15 @@ def test_a_sound_backup_that_has_not_ended_is_not_the_last_known_to_be_sound() -
     made = plan(manifests, unended=(3,))
     assert states(made) == "kkk"
     assert "sound" in made.rows[0].why[0]
+
+
+def test_damage_of_the_source_freezes_until_a_thorough_check_finds_it_sound() -> None:
+    """H31: a backup that judged nothing, or only quickly, or that may still be taken back, is no evidence of health."""
+    for later in (UNKNOWN, replace(SOUND, level="quick"), replace(UNKNOWN, level="none")):
+        manifests = [replace(each, source=later) for each in chain("S", "S", "S", "S")]
+        manifests[1] = replace(manifests[1], source=DAMAGED)
+        made = plan(manifests, grace=timedelta(0))
+        assert (states(made), "number 2 is of a database" in made.frozen) == ("kkkk", True)
+    manifests[2] = replace(manifests[2], source=SOUND)
+    assert states(plan(manifests, unended=(3, 4), grace=timedelta(0))) == "kkkk"
+    assert states(plan(manifests, grace=timedelta(0))) == "ppkk"

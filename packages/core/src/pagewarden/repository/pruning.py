@@ -22,7 +22,9 @@ from pagewarden.repository.manifest import Manifest
 from pagewarden.repository.marks import PURGED, Marks
 from pagewarden.repository.retention import Candidate, Policy, decide, grace_ended
 from pagewarden.times import format_moment
-from pagewarden.values import Verdict
+from pagewarden.values import Level, Verdict
+
+_THOROUGH = tuple(level.value for level in Level if level.includes(Level.STANDARD))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +98,7 @@ def make_plan(
     manifests = tuple(entry.manifest for entry in entries if entry.manifest is not None)
     problems = tuple(entry.problem for entry in entries if entry.manifest is None)
     ties = _Ties(manifests, damaged, unended)
-    frozen = _frozen(manifests, problems, frozen)
+    frozen = _frozen(manifests, problems, ties.open, frozen)
     sound = {
         each.sequence
         for each in manifests
@@ -191,12 +193,25 @@ def _decide(ties: _Ties, marks: Marks, terms: Terms, sound: set[int], frozen: st
     return rows
 
 
-def _frozen(manifests: tuple[Manifest, ...], problems: tuple[str, ...], frozen: str) -> str:
-    """Return why nothing may go, empty where it may."""
+def _frozen(manifests: tuple[Manifest, ...], problems: tuple[str, ...], unended: set[int], frozen: str) -> str:
+    """Return why nothing may go, empty where it may.
+
+    Damage of the source counts until a later backup found it sound by a check of more than the quickest level: that
+    nobody looked, or nobody could tell, ends nothing.
+    """
     if problems:
         return f"a manifest cannot be read, and nobody knows what it needs: {problems[0]}"
-    if manifests and manifests[-1].source.verdict is Verdict.DAMAGED:
-        return "the newest backup is of a database that its check found damaged"
+    for each in reversed(manifests):
+        source = each.source
+        if source.verdict is Verdict.DAMAGED:
+            if each is manifests[-1]:
+                return "the newest backup is of a database that its check found damaged"
+            return (
+                f"backup number {each.sequence} is of a database that was found damaged, and none after it was found"
+                f" sound at level {Level.STANDARD} or deeper"
+            )
+        if source.verdict is Verdict.SOUND and source.level in _THOROUGH and each.sequence not in unended:
+            break
     return frozen
 
 
