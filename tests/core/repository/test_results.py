@@ -6,9 +6,11 @@ import json
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
+from pagewarden import durable
 from pagewarden.repository import keys
 from pagewarden.repository.chain import Chains
 from pagewarden.repository.manifest import Manifest
@@ -64,6 +66,46 @@ def test_what_is_gone_is_forgotten(tmp_path: Path, links: list[Manifest]) -> Non
     objects = read_results(tmp_path, URL).objects
     assert set(objects) == {"other.db/objects/x", links[1].key, links[2].key}
     assert (objects[links[1].key].state, objects[links[2].key].state) == ("ok", "damaged")
+
+
+@pytest.mark.parametrize("state", ["damaged", "missing"])
+def test_what_could_not_be_read_takes_no_damage_back(tmp_path: Path, links: list[Manifest], state: str) -> None:
+    """Of the same bytes; that they are whole does, and what was whole is not known to be so any more."""
+    one, other = links[0], links[1]
+    keep(tmp_path, {one.key: found(one, state, why="rotten"), other.key: found(other)})
+    keep(tmp_path, {each.key: found(each, "unknown", minutes=1) for each in (one, other)})
+    objects = read_results(tmp_path, URL).objects
+    assert objects[one.key] == found(one, state, why="rotten")
+    assert objects[other.key].state == "unknown"
+    anew = replace(one, sha256="0" * 64)
+    keep(tmp_path, {one.key: found(anew, "unknown"), other.key: found(other, minutes=2)})
+    assert [read_results(tmp_path, URL).objects[each.key].state for each in (one, other)] == ["unknown", "ok"]
+    keep(tmp_path, {one.key: found(one, state)}, alive={one.key})
+    keep(tmp_path, {one.key: found(one)})
+    assert read_results(tmp_path, URL).objects[one.key].state == "ok"
+
+
+def test_two_verifications_at_once_keep_what_both_found(
+    tmp_path: Path, links: list[Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that comes while the other is between reading and writing waits, and takes nothing away."""
+    alive = {link.key for link in links}
+    keep(tmp_path, {links[0].key: found(links[0])}, alive=alive)
+    write = durable.write
+    began: list[Thread] = []
+
+    def write_late(path: Path, data: bytes) -> None:
+        if not began:
+            began.append(Thread(target=lambda: keep(tmp_path, {links[1].key: found(links[1])}, alive=alive)))
+            began[0].start()
+            began[0].join(0.2)  # long enough for one that does not wait
+        write(path, data)
+
+    monkeypatch.setattr(durable, "write", write_late)
+    keep(tmp_path, {links[2].key: found(links[2], "damaged")}, alive=alive)
+    began[0].join()
+    objects = read_results(tmp_path, URL).objects
+    assert [objects[link.key].state for link in links] == ["ok", "ok", "damaged"]
 
 
 def test_results_are_of_the_bytes_that_they_were_found_of(links: list[Manifest]) -> None:

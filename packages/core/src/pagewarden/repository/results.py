@@ -8,8 +8,11 @@ under a name that says so, and a new one begins.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -154,26 +157,50 @@ def keep_results(
     """Add what was found, by key, durably; return what a person should know, such as that the file was damaged.
 
     `looked_at` are what the keys of all objects of the databases that were looked at begin with, `alive` those that
-    manifests still name: what is remembered of others of these databases is forgotten. Raises OSError.
+    manifests still name: what is remembered of others of these databases is forgotten. That an object could not be read
+    takes nothing back that was found wrong with it. Others may do the same at the same time. Raises OSError.
     """
     path = _file(state, url)
     durable.make_directories(path.parent)
-    known = read_results(state, url)
-    warning = known.warning
-    if warning and path.exists():
-        aside = path.with_name(f"{path.name}.unusable")
-        path.replace(aside)
-        warning = f"{warning}; it is kept as {aside}"
-    prefixes = tuple(looked_at)
-    objects = {key: each for key, each in known.objects.items() if key in alive or not key.startswith(prefixes)}
-    stored = _Stored(
-        format=FORMAT,
-        repository=readable(url),
-        objects={**objects, **{key: each for key, each in found.items() if key in alive}},
-        cursors={**known.cursors, **cursors},
-    )
-    durable.write(path, _encode(stored))
+    with _alone(path.parent):
+        known = read_results(state, url)
+        warning = known.warning
+        if warning and path.exists():
+            aside = path.with_name(f"{path.name}.unusable")
+            path.replace(aside)
+            warning = f"{warning}; it is kept as {aside}"
+        prefixes = tuple(looked_at)
+        objects = {key: each for key, each in known.objects.items() if key in alive or not key.startswith(prefixes)}
+        for key, each in found.items():
+            if key in alive:
+                objects[key] = _latest(objects.get(key), each)
+        stored = _Stored(
+            format=FORMAT,
+            repository=readable(url),
+            objects=objects,
+            cursors={**known.cursors, **cursors},
+        )
+        durable.write(path, _encode(stored))
     return warning
+
+
+def _latest(known: Found | None, found: Found) -> Found:
+    """Return what is to be remembered of one object after `found`."""
+    same = known is not None and (known.bytes, known.sha256) == (found.bytes, found.sha256)
+    if same and known is not None and found.state == "unknown" and known.state in ("damaged", "missing"):
+        return known
+    return found
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let no other process change what is in `folder` meanwhile. Raises OSError."""
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # ends with the descriptor, so also with its process
+        yield
+    finally:
+        os.close(lock)
 
 
 def _verification(found: Found) -> Verification:
