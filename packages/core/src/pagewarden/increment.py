@@ -169,14 +169,18 @@ def _look(repository: Repository, intent: Intent, state: Path) -> tuple[tuple[Ma
     Raises NoBase where the backup does not continue it.
     """
     from pagewarden.repository import Chains
+    from pagewarden.repository.catalogue import newest_entry
     from pagewarden.repository.marks import read_marks
 
     entries = tuple(repository.entries(intent.database))
     if not entries:
         raise NoBase(wrong=False)
-    newest = entries[-1].manifest
+    last = newest_entry(entries)
+    if last is None:
+        raise NoBase("no manifest can be read")
+    newest = last.manifest
     if newest is None:
-        raise NoBase(f"the newest backup cannot be read: {entries[-1].problem}")
+        raise NoBase(f"the newest backup cannot be read: {last.problem}")
     if newest.position != intent.parent or newest.position.timeline != intent.timeline:
         raise NoBase(f"the database does not continue the newest restore point, {newest.position}", wrong=False)
     if read_marks(repository.store, intent.database).hidden(newest.sequence):

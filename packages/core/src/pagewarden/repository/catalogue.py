@@ -15,6 +15,7 @@ from pagewarden.errors import PagewardenError, RepositoryDamaged
 from pagewarden.repository import keys
 from pagewarden.repository.keys import ManifestKey
 from pagewarden.repository.manifest import Manifest, decode_manifest
+from pagewarden.repository.numbers import FAR
 from pagewarden.repository.store import Store
 
 _AT_ONCE = 500
@@ -112,6 +113,7 @@ def _entry(key: str, parsed: ManifestKey | None, data: bytes | PagewardenError |
     if (
         parsed.name != manifest.database
         or sequence != manifest.sequence
+        or at.txid > keys.LAST
         or not keys.is_object_key(manifest.key, parsed.name, at.timeline, at.txid)
     ):
         return Entry(key=key, sequence=sequence, manifest=None, problem=f"{key} holds the manifest of another place")
@@ -130,6 +132,13 @@ def _same(entry: Entry) -> object:
     return manifest.position, manifest.page_size, manifest.pages, manifest.database_sum
 
 
+def newest_entry(entries: Sequence[Entry]) -> Entry | None:
+    """Return the last of `entries`, usable or not, that can be of a backup; None without any."""
+    usable = max((entry.sequence for entry in entries if entry.manifest is not None), default=0)
+    mine = (entry for entry in reversed(entries) if entry.manifest is not None or 0 < entry.sequence <= usable + FAR)
+    return next(mine, None)
+
+
 def unread_after(entries: Sequence[Entry], strays: Sequence[str], found: Manifest) -> str:
     """Return why the backup that was made after `found`, one of `entries`, cannot be read; empty if it can, or is none.
 
@@ -137,7 +146,7 @@ def unread_after(entries: Sequence[Entry], strays: Sequence[str], found: Manifes
     """
     number = [entry.manifest.key if entry.manifest else "" for entry in entries].index(found.key)
     later = entries[number + 1 :]
-    if later and later[0].problem:
+    if later and later[0].problem and later[0].sequence - entries[number].sequence <= FAR:
         return later[0].problem
     if later and later[0].sequence == entries[number].sequence + 1:
         return ""

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from pagewarden.repository.format import Kind, PageSetHeader, pages_per_frame
+from pagewarden.repository.keys import LAST
 from pagewarden.repository.manifest import FORMAT, Manifest
 from pagewarden.values import Position
 
@@ -75,7 +76,7 @@ class Pending:
     runner: Runner
 
     def __post_init__(self) -> None:
-        if self.sequence < 1 or self.time.utcoffset() != timedelta(0):
+        if not 1 <= self.sequence <= LAST or self.time.utcoffset() != timedelta(0):
             raise ValueError(f"number {self.sequence}, begun at {self.time}")
 
     def is_dead(self, here: Runner, now: datetime, proc: Path = Path("/proc")) -> bool:

@@ -22,9 +22,11 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from pagewarden.errors import ConfigurationInvalid
+from pagewarden.errors import ConfigurationInvalid, RepositoryDamaged
 
 MARKER = "pagewarden.json"
+LAST = 10**16 - 1  # sequence and txid
+LAST_GENERATION = 9999
 PENDING = "pending/"
 
 _PLAIN = re.compile(rb"[A-Za-z0-9._-]")
@@ -116,7 +118,14 @@ def objects_prefix(name: str) -> str:
 
 
 def manifest_key(name: str, sequence: int, generation: int = 0) -> str:
-    """Return the key of manifest number `sequence` of `name`, stored anew `generation` times: 0 to 9999."""
+    """Return the key of manifest number `sequence` of `name`, stored anew `generation` times: 0 to LAST_GENERATION.
+
+    Raises RepositoryDamaged for numbers that no key can have: one that is found has led there.
+    """
+    if sequence > LAST or generation > LAST_GENERATION:
+        raise RepositoryDamaged(
+            f"manifest number {sequence} of {name}, generation {generation}, has no key: there are no numbers left"
+        )
     again = f".{generation:04}" if generation else ""
     return f"{manifests_prefix(name)}{sequence:016}{again}.json"
 
@@ -180,7 +189,9 @@ def _parse_mark(key: str, folder: str) -> tuple[MarkKey, str] | None:
 
 
 def object_key(parts: ObjectKey) -> str:
-    """Return the key of an object."""
+    """Return the key of an object. Raises RepositoryDamaged for a txid beyond LAST."""
+    if parts.txid > LAST:
+        raise RepositoryDamaged(f"txid {parts.txid} of {parts.name} has no key: there are no numbers left")
     return f"{objects_prefix(parts.name)}{parts.timeline}/{parts.txid:016}-{parts.nonce}.pageset.zst"
 
 

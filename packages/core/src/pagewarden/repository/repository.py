@@ -43,6 +43,7 @@ from pagewarden.repository.manifest import (
     encode_manifest,
 )
 from pagewarden.repository.marks import read_marks
+from pagewarden.repository.numbers import next_sequence, next_txid
 from pagewarden.repository.rivals import PATIENCE, give_way
 from pagewarden.repository.store import Store
 from pagewarden.times import format_moment
@@ -329,7 +330,8 @@ class Repository:
         position is the origin. `coming` is what an earlier backup of it was about to commit: the origin, if it did.
 
         Raises RepositoryBusy where another process of this machine is at a backup of `name`, or has just ended one. One
-        on another machine cannot be seen to live: then `commit` decides.
+        on another machine cannot be seen to live: then `commit` decides. Raises RepositoryDamaged where a manifest has
+        the last number that there is.
         """
         tidy.clean(self.store, self._clock())
         entries = tuple(self.entries(name))
@@ -341,12 +343,13 @@ class Repository:
         if parent is not None:
             known = [each.position.txid for each in manifests if each.position.timeline == parent.timeline]
             if known and max(known) == parent.txid:
-                timeline, txid = parent.timeline, parent.txid + 1
-                txid = max(txid, 1 + self._last_object(name, timeline))
+                following = next_txid(self.store, name, parent.timeline, parent.txid)
+                if following is not None:
+                    timeline, txid = parent.timeline, following
         nonce = self._token(8)
         intent = Intent(
             database=name,
-            sequence=1 + max((entry.sequence for entry in entries), default=0),
+            sequence=next_sequence(entries, self.url),
             timeline=timeline,
             txid=txid,
             parent=parent,
@@ -427,11 +430,6 @@ class Repository:
     def _command(self, verb: str, *words: str) -> str:
         """Return a command about this repository, for a hint."""
         return shlex.join(["pagewarden", verb, "--repo", self.url, *words])
-
-    def _last_object(self, name: str, timeline: str) -> int:
-        """Return the last txid of which there is an object: a broken or lost manifest still has its txid."""
-        found = (keys.parse_object_key(key) for key in self.store.keys(keys.objects_prefix(name)))
-        return max((parts.txid for parts in found if parts is not None and parts.timeline == timeline), default=0)
 
     def _pending(self, intent: Intent) -> Pending:
         return Pending(
