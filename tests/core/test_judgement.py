@@ -59,7 +59,9 @@ def test_a_page_that_changed_without_a_commit_is_damage(tmp_path: Path, runtime:
         flip(path, (page - 1) * 4096 + 1000)
     assert "7 pages (5, 6, 7, 10, 11, …) differ though" in backup(path, runtime).source.why
     execute(path, touch("100 = 1"))
-    assert backup(path, runtime).source.verdict is Verdict.UNKNOWN  # a commit explains everything
+    later = backup(path, runtime).source  # a commit elsewhere heals none of them, but the one it wrote
+    assert (later.verdict, later.findings) == (Verdict.DAMAGED, 7)
+    assert later.why.startswith("7 pages (6, 7, 9, 10, 11, …) are as when found to differ though")
 
 
 def test_free_pages_may_change_without_a_commit(tmp_path: Path, runtime: Runtime) -> None:
@@ -92,7 +94,9 @@ def test_in_wal_mode_the_log_shows_that_nothing_was_committed(tmp_path: Path, ru
         assert (report.kind, report.source.verdict) == ("segment", Verdict.DAMAGED)
         assert report.source.why.startswith("page 61 differs")
         session.run("UPDATE item SET name = 'later' WHERE id = 1")
-        assert backup(path, runtime).source.verdict is Verdict.UNKNOWN
+        later = backup(path, runtime).source
+        assert (later.verdict, later.findings) == (Verdict.DAMAGED, 1)
+        assert later.why.startswith("page 61 is as when found to differ though")
 
 
 @pytest.mark.parametrize(("mode", "verdict"), [("wal", Verdict.DAMAGED), ("delete", Verdict.UNKNOWN)])
@@ -121,3 +125,49 @@ def test_a_base_that_cannot_be_read_says_nothing_of_the_source(tmp_path: Path, r
     flip(path, 8 * 4096 + 100)
     report = backup(path, runtime)
     assert (report.kind, report.source.verdict) == ("segment", Verdict.UNKNOWN)
+
+
+def _rotten(tmp_path: Path, runtime: Runtime) -> Path:
+    """Return a database that was backed up before and after a bit of a row on page 9 was flipped."""
+    path = build(tmp_path / "app.db", rows=100)
+    backup(path, runtime, check="standard")
+    flip(path, 8 * 4096 + 1000)
+    assert backup(path, runtime, check="standard").source.verdict is Verdict.DAMAGED
+    return path
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_rot_is_not_forgotten_before_the_page_is_written_again(tmp_path: Path, runtime: Runtime, full: bool) -> None:
+    """H18: no check sees a flipped bit of a row, but it was proved; nor does a copy of every page heal it."""
+    path = _rotten(tmp_path, runtime)
+    for number in (1, 2):
+        unchanged = backup(path, runtime, check="standard")
+        assert (unchanged.kind, unchanged.source.verdict) == ("unchanged", Verdict.DAMAGED)
+        execute(path, f"CREATE TABLE more{number}(x)")
+        report = backup(path, runtime, check="standard", full=full)
+        assert (report.kind == "snapshot", report.source.verdict) == (full, Verdict.DAMAGED)
+        assert report.source.why.startswith("page 9 is as when found to differ though no commit was made since")
+    execute(path, "UPDATE item SET name = name || '!'")
+    assert backup(path, runtime, check="standard", full=full).source.verdict is Verdict.SOUND
+    execute(path, "CREATE TABLE most(x)")
+    assert backup(path, runtime, check="standard").source.verdict is Verdict.SOUND
+    assert list((tmp_path / "state" / "rot").iterdir()) == []
+
+
+@pytest.mark.parametrize("how", ["lost", "broken", "map"])
+def test_where_the_list_of_rotten_pages_is_lost_nothing_is_sound(tmp_path: Path, runtime: Runtime, how: str) -> None:
+    """H18: nobody knows which pages they are, so what a check finds is never sound."""
+    path = _rotten(tmp_path, runtime)
+    (kept,) = (tmp_path / "state" / "rot").iterdir()
+    if how == "map":
+        (page_map,) = (tmp_path / "state" / "maps").glob("*.map")
+        page_map.unlink()
+    elif how == "lost":
+        kept.unlink()
+    else:
+        kept.write_bytes(kept.read_bytes()[:-20])
+    for number in (1, 2):
+        execute(path, f"CREATE TABLE more{number}(x)")
+        source = backup(path, runtime, check="standard", full=how == "map").source
+        assert source.verdict is Verdict.UNKNOWN
+        assert "nobody knows whether pages are as when found to differ though" in source.why

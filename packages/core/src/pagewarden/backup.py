@@ -33,8 +33,17 @@ from pagewarden.errors import (
     VerificationFailed,
 )
 from pagewarden.increment import Base, LocalMap, NoBase
-from pagewarden.judgement import as_the_base, judge, judgement_level, with_changes, with_faults_of_files
-from pagewarden.values import BackupReport, Level, Position, SourceVerdict
+from pagewarden.judgement import (
+    as_the_base,
+    judge,
+    judged_at,
+    judgement_level,
+    with_changes,
+    with_faults_of_files,
+    with_rot,
+)
+from pagewarden.rot import Rot, keep_rot, read_rot, rot_path, unchanged
+from pagewarden.values import BackupReport, Level, Position, SourceVerdict, Verdict
 
 if TYPE_CHECKING:
     from pagewarden.live import ChangesTaken, CommitTaken, Place, SnapshotTaken
@@ -135,9 +144,12 @@ class _Run:
     warnings: list[str] = field(default_factory=list)
     settled: bool = False  # whether to commit or to abandon it is the repository's business from now on
     map: LocalMap = field(init=False)
+    _rot: Path = field(init=False)  # where the pages that were proved damaged are kept
+    _rotten: Rot = field(default_factory=Rot)  # those of the new position
 
     def __post_init__(self) -> None:
         path = maps.map_path(self.runtime.state, self.where, self.place.path)
+        self._rot = rot_path(self.runtime.state, self.where, self.place.path)
         self.map = LocalMap(path=path, reader=self.runtime.reader, state=self.runtime.state, warnings=self.warnings)
 
     def take(self, source: SourceVerdict) -> _Done:
@@ -149,10 +161,13 @@ class _Run:
             changes = self._compare(base)
             if changes is None:
                 return self._snapshot(source)
+            known, _ = read_rot(self._rot, base.manifest.position, base.manifest.source.why)
             if changes.info is None and not changes.changes.too_many:
-                return self._unchanged(changes, source, base)
+                return self._unchanged(changes, source, base, known)
             staging = self.intent.staging
-            source = with_changes(source, base, changes, self.place, staging, self.repository, self.runtime)
+            source, self._rotten = with_changes(
+                source, base, changes, self.place, staging, self.repository, self.runtime, known
+            )
             if changes.info is not None:
                 return self._store(changes, changes.info, source, base)
             self.why_full = "more than half of the pages changed"
@@ -202,6 +217,12 @@ class _Run:
 
     def _snapshot(self, source: SourceVerdict) -> _Done:
         taken = self._copy()
+        if (parent := self.intent.parent) is not None:
+            why = judged_at(self.repository, self.intent.database, parent)
+            known, facts = read_rot(self._rot, parent, why)
+            pages = taken.info.header.pages
+            known = unchanged(known, facts, self.map.path, self.intent.staging, self.runtime.reader, pages)
+            source, self._rotten = with_rot(source, known), self._rotten.beside(known)
         return self._store(taken, taken.info, source, None)
 
     def _copy(self) -> SnapshotTaken:
@@ -235,8 +256,11 @@ class _Run:
                 hint=shlex.join(["pagewarden", "check", path]),
             ) from error
 
-    def _unchanged(self, taken: ChangesTaken, source: SourceVerdict, base: Base) -> _Done:
+    def _unchanged(self, taken: ChangesTaken, source: SourceVerdict, base: Base, known: Rot) -> _Done:
         """Store nothing: the database is, page for page, what the base is."""
+        source = as_the_base(source, base)
+        if source.verdict is not Verdict.DAMAGED:
+            source = with_rot(source, known)
         self.repository.abandon(self.intent)
         maps.used(base.map)
         self._remember(base.manifest.position)
@@ -246,7 +270,7 @@ class _Run:
             pages=0,
             bytes_stored=0,
             database_sum=base.manifest.database_sum,
-            source=with_faults_of_files(as_the_base(source, base), taken),
+            source=with_faults_of_files(source, taken),
             taken=taken,
         )
 
@@ -281,6 +305,10 @@ class _Run:
             created_by=f"pagewarden {__version__}",
         )
         self.map.keep()
+        try:
+            keep_rot(self._rot, self._rotten, info)
+        except OSError as error:
+            self.warnings.append(f"which pages are damaged could not be remembered: {error}")
         self._remember(point.position)
         return _Done(
             kind=point.kind,

@@ -2,7 +2,7 @@
 
 A look at the files is one source, the comparison with the newest restore point another, which costs nothing: where
 nothing differs, what was known of that one is true of the database; where pages differ though no commit was made since,
-they are damaged.
+they are damaged, and stay so for as long as they are as they were then (rot.py).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pagewarden import lineage
 from pagewarden.errors import ConfigurationInvalid, PagewardenError, RepositoryDamaged
+from pagewarden.rot import MOST, SINCE, Rot
 from pagewarden.values import Level, Severity, SourceVerdict, Verdict
 
 if TYPE_CHECKING:
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
     from pagewarden.live import ChangesTaken, CommitTaken, Place
     from pagewarden.repository import Repository
     from pagewarden.runtime import Runtime
+    from pagewarden.values import Position
 
 NOT_JUDGED = "none"
 """The level of a source that nobody judged."""
 
 _AT_ONCE = 1 << 16  # page numbers that are asked for at once
 _NAMED = 5  # pages that are named
-_SINCE = "though no commit was made since"
 
 
 def judgement_level(text: str) -> Level | None:
@@ -94,35 +95,69 @@ def with_changes(
     staging: Path,
     repository: Repository,
     runtime: Runtime,
-) -> SourceVerdict:
+    known: Rot,
+) -> tuple[SourceVerdict, Rot]:
     """Return `source` with the pages that differ from the base though the files prove that no commit was made since.
 
-    With a rollback journal the leaves of the freelist do not count: their bytes change without a commit (H34).
+    Beside it the list of them, and of those of the base's list `known` that are as they were. With a rollback journal
+    the leaves of the freelist do not count: their bytes change without a commit (H34).
     """
     from pagewarden.check.baseline import no_commit_since
 
-    if not no_commit_since(base.manifest.facts, place.path, taken.attachment):
-        return source
-    if taken.info is None:  # more than half
-        if taken.attachment.mode != "wal":
-            return source
-        what = f"more than half of its pages differ {_SINCE} {base.manifest.position}"
-        return _damaged(source, [what], taken.changes.pages)
-    leaves = frozenset[int]() if taken.attachment.mode == "wal" else _free_leaves(base, repository, runtime)
-    if leaves is None:
-        return source
+    since = str(base.manifest.position)
+    proved = no_commit_since(base.manifest.facts, place.path, taken.attachment)
+    if taken.info is None:  # more than half, and the snapshot that comes now shows what of `known` is as it was
+        if not proved or taken.attachment.mode != "wal":
+            return source, Rot()
+        what = f"more than half of its pages differ {SINCE} {since}"
+        return _damaged(source, [what], taken.changes.pages), Rot(since=since, more=True)
+    leaves: frozenset[int] | None = None
+    if proved:
+        leaves = frozenset[int]() if taken.attachment.mode == "wal" else _free_leaves(base, repository, runtime)
+    if leaves is None and not known:
+        return source, known
     named: list[int] = []
     count = 0
     for pgnos in _held(staging, taken.info.held, runtime):
-        suspect = [pgno for pgno in pgnos if pgno not in leaves]
-        named += suspect[: _NAMED - len(named)]
-        count += len(suspect)
+        known = known.without(pgnos, pages=taken.info.header.pages)
+        if leaves is not None:
+            suspect = [pgno for pgno in pgnos if pgno not in leaves]
+            named += suspect[: MOST - len(named)]
+            count += len(suspect)
+    known = known.without((), pages=taken.info.header.pages)
+    source = with_rot(source, known)
     if not count:
+        return source, known
+    what = f"page {named[0]} differs" if count == 1 else f"{count:,} pages ({_few(named, count)}) differ"
+    found = Rot(since=since, pages=tuple(named), more=count > len(named))
+    return _damaged(source, [f"{what} {SINCE} {since}"], count), known.beside(found)
+
+
+def judged_at(repository: Repository, name: str, position: Position) -> str:
+    """Return why the source of a restore point was judged as it was, in words; empty where it is not there."""
+    manifests = (entry.manifest for entry in repository.entries(name))
+    return next((each.source.why for each in manifests if each is not None and each.position == position), "")
+
+
+def with_rot(source: SourceVerdict, rot: Rot) -> SourceVerdict:
+    """Return `source` with pages that were proved damaged before and are as they were then.
+
+    Where it is not known which they are, a source that was judged sound is not known to be that.
+    """
+    if rot.pages:
+        count = len(rot.pages)
+        what = f"page {rot.pages[0]} is" if count == 1 else f"{count:,} pages ({_few(rot.pages, count)}) are"
+        return _damaged(source, [f"{what} as when found to differ {SINCE} {rot.since}"], count)
+    if not rot.more or SINCE in source.why:
         return source
-    more = ", …" if count > len(named) else ""
-    numbers = ", ".join(map(str, named)) + more
-    what = f"page {numbers} differs" if count == 1 else f"{count:,} pages ({numbers}) differ"
-    return _damaged(source, [f"{what} {_SINCE} {base.manifest.position}"], count)
+    since = f"{SINCE} {rot.since}" if rot.since else f"{SINCE} an earlier backup"
+    why = "; ".join(filter(None, (source.why, f"nobody knows whether pages are as when found to differ {since}")))
+    verdict = Verdict.UNKNOWN if source.verdict is Verdict.SOUND else source.verdict
+    return replace(source, verdict=verdict, why=lineage.readable(why))
+
+
+def _few(named: Sequence[int], count: int) -> str:
+    return ", ".join(map(str, named[:_NAMED])) + (", …" if count > _NAMED else "")
 
 
 def _damaged(source: SourceVerdict, faults: Sequence[str], findings: int) -> SourceVerdict:
