@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 from hypothesis import given
@@ -292,3 +292,10 @@ def test_damage_of_the_source_freezes_until_a_thorough_check_finds_it_sound() ->
     manifests[2] = replace(manifests[2], source=SOUND)
     assert states(plan(manifests, unended=(3, 4), grace=timedelta(0))) == "kkkk"
     assert states(plan(manifests, grace=timedelta(0))) == "ppkk"
+
+
+def test_a_mark_of_a_far_day_is_not_over_yet() -> None:
+    """H23: a clock that ran far ahead delays what goes, whatever day that comes to."""
+    far = Deletion(sequence=1, time=datetime(9999, 12, 31, tzinfo=UTC), why="no rule keeps it")
+    made = plan(chain("S", "S"), Marks(deletions={1: far}))
+    assert (states(made), made.rows[0].why[-1]) == ("dk", "goes for good after the end of the calendar")

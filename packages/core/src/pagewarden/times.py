@@ -19,6 +19,9 @@ _AGO = re.compile(r"-(?P<count>\d{1,9})(?P<unit>[smhdw])", re.ASCII)
 _DURATION = re.compile(r"(?P<count>\d{1,9})(?P<unit>[smhdw])", re.ASCII)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
+LONGEST = timedelta(days=36_525)
+"""The longest length of time that is accepted: a century. Added to a time of now it stays within the calendar."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
@@ -62,13 +65,18 @@ def parse_moment(text: str, *, now: datetime, local: bool) -> Moment:
 
 
 def parse_duration(text: str) -> timedelta:
-    """Read a length of time such as "90s", "15m", "12h", "7d" or "4w". Raises ConfigurationInvalid."""
+    """Read a length of time such as "90s", "15m", "12h", "7d" or "4w", up to `LONGEST`. Raises ConfigurationInvalid."""
     match = _DURATION.fullmatch(text)
     try:
         if match is not None:
-            return timedelta(**{_UNITS[match["unit"]]: int(match["count"])})
+            length = timedelta(**{_UNITS[match["unit"]]: int(match["count"])})
+            if length <= LONGEST:
+                return length
     except OverflowError:  # longer than any calendar
         pass
+    if match is not None:
+        longest = LONGEST // timedelta(days=1)
+        raise ConfigurationInvalid(f'"{text}" is no length of time: too long', hint=f'write "7d", at most "{longest}d"')
     raise ConfigurationInvalid(f'"{text}" is no length of time', hint='write "12h", "7d" or "4w"')
 
 

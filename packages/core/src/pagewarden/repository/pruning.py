@@ -231,7 +231,11 @@ def _marked(sequence: int, marks: Marks, terms: Terms, frozen: str) -> tuple[str
     if sequence in marks.pins:
         return "deleted", (*said, "pinned")
     if not grace_ended(deletion.time, terms.grace, terms.now):
-        return "deleted", (*said, f"goes for good after {format_moment(deletion.time + terms.grace)}")
+        try:
+            until = format_moment(deletion.time + terms.grace)
+        except OverflowError:  # the clock of whoever marked it was far off
+            until = "the end of the calendar"
+        return "deleted", (*said, f"goes for good after {until}")
     return ("deleted", (*said, f"nothing goes now: {frozen}")) if frozen else ("purged", said)
 
 
