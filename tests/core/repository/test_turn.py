@@ -8,7 +8,7 @@ from datetime import datetime
 
 import pytest
 
-from pagewarden.errors import DeletionRefused, RepositoryBusy
+from pagewarden.errors import DeletionRefused, RepositoryBusy, TargetFailed
 from pagewarden.repository import keys, tidy
 from pagewarden.repository.intent import FOREIGN_LIFE, Pruning, Runner
 from pagewarden.repository.keys import ObjectKey
@@ -133,3 +133,30 @@ def test_a_turn_ends_where_nothing_may_be_removed(repository: Repository, monkey
     with turn(store, OTHER, after(1)):
         pass
     assert tidy.leftovers(store, after(2)) == ()
+
+
+@pytest.mark.parametrize("request_that_fails", ["put", "delete"])
+@pytest.mark.parametrize("doubt", [False, True])
+def test_a_turn_that_could_not_be_given_back_blocks_nobody_in_its_process(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, request_that_fails: str, doubt: bool
+) -> None:
+    """Its process lives, and may do so for ever: the next prune there ends what the last one could not."""
+    store = repository.store
+    real = getattr(Store, request_that_fails)
+
+    def cut(self: Store, key: str, *data: bytes) -> None:
+        if request_that_fails == "put":
+            real(self, key, *data)
+        raise TargetFailed("the line was cut")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, request_that_fails, cut)
+        with pytest.raises(TargetFailed), turn(store) as mine:
+            mine.in_doubt = doubt
+    assert store.keys(keys.PENDING) == [keys.pending_key(MINE)]
+    stray = keys.object_key(ObjectKey(name=NAME, timeline=TIMELINE, txid=3, nonce=MINE))
+    if doubt and request_that_fails == "delete":
+        store.put(stray, b"half a page set")
+    with turn(store, OTHER, after(1)):
+        assert store.keys(keys.PENDING) == [keys.pending_key(OTHER)]
+    assert not store.exists(stray)

@@ -1,18 +1,20 @@
 """One prune at a time: whoever has the turn may fold and purge in one database, and anybody sees that it is taken.
 
 A prune puts its intent before it looks at anything, and then for others, as a backup does. A process of this machine is
-seen to live or not; one of another machine is believed to live for as long as its backups are.
+seen to live or not; one of another machine is believed to live for as long as its backups are. An intent that could not
+be removed stands for a process that may live for ever, so that process ends it when it prunes next.
 """
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
 from typing import Self
 
-from pagewarden.errors import PagewardenError, RepositoryBusy
+from pagewarden.errors import DeletionRefused, PagewardenError, RepositoryBusy
 from pagewarden.repository import keys, tidy
 from pagewarden.repository.intent import Pruning, Runner
 from pagewarden.repository.manifest import encode_document
@@ -23,6 +25,8 @@ PATIENCE = 2.0
 """Seconds in which a prune that began a moment later, and will see that it did, has given way."""
 
 _GLANCE = 0.05  # seconds between two looks whether it has
+
+_LEFT: dict[tuple[str, str], Turn] = {}  # turns of this process that are over, and may stand yet, by URL and nonce
 
 
 class Turn:
@@ -39,7 +43,13 @@ class Turn:
     def __enter__(self) -> Self:
         """Take the turn. Raises RepositoryBusy where another prune has it."""
         key = keys.pending_key(self.nonce)
-        if not self._store.put(key, encode_document("prune", self._mine)):
+        self._end_those_left()
+        try:
+            absent = self._store.put(key, encode_document("prune", self._mine))
+        except BaseException:
+            _LEFT[self._store.url, self.nonce] = self  # it may stand all the same
+            raise
+        if not absent:
             raise RepositoryBusy(f"another run has the number {self.nonce}", hint="try again")
         try:
             self._wait()
@@ -83,6 +93,7 @@ class Turn:
             for nonce, other in tidy.pending_backups(self._store)
             if isinstance(other, Pruning)
             and nonce != self.nonce
+            and (self._store.url, nonce) not in _LEFT
             and other.database == self._mine.database
             and not other.is_dead(here, now)
         ]
@@ -94,16 +105,31 @@ class Turn:
 
     def _leave(self, error: BaseException | None) -> None:
         """Give the turn back, and remove what was not committed."""
+        _LEFT[self._store.url, self.nonce] = self
         try:
-            if self.in_doubt:
-                tidy.remove_pruning(self._store, self.nonce, self._mine)
-            else:
-                self._store.unstage(self.nonce)
-                tidy.end(self._store, self.nonce)
+            self._end(self._store)
         except (PagewardenError, OSError) as second:
             if error is None:
                 raise
             error.add_note(f"what it left could not be removed: {second}; the next backup or prune will")
+
+    def _end(self, store: Store) -> None:
+        if self.in_doubt:
+            # Where a manifest cannot be read nothing of it goes, the intent neither.
+            tidy.remove_pruning(store, self.nonce, self._mine)
+            if store.exists(keys.pending_key(self.nonce)):
+                return
+        else:
+            store.unstage(self.nonce)
+            tidy.end(store, self.nonce)
+        _LEFT.pop((store.url, self.nonce), None)
+
+    def _end_those_left(self) -> None:
+        """End what turns of this process that are over could not end themselves."""
+        for (url, _), turn in tuple(_LEFT.items()):
+            if url == self._store.url:
+                with suppress(DeletionRefused):  # noted in the repository, where everybody sees that it is over
+                    turn._end(self._store)
 
 
 def _rank(run: tuple[str, Pruning]) -> tuple[datetime, str]:
