@@ -14,6 +14,7 @@ import pytest
 
 from pagewarden.backup import BackupRequest, run_backup
 from pagewarden.errors import RepositoryDamaged, RepositoryNotFound
+from pagewarden.pages import MAX_PAGES
 from pagewarden.processes.reader import PageReader
 from pagewarden.repository import Manifest, PageSetInfo, Repository, keys
 from pagewarden.repository.format import Kind, PageSetHeader, pages_per_frame
@@ -22,6 +23,7 @@ from pagewarden.repository.manifest import encode_manifest
 from pagewarden.restore import RestoreRequest, run_restore, write
 from pagewarden.restore.speed import Speed, read_speed, remember_speed
 from pagewarden.runtime import Runtime
+from tests.core.repository.chains import claim_pages
 from tests.core.repository.sets import NOW
 from tests.core.restore.conftest import make, names, says
 from tests.support.segments import database_sum_of, page_set, segment_between
@@ -124,6 +126,19 @@ def test_every_point_comes_back(
         to = tmp_path / f"{txid}.db"
         assert restore(stored, to, runtime, txid=txid, read_back=txid % 2 == 0) == stored.images[txid - 1]
         assert says(to)
+
+
+def test_no_room_is_given_to_what_an_object_alone_says_of_its_size(
+    history: History, tmp_path: Path, runtime: Runtime
+) -> None:
+    """A segment that claims a terabyte is refused by what its manifest says, before a byte of it is allocated."""
+    manifest = history.opened(runtime).resolve_chain().point
+    path = Path(history.url) / manifest.key
+    path.chmod(0o600)
+    claim_pages(path, MAX_PAGES)
+    with pytest.raises(RepositoryDamaged, match=r"4,294,967,294 pages of .* and not what its manifest says"):
+        restore(history, tmp_path / "app.db", runtime)
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == []
 
 
 def test_few_bytes_are_fetched_at_once(
