@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pagewarden.errors import LedgerUnusable, RepositoryBusy, TargetFailed
+from pagewarden.errors import LedgerUnusable, RepositoryBusy, RepositoryDamaged, TargetFailed
 from pagewarden.ledger import report as ledger
 from pagewarden.processes.reader import PageReader
 from pagewarden.repository import keys, results
@@ -264,4 +264,50 @@ def test_a_target_without_local_files_is_pruned_as_well(stage: Stage, monkeypatc
         (stage.root / name).parent.mkdir(parents=True, exist_ok=True)
         (stage.root / name).write_bytes(data)
     assert stage.listed() == [6]
+    stage.prove()
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_a_fold_is_proved_by_its_whole_chain_wherever_that_is(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, wrong: bool
+) -> None:
+    """H30: what a segment copies of a database sum proves nothing, so nothing goes before its page sums make it."""
+    target = MemoryTarget(objects=stage.files())
+    real = PageReader.chain_infos
+    proved: list[list[int]] = []
+    copies: list[Path] = []
+
+    def opened(self: Runtime, url: str, create: bool = False) -> Repository:
+        return Repository.open(target, url, create, clock=self.clock)
+
+    def chain_infos(self: PageReader, chain: Any) -> list[PageSetInfo]:
+        infos = real(self, chain)
+        copies.extend(map(Path, chain))
+        proved.append([info.header.txid for info in infos])
+        if wrong:
+            raise RepositoryDamaged("the page sums do not add up to the database sum")
+        return infos
+
+    monkeypatch.setattr(Runtime, "repository", opened)
+    monkeypatch.setattr(PageReader, "chain_infos", chain_infos)
+    seen, warnings = states(stage)
+    assert (seen, proved) == ("kdddkk" if wrong else "kpppkk", [[5, 1]])
+    assert any("do not add up" in warning for warning in warnings) is wrong
+    assert not [path for path in copies if path.exists()]
+
+
+def test_a_fold_that_a_prune_left_is_proved_by_its_chain(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """H30: whoever stored it may not have proved it so; where its sums do not add up, what it replaced counts again."""
+    folded = cut_after_commit(stage)
+    real = PageReader.chain_infos
+
+    def chain_infos(self: PageReader, chain: Any) -> list[PageSetInfo]:
+        if Path(chain[0]) == folded:
+            raise RepositoryDamaged("the page sums do not add up to the database sum")
+        return real(self, chain)
+
+    monkeypatch.setattr(PageReader, "chain_infos", chain_infos)
+    seen, warnings = states(stage)
+    assert (seen, folded.exists()) == ("kpppkk", False)
+    assert "the one before it counts again" in warnings[0]
     stage.prove()

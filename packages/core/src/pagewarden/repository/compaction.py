@@ -56,6 +56,7 @@ class Compactor:
             for each in (entry, *entry.others)
             if each.manifest is not None
         )
+        self._fetched: set[str] = set()  # objects below what is proved, of which there may be local copies
         self.bytes_freed = 0
         self.bytes_stored = 0
 
@@ -99,10 +100,15 @@ class Compactor:
         try:
             (path,) = self._paths((manifest,))
             info = self._prove(path, f"verifying {manifest.database} {manifest.position}")
+            if why := manifest.contradiction(info):
+                raise RepositoryDamaged(f"{manifest.key} {why}")
+            if manifest.kind == "segment":
+                chain = self._chain(manifest)
+                if chain.gap:
+                    raise RepositoryDamaged(chain.gap)
+                self._prove_place(path, chain.links[:-1])
         finally:
             self._store.release(manifest.key)
-        if why := manifest.contradiction(info):
-            raise RepositoryDamaged(f"{manifest.key} {why}")
 
     def fold(self, fold: Fold) -> None:
         """Make one page set of several, and let the last of them be restored from it.
@@ -120,9 +126,15 @@ class Compactor:
             info = self._make(links, chain, staging, snapshot=fold.snapshot)
             self._commit(links, info, staging)
         finally:
-            for link in chain.links:
+            for link in links:
                 self._store.release(link.key)
             self._store.unstage(self._turn.nonce)
+
+    def release(self) -> None:
+        """Remove the copies that were fetched to prove page sets by; several are proved by the same ones."""
+        for key in self._fetched:
+            self._store.release(key)
+        self._fetched.clear()
 
     def chain(self, sequence: int) -> tuple[Manifest, ...]:
         """Return what a restore point is restored from, as it is by now, from the lowest up."""
@@ -164,12 +176,19 @@ class Compactor:
         if lower:
             if why := unfit(lower[-1], made):
                 raise self._not_as_written(top, f"the page set {why}")
-            below = [self._store.kept(link.key) for link in reversed(lower)]
-            if None not in below:
-                # This proves that its page sums, and those of what is below it, make the database sum. Of a target
-                # without local files all of the chain would have to be fetched: there `verify --read-data` proves it.
-                self._runtime.reader.chain_infos([staging, *filter(None, below)])
+            self._prove_place(staging, lower)
         return made
+
+    def _prove_place(self, path: Path, lower: Sequence[Manifest]) -> None:
+        """Prove that the page sums of the segment at `path`, and those of what is below it, make its database sum.
+
+        The database sum in a segment is copied from where it was made, and proves nothing by itself. Raises
+        RepositoryDamaged where they do not, or something is missing; OutOfSpace where the rest of the chain has to be
+        fetched and does not fit.
+        """
+        below = self._paths(lower)
+        self._fetched.update(link.key for link in lower)
+        self._runtime.reader.chain_infos([path, *reversed(below)])
 
     def _refuse_others(
         self, below: Sequence[Manifest], links: Sequence[Manifest], infos: Sequence[PageSetInfo]

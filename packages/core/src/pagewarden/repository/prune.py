@@ -150,6 +150,8 @@ class _Prune:
                     plan = self._carry_out(plan, compactor, turn)
                 except DeletionRefused as error:
                     self.refused = error
+                finally:
+                    compactor.release()
         return self._report(plan, freed=compactor.bytes_freed, stored=compactor.bytes_stored)
 
     @property
