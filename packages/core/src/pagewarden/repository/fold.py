@@ -29,7 +29,7 @@ from pagewarden.repository import blocks
 from pagewarden.repository.assemble import Claims
 from pagewarden.repository.blocks import SUMS_ENTRY, Trailer
 from pagewarden.repository.container import PageSetContainer
-from pagewarden.repository.format import HEADER_SIZE, Kind, PageSetHeader, PageSetInfo
+from pagewarden.repository.format import HEADER_SIZE, Kind, PageSetHeader, PageSetInfo, grown
 from pagewarden.repository.pageset import STRETCH, PageSetFile
 from pagewarden.repository.writer import SnapshotWriter
 
@@ -130,6 +130,8 @@ class _Overlay:
                 raise RepositoryDamaged(f"{file.path} does not lead to {said.txid}, of {said.pages} pages")
         elif (seen.txid, file.info.database_sum) != (above[-1].header.txid_from, above[-1].database_sum_from):
             raise RepositoryDamaged(f"{file.path} is not what the page set above it continues")
+        elif above[-1].held < grown(seen.page_size, seen.pages, above[-1].header.pages):
+            raise RepositoryDamaged(f"the page set above {file.path} lacks pages by which the database grew")
         if lowest and seen.txid_from != said.txid_from:
             raise RepositoryDamaged(f"{file.path} does not begin at {said.txid_from}")
 
