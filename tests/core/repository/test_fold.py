@@ -20,6 +20,7 @@ from pagewarden.repository.pagemap import PageMap, write_map
 from pagewarden.repository.pageset import PageSetFile, verify_pageset
 from pagewarden.repository.segment import SegmentWriter
 from pagewarden.repository.writer import SnapshotWriter
+from tests.core.repository.chains import reseal
 from tests.core.repository.segments import mostly_zeros, parse, segment_header, sums_of, write_segment
 from tests.core.repository.sets import TIMELINE, header, image, stock, write
 
@@ -201,6 +202,18 @@ def test_page_sets_that_do_not_follow_each_other_are_refused(tmp_path: Path) -> 
         with pytest.raises(RepositoryDamaged):
             fold(paths, to, head, level=1, threads=2)
         assert not to.exists()
+
+
+def test_a_segment_that_lacks_new_pages_is_not_folded(tmp_path: Path) -> None:
+    """H21: however large a database it claims, nothing is made of pages that no page set holds."""
+    before = image(20)
+    grown = before + image(5, seed=3)
+    whole = write(tmp_path / "snapshot", before, header(20))
+    write_segment(tmp_path / "segment", grown, grown, txid=2)  # of a database that had these pages before
+    reseal(tmp_path / "segment", database_sum=whole.database_sum, database_sum_from=whole.database_sum)
+    with pytest.raises(RepositoryDamaged, match="lacks pages by which the database grew"):
+        fold([tmp_path / "snapshot", tmp_path / "segment"], tmp_path / "to", header(25, txid=2), level=1, threads=2)
+    assert not (tmp_path / "to").exists()
 
 
 def test_no_flipped_byte_is_folded(tmp_path: Path) -> None:
