@@ -20,7 +20,7 @@ from pagewarden.errors import (
     RepositoryNotFound,
     RestoreRefused,
 )
-from pagewarden.pages import backend
+from pagewarden.pages import MAX_PAGES, backend
 from pagewarden.restore import RestoreRequest, UndoRequest, run_restore, run_undo, swap
 from pagewarden.restore.hold import Hold
 from pagewarden.restore.plan import make_plan
@@ -165,8 +165,8 @@ def test_a_directory_that_cannot_be_written_to_is_refused() -> None:
 def test_a_file_that_would_not_fit_is_refused_at_once(tmp_path: Path, runtime: Runtime, backups: Backups) -> None:
     """The space is looked at before anything is written."""
     chain = runtime.repository(backups.url).resolve_chain(txid=2)
-    chain = replace(chain, links=(replace(chain.point, page_size=1, pages=9_999_999_999_999_999),))
-    with pytest.raises(OutOfSpace, match="needs 9,999,999,999,999,999"):
+    chain = replace(chain, links=(replace(chain.point, page_size=65536, pages=MAX_PAGES),))
+    with pytest.raises(OutOfSpace, match=f"needs {MAX_PAGES * 65536:,}"):
         make_plan(chain, str(tmp_path / "app.db"), force=False, read_back=False, speed=Speed())
     assert names(tmp_path) == []
 
