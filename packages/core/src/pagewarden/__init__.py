@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pagewarden.errors import DatabaseNotFound as DatabaseNotFound
     from pagewarden.errors import DatabaseUnreadable as DatabaseUnreadable
     from pagewarden.errors import DatabaseUnsettled as DatabaseUnsettled
+    from pagewarden.errors import DeletionRefused as DeletionRefused
     from pagewarden.errors import LedgerUnusable as LedgerUnusable
     from pagewarden.errors import NativeMissing as NativeMissing
     from pagewarden.errors import NotADatabase as NotADatabase
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pagewarden.errors import RepositoryDamaged as RepositoryDamaged
     from pagewarden.errors import RepositoryNotFound as RepositoryNotFound
     from pagewarden.errors import RestoreRefused as RestoreRefused
+    from pagewarden.errors import SharedWritingRefused as SharedWritingRefused
     from pagewarden.errors import TargetFailed as TargetFailed
     from pagewarden.errors import VerificationFailed as VerificationFailed
     from pagewarden.errors import WorkerCrashed as WorkerCrashed
@@ -72,6 +74,7 @@ _HOMES = {
         "DatabaseNotFound",
         "DatabaseUnreadable",
         "DatabaseUnsettled",
+        "DeletionRefused",
         "LedgerUnusable",
         "NativeMissing",
         "NotADatabase",
@@ -83,6 +86,7 @@ _HOMES = {
         "RepositoryDamaged",
         "RepositoryNotFound",
         "RestoreRefused",
+        "SharedWritingRefused",
         "TargetFailed",
         "VerificationFailed",
         "WorkerCrashed",
