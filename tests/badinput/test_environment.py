@@ -92,12 +92,12 @@ def test_a_read_only_folder_is_read_and_never_written(good: Path, repository: Pa
     Path(folder / "app.db.pagewarden-copy").touch()
     for path in (*folder.rglob("*"), folder):
         path.chmod(0o555 if path.is_dir() else 0o444)
-    before = tree(home)
+    before = tree(folder)
     assert typed(POWERLESS, "check", folder / "app.db").code == 0
     assert typed(POWERLESS, "check", folder / "wal.db").code == 3
     assert typed(POWERLESS, "verify", "--repo", folder / "r", "--read-data").code == 0
     assert typed(POWERLESS, "backups", "--repo", folder / "r").code == 0
-    assert tree(home) == before
+    assert tree(folder) == before
     assert refused(home, POWERLESS, "backup", folder / "wal.db", "--repo", repository) == "database-unreadable"
     assert refused(home, POWERLESS, "backup", good, "--repo", folder / "r") == "target-failed"
     assert refused(home, POWERLESS, "backup", good, "--repo", folder / "new") == "target-failed"
@@ -153,7 +153,7 @@ def test_a_full_disk_loses_nothing_and_leaves_nothing(home: Path, type_in: Type)
     path = build(home / "app.db", rows=200)
     assert type_in("backup", path, "--repo", "r").code == 0
     assert path.stat().st_size > 200_000
-    assert refused(home, SMALL_FILES, "backup", path, "--repo", home / "r") == "out-of-space"
+    assert refused(home, SMALL_FILES, "backup", path, "--full", "--repo", home / "r") == "out-of-space"
     assert refused(home, SMALL_FILES, "restore", "--repo", home / "r", "--to", home / "new.db") == "out-of-space"
     assert refused(home, SMALL_FILES, "restore", "--repo", home / "r", "--to", path) == "out-of-space"
     assert type_in("verify", "--repo", "r", "--read-data").code == 0

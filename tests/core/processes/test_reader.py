@@ -96,7 +96,7 @@ def test_it_never_holds_a_sqlite_library(tmp_path: Path) -> None:
         ("seal", dict(snapshot=2, pages=pages, time="")),
         ("seal_image", dict(snapshot=3, pages=pages)),
         ("verify_pageset", dict(path=folder + "/a", read_data=True, drop_cache=True)),
-        ("begin_assembly", dict(assembly=5, to_path=folder + "/c", read_back=True)),
+        ("begin_assembly", dict(assembly=5, to_path=folder + "/c", size=[4096, pages], read_back=True)),
         ("assemble", dict(assembly=5, paths=[folder + "/a"])),
         ("finish_assembly", dict(assembly=5)),
         ("pageset_info", dict(path=folder + "/a")),

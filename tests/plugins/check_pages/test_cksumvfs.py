@@ -66,7 +66,9 @@ def flip(path: Path, pgno: int, offset: int, bit: int) -> None:
 @settings(max_examples=150, deadline=None)
 @given(offset=st.integers(0, 1023), bit=st.integers(0, 7), seed=st.integers(0, 3), size=st.sampled_from([512, 1024]))
 def test_one_flipped_bit_is_solved_for(offset: int, bit: int, seed: int, size: int) -> None:
-    """Wherever it is, the stored sum included; other answers there are only for high bits."""
+    """Wherever it is, the stored sum included; other answers there are only for high bits, and between the last word
+    and the half of the sum that it alone is added to.
+    """
     page = random.Random(seed).randbytes(size - 8) + bytes(8)
     page = page[:-8] + checksum(page)
     assert reserved.holds(page)
@@ -78,7 +80,8 @@ def test_one_flipped_bit_is_solved_for(offset: int, bit: int, seed: int, size: i
         again = bytearray(data)
         again[each.offset] ^= 1 << each.bit
         assert reserved.holds(bytes(again))
-    if offset % 4 < 2:
+    behind = size - offset % size
+    if offset % 4 < 2 and not (8 < behind <= 12 or behind <= 4):
         assert len(found) == 1
 
 
