@@ -40,6 +40,15 @@ def open_copy(path: str, *, timeout: float = BUSY_SECONDS) -> sqlite3.Connection
     return _guarded(_connect(path, "mode=rw", timeout), path)
 
 
+def open_writable(path: str, *, timeout: float = BUSY_SECONDS) -> sqlite3.Connection:
+    """Open the live database at the real path `path` for reading and writing: only for what is asked to change it.
+
+    The last such connection that is closed checkpoints the log and removes it (H33), unless another one is open, be it
+    for reading only. Raises as `failure` says.
+    """
+    return _connect(path, "mode=rw", timeout)
+
+
 def connect(path: str, *, timeout: float) -> sqlite3.Connection:
     """Open the database for reading only, without the settings that a damaged schema does not survive."""
     # Without `immutable`, SQLite could not read a database in WAL mode there: no -shm can be made.
