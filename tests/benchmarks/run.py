@@ -28,9 +28,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import chains, checks, increments, points, proofs, waits
+from tests.benchmarks import chains, checks, following, increments, litestream, points, proofs, waits
 from tests.benchmarks.memory import TreePeak
 
+PARTS = ("checks", "copies", "increments", "chains", "following", "litestream")
 CLI = (sys.executable, "-P", "-m", "pagewarden_cli")
 
 
@@ -373,7 +374,7 @@ def main() -> None:
     parser.add_argument("--size-mib", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="keeps the databases between runs")
-    parser.add_argument("--part", choices=["checks", "copies", "increments", "chains"], help="measure only these")
+    parser.add_argument("--part", choices=[*PARTS], help="measure only these")
     parser.add_argument("--large", action="store_true", help="measure checks of four times the size, too")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="pagewarden-benchmarks-") as scratch:
@@ -394,6 +395,10 @@ def main() -> None:
         pairings += measure_copies(bench) if chosen.part in (None, "copies") else []
         pairings += measure_increments(bench) if chosen.part in (None, "increments") else []
         pairings += measure_chains(bench) if chosen.part in (None, "chains") else []
+        if chosen.part in (None, "following"):
+            bench.notes += following.rows(bench.folder, bench.rounds)
+        if chosen.part in (None, "litestream"):
+            bench.notes += litestream.rows(bench.in_wal_mode, bench.folder / "histories", min(3, bench.rounds))
     table = Table(title=f"{chosen.size_mib} MiB, warm, 2 threads, {chosen.rounds} rounds: median [lowest highest]")
     for column in ("what", "seconds", "peer", "seconds", "ratio", "bar"):
         table.add_column(column)
