@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pagewarden.sqlite.names import quote
 from pagewarden.sqlite.schema import MAX_PAYLOAD, SchemaEntry
 
 _ALLOWED = frozenset(
@@ -40,10 +41,6 @@ def _authorize(action: int, *_: object) -> int:
     return sqlite3.SQLITE_OK if action in _ALLOWED else sqlite3.SQLITE_DENY
 
 
-def _quote(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
 def _build(statements: Iterable[str]) -> sqlite3.Connection | None:
     """Return a database in memory in which `statements` were run; None where one was refused."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
@@ -61,17 +58,17 @@ def _build(statements: Iterable[str]) -> sqlite3.Connection | None:
 
 def _stored(connection: sqlite3.Connection, table: str) -> tuple[str, ...]:
     """Return the columns of `table` in the order of its records."""
-    keys = [row for row in connection.execute(f"PRAGMA index_list({_quote(table)})") if row[3] == "pk"]
+    keys = [row for row in connection.execute(f"PRAGMA index_list({quote(table)})") if row[3] == "pk"]
     rowid = "rowid" if not keys else _key_rowid(connection, keys[0][1])
     if rowid is None:  # WITHOUT ROWID: the primary key's index is the table, key columns first
-        return tuple(row[2] for row in connection.execute(f"PRAGMA index_xinfo({_quote(keys[0][1])})"))
-    rows = connection.execute(f"PRAGMA table_xinfo({_quote(table)})")
+        return tuple(row[2] for row in connection.execute(f"PRAGMA index_xinfo({quote(keys[0][1])})"))
+    rows = connection.execute(f"PRAGMA table_xinfo({quote(table)})")
     return tuple(row[1] for row in rows if row[6] != _VIRTUAL)
 
 
 def _key_rowid(connection: sqlite3.Connection, index: str) -> str | None:
     """Return "rowid" if `index` ends with a rowid, as indexes of rowid tables do."""
-    return "rowid" if any(row[1] == -1 for row in connection.execute(f"PRAGMA index_xinfo({_quote(index)})")) else None
+    return "rowid" if any(row[1] == -1 for row in connection.execute(f"PRAGMA index_xinfo({quote(index)})")) else None
 
 
 def _statements(entries: Iterable[SchemaEntry], table: str) -> list[str] | None:
@@ -104,7 +101,7 @@ def stored_columns(entries: Iterable[SchemaEntry], name: str) -> tuple[str, ...]
         if entry.kind == "table":
             return _stored(connection, entry.name)
         names = {-1: "rowid", -2: "expression"}
-        rows = connection.execute(f"PRAGMA index_xinfo({_quote(entry.name)})")
+        rows = connection.execute(f"PRAGMA index_xinfo({quote(entry.name)})")
         return tuple(names.get(row[1], row[2]) for row in rows)
     except sqlite3.Error:
         return ()
@@ -121,10 +118,10 @@ def table_shape(entries: Iterable[SchemaEntry], table: str) -> TableShape:
         return unknown
     try:
         columns = _stored(connection, table)
-        quoted = _quote(table)
+        quoted = quote(table)
         indexes = connection.execute(f"PRAGMA index_list({quoted})").fetchall()
         keys = [
-            row for index in indexes for row in connection.execute(f"PRAGMA index_xinfo({_quote(index[1])})") if row[5]
+            row for index in indexes for row in connection.execute(f"PRAGMA index_xinfo({quote(index[1])})") if row[5]
         ]
         indexed = {row[2] for row in keys if row[1] >= 0}
         indexed |= {row[3] for row in connection.execute(f"PRAGMA foreign_key_list({quoted})")}

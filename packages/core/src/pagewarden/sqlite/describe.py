@@ -20,6 +20,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 
 from pagewarden.sqlite.btree import page_kind
+from pagewarden.sqlite.names import as_text, quote
 from pagewarden.sqlite.schema import MAX_PAYLOAD, Layout, ReadPage, SchemaEntry, read_whole_schema
 from pagewarden.structure import Collation, Column, StrictType, Tree
 
@@ -150,7 +151,7 @@ class _Shapes:
         """Let SQLite parse `entries`; what it cannot parse, or refuses, stays unknown, and is told as such."""
         with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection, suppress(sqlite3.Error):
             # Names may hold anything; those that are no UTF-8 were replaced when the schema was read.
-            connection.text_factory = lambda data: data.decode("utf-8", "replace")
+            connection.text_factory = as_text
             _load(connection, entries)
             wanted = {_fold(entry.name) for entry in entries}
             for _, name, kind, _, without_rowid, strict in connection.execute("PRAGMA main.table_list").fetchall():
@@ -161,8 +162,8 @@ class _Shapes:
                     self._index(connection, entry)
 
     def _table(self, connection: sqlite3.Connection, name: str, without_rowid: bool, strict: bool) -> None:
-        rows = connection.execute(f"PRAGMA main.table_xinfo({_quote(name)})").fetchall()
-        indexes = connection.execute(f"PRAGMA main.index_list({_quote(name)})").fetchall()
+        rows = connection.execute(f"PRAGMA main.table_xinfo({quote(name)})").fetchall()
+        indexes = connection.execute(f"PRAGMA main.index_list({quote(name)})").fetchall()
         primary = next((row[1] for row in indexes if row[3] == "pk"), None)
         # A primary key without an index is the rowid.
         columns = {
@@ -179,11 +180,11 @@ class _Shapes:
             self._tables[_fold(name)] = tuple(columns.values())
             self.columns += len(columns)
         elif primary is not None:
-            stored = connection.execute(f"PRAGMA main.index_xinfo({_quote(primary)})").fetchall()
+            stored = connection.execute(f"PRAGMA main.index_xinfo({quote(primary)})").fetchall()
             self._keep(name, [(columns.get(row[1], Column()), row) for row in stored], sum(row[5] for row in stored))
 
     def _index(self, connection: sqlite3.Connection, entry: SchemaEntry) -> None:
-        rows = connection.execute(f"PRAGMA main.index_xinfo({_quote(entry.name)})").fetchall()
+        rows = connection.execute(f"PRAGMA main.index_xinfo({quote(entry.name)})").fetchall()
         if rows:
             # All columns order an index: those behind the declared ones tell rows with equal values apart.
             named = [(Column(name=row[2] or ("rowid" if row[1] == -1 else "expression")), row) for row in rows]
@@ -240,7 +241,3 @@ def _parsable(entry: SchemaEntry) -> bool:
     if not entry.sql:
         return entry.kind == "index"
     return bool((_TABLE if entry.kind == "table" else _INDEX).match(entry.sql))
-
-
-def _quote(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Generator, Sequence
 
 from pagewarden.contracts import CheckOutcome, Subject
+from pagewarden.sqlite.names import as_text
 from pagewarden.sqlite.refusals import refusal_of
 from pagewarden.values import Finding, Level, Severity, Verdict
 
@@ -32,7 +33,7 @@ class AssertionsChecker:
         if not subject.assertions:
             return CheckOutcome()
         connection = subject.connect()
-        connection.text_factory = lambda data: data.decode("utf-8", "replace")
+        connection.text_factory = as_text
         connection.set_authorizer(_authorize)
         unjudged: list[str] = []
         for number, statement in enumerate(subject.assertions):

@@ -11,10 +11,11 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from pagewarden.sqlite.names import quote, rowid_name
+
 PORTION = 5_000
 """Rows that one statement looks at."""
 
-_ROWID_NAMES = ("rowid", "oid", "_rowid_")
 _ROWID, _EXPRESSION = -1, -2  # "cid" of PRAGMA index_xinfo
 
 
@@ -32,11 +33,6 @@ class _Stored:
 
     rows: str  # SQL that reads them in their order, as `c`
     order: tuple[str, ...]  # SQL of what they are in the order of
-
-
-def quote(name: str) -> str:
-    """Return a name as SQL quotes it (H29)."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def foreign_keys(connection: sqlite3.Connection, table: str) -> dict[int, ForeignKey]:
@@ -106,8 +102,7 @@ def _stored(connection: sqlite3.Connection, table: str) -> _Stored | None:
             stored = _Stored(rows=f"{quote(table)} AS c INDEXED BY {quote(name)}", order=order)
             return stored if _is_descended(connection, stored) else None
     columns = connection.execute(f"PRAGMA table_xinfo({quote(table)})").fetchall()
-    taken = {str(row[1]).lower() for row in columns}
-    rowid = next((name for name in _ROWID_NAMES if name not in taken), None)
+    rowid = rowid_name(str(row[1]) for row in columns)
     return None if rowid is None else _Stored(rows=f"{quote(table)} AS c NOT INDEXED", order=(rowid,))
 
 

@@ -12,9 +12,10 @@ from collections.abc import Callable, Generator, Iterator
 from functools import partial
 
 from pagewarden.contracts import CheckOutcome, Subject
+from pagewarden.sqlite.names import as_text, quote
 from pagewarden.sqlite.refusals import Refusal, refusal_or_raise
 from pagewarden.values import Finding, Level, Severity, Verdict
-from pagewarden_check_foreign_keys.asking import all_have_parents, foreign_keys, quote
+from pagewarden_check_foreign_keys.asking import all_have_parents, foreign_keys
 
 FINDINGS = 1000
 """How many violations become findings; the others are counted."""
@@ -41,7 +42,7 @@ class ForeignKeyChecker:
         table at which the time of the last run was over, and goes round.
         """
         connection = subject.connect()
-        connection.text_factory = lambda data: data.decode("utf-8", "replace")
+        connection.text_factory = as_text
         try:
             connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")  # parents are looked up more than twice as fast
             tables = _tables(connection)

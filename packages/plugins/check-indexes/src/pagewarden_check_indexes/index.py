@@ -6,10 +6,10 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pagewarden.sqlite.names import quote, rowid_name
 from pagewarden_check_indexes.statement import IndexText, NotUnderstood, take_apart
 
 _ROWID, _EXPRESSION = -1, -2  # "cid" of PRAGMA index_xinfo
-_ROWID_NAMES = ("rowid", "oid", "_rowid_")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,11 +42,6 @@ class Index:
     rows: str  # SQL that reads the table and not the index
     entries: str  # SQL that reads the index, and the table only where the index does not hold what is wanted
     condition: str  # SQL that rows with an entry meet; "" for all rows
-
-
-def quote(name: str) -> str:
-    """Return a name as SQL quotes it (H29)."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def index_names(connection: sqlite3.Connection) -> tuple[IndexName, ...]:
@@ -115,11 +110,10 @@ def _term(row: tuple[int, int, str, int, str, int], text: IndexText) -> Term:
 
 def _rowid_name(connection: sqlite3.Connection, table: str) -> str:
     """Return a name of the rowid that no column has."""
-    taken = {str(row[1]).lower() for row in connection.execute(f"PRAGMA table_xinfo({quote(table)})")}
-    for name in _ROWID_NAMES:
-        if name not in taken:
-            return name
-    raise NotUnderstood(f"columns of {table} have all names of its rowid")
+    name = rowid_name(str(row[1]) for row in connection.execute(f"PRAGMA table_xinfo({quote(table)})"))
+    if name is None:
+        raise NotUnderstood(f"columns of {table} have all names of its rowid")
+    return name
 
 
 def _table_itself(listed: Iterable[tuple[int, str, int, str, int]]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 
 from pagewarden.contracts import CheckOutcome, Subject
+from pagewarden.sqlite.names import as_text
 from pagewarden.sqlite.refusals import Refusal, refusal_or_raise
 from pagewarden.values import Finding, Severity, Verdict
 from pagewarden_check_indexes.asking import Place, compare_rows, compare_totals
@@ -24,7 +25,7 @@ _NAMED = 5  # indexes that could not be judged, by name
 def judge(subject: Subject) -> Generator[Finding, None, CheckOutcome]:
     """Yield damage for each row and entry that disagree. An index that needs its application is `unknown` (H7)."""
     connection = subject.connect()
-    connection.text_factory = lambda data: data.decode("utf-8", "replace")
+    connection.text_factory = as_text
     try:
         connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")  # looking up is twice as fast as with SQLite's own
         names = index_names(connection)

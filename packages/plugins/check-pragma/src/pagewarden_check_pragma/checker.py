@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pagewarden.contracts import CheckOutcome, Subject
 from pagewarden.errors import PagewardenError
+from pagewarden.sqlite.names import as_text
 from pagewarden.sqlite.refusals import refusal_of
 from pagewarden.values import Finding, Level, Severity, Verdict
 
@@ -40,7 +41,7 @@ class PragmaChecker:
         """Return one finding for each line of SQLite's answer."""
         connection, note = _connect(subject)
         # A damaged schema may have names that are no UTF-8; they are shown as far as they are.
-        connection.text_factory = lambda data: data.decode("utf-8", "replace")
+        connection.text_factory = as_text
         subject.progress(0, 0)
         answer = _Answer(note)
         try:

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Generator, Iterator, Sequence
 
 from pagewarden.contracts import CheckOutcome, Subject
+from pagewarden.sqlite.names import as_text, quote
 from pagewarden.sqlite.refusals import Refusal, refusal_or_raise
 from pagewarden.values import Finding, Level, Severity, Verdict
 from pagewarden_check_virtual_tables.table import VirtualTable, virtual_tables
@@ -66,7 +67,7 @@ class VirtualTablesChecker:
 
 def _open(subject: Subject, *, copy: bool) -> sqlite3.Connection:
     connection = subject.connect(copy=copy)
-    connection.text_factory = lambda data: data.decode("utf-8", "replace")
+    connection.text_factory = as_text
     return connection
 
 
@@ -87,7 +88,7 @@ def _judge(connection: sqlite3.Connection, table: VirtualTable) -> Iterator[Find
 
 def _contradiction(connection: sqlite3.Connection, table: VirtualTable, content: str) -> str | None:
     """Let a full-text table check itself, with its content table if `content` is its module; return what it said."""
-    name = _quote(table.name)
+    name = quote(table.name)
     columns, values = (f"{name}, rank", "'integrity-check', 1") if content == "fts5" else (name, "'integrity-check'")
     connection.execute("BEGIN")
     try:
@@ -100,10 +101,6 @@ def _contradiction(connection: sqlite3.Connection, table: VirtualTable, content:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
     return None
-
-
-def _quote(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _contradicts(table: VirtualTable, error: str) -> Finding:
