@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from pagewarden.errors import OutOfSpace, PagewardenError, TargetFailed
@@ -22,6 +24,9 @@ DIRECTORY_MODE = 0o700
 """Permissions of every directory that is made here; those of one that is there already are not touched."""
 
 Buffer = bytes | bytearray | memoryview
+
+FORGOTTEN = 24 * 60 * 60.0
+"""Seconds after its last change when a temporary file is a killed process's."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
@@ -163,6 +168,14 @@ def write(path: Path, data: Buffer) -> None:
         with contextlib.suppress(FileNotFoundError):  # it was renamed, and only the fsync after that failed
             os.unlink(temporary)
         raise
+
+
+def sweep(files: Iterable[Path], clock: Callable[[], float] = time.time) -> None:
+    """Remove those of the temporary `files` that killed processes left."""
+    for file in files:
+        with contextlib.suppress(FileNotFoundError):  # another process was done with it
+            if clock() - file.lstat().st_mtime > FORGOTTEN:
+                os.unlink(file)
 
 
 def remove(path: Path) -> None:

@@ -10,8 +10,6 @@ it noted is in the repository it was committed, and is where the file comes from
 from __future__ import annotations
 
 import hashlib
-import time
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,8 +17,6 @@ import msgspec
 
 from pagewarden import durable
 from pagewarden.values import Position
-
-_FORGOTTEN = 24 * 60 * 60.0  # seconds after its last change when a temporary file is a killed process's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +43,11 @@ def readable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+def file_name(*texts: str) -> str:
+    """Return the name, without its ending, of a file about `texts`, such as a path, which may hold anything."""
+    return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
 def read_lineage(state: Path, path: str) -> Lineage:
     """Return what is remembered of the real path `path`; nothing, if that cannot be read."""
     try:
@@ -60,10 +61,7 @@ def write_lineage(state: Path, path: str, lineage: Lineage) -> None:
     """Remember `lineage` of the real path `path`, durably. Raises OSError."""
     file = _file(state, path)
     durable.make_directories(file.parent)
-    for half in file.parent.glob(f".{file.name}.*"):
-        with suppress(FileNotFoundError):  # another process was done with it
-            if time.time() - half.lstat().st_mtime > _FORGOTTEN:
-                half.unlink()
+    durable.sweep(file.parent.glob(f".{file.name}.*"))
     durable.write(file, msgspec.json.encode(lineage))
 
 
@@ -92,5 +90,4 @@ def after_backup(state: Path, path: str, place: str, position: Position) -> None
 
 
 def _file(state: Path, path: str) -> Path:
-    digest = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()
-    return state / "lineage" / f"{digest[:32]}.json"
+    return state / "lineage" / f"{file_name(path)}.json"

@@ -6,24 +6,19 @@ to make it again. So the oldest go when there are many.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import time
 from contextlib import suppress
 from pathlib import Path
 
-from pagewarden import durable
+from pagewarden import durable, lineage
 
 KEPT = 64
 """Maps that are kept, of whatever databases; 8 bytes for each of their pages."""
 
-_FORGOTTEN = 24 * 60 * 60.0  # seconds after its last change when a temporary file is a killed process's
-
 
 def map_path(state: Path, place: str, path: str) -> Path:
     """Return where the map of the database at the real path `path` is kept, as backed up to `place` (`place_of`)."""
-    digest = hashlib.sha256(f"{place}\0{path}".encode("utf-8", "surrogateescape")).hexdigest()
-    return state / "maps" / f"{digest[:32]}.map"
+    return state / "maps" / f"{lineage.file_name(place, path)}.map"
 
 
 def begin(path: Path) -> Path:
@@ -46,13 +41,13 @@ def used(path: Path) -> None:
 
 def _tidy(folder: Path) -> None:
     """Remove the maps that were used longest ago, and what killed processes left."""
-    ages = []
+    ages, others = [], []
     for file in folder.iterdir():
+        if file.suffix != ".map":
+            others.append(file)
+            continue
         with suppress(FileNotFoundError):  # another process was first
-            changed = file.lstat().st_mtime
-            if file.suffix == ".map":
-                ages.append((changed, file))
-            elif time.time() - changed > _FORGOTTEN:
-                file.unlink()
+            ages.append((file.lstat().st_mtime, file))
+    durable.sweep(others)
     for _, file in sorted(ages)[:-KEPT]:
         file.unlink(missing_ok=True)

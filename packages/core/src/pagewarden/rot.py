@@ -7,13 +7,12 @@ there is one, nobody knows which pages they are: then a database may be anything
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pagewarden import durable
+from pagewarden import durable, lineage
 from pagewarden.errors import RepositoryDamaged
 
 if TYPE_CHECKING:
@@ -77,8 +76,7 @@ class _Kept:
 
 def rot_path(state: Path, place: str, path: str) -> Path:
     """Return where the list of the database at the real path `path` is kept, as backed up to `place` (`place_of`)."""
-    digest = hashlib.sha256(f"{place}\0{path}".encode("utf-8", "surrogateescape")).hexdigest()
-    return state / "rot" / f"{digest[:32]}.json"
+    return state / "rot" / f"{lineage.file_name(place, path)}.json"
 
 
 def keep_rot(path: Path, rot: Rot, info: PageSetInfo) -> None:

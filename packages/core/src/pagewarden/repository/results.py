@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pagewarden import durable
-from pagewarden.lineage import readable
+from pagewarden.lineage import file_name, readable
 from pagewarden.repository.manifest import Manifest
 from pagewarden.values import Verification
 
@@ -234,5 +234,4 @@ def _decode(data: bytes, url: str) -> _Stored:
 
 
 def _file(state: Path, url: str) -> Path:
-    digest = hashlib.sha256(url.encode("utf-8", "surrogateescape")).hexdigest()
-    return state / "verification" / f"{digest[:32]}.json"
+    return state / "verification" / f"{file_name(url)}.json"

@@ -11,7 +11,6 @@ import errno
 import os
 import re
 import stat
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -28,7 +27,6 @@ STAGING = "+staging"
 _PART = re.compile(r"[A-Za-z0-9._=-]+")
 _KEY = re.compile(r"(?!\.\.?(?:/|$))[A-Za-z0-9._=-]+(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._=-]+)*")
 _HALF = ".put"  # ending of a file in the staging folder that `put` or `adopt` writes
-_FORGOTTEN = 24 * 60 * 60.0  # seconds after its last change when such a file is nobody's any more
 _CHUNK = 4 << 20  # bytes copied at once
 _AHEAD = 64  # files that are opened before the one that is read
 _TURNS = 8  # how often a folder that another process found empty and removed is made again
@@ -161,10 +159,7 @@ class DirectoryTarget:
         folder = self.root / STAGING
         with self._errors(f"cannot make {folder}"):
             durable.make_directories(folder)
-            for path in folder.glob(f"*{_HALF}"):
-                with suppress(FileNotFoundError):  # its `put` ended
-                    if time.time() - path.lstat().st_mtime > _FORGOTTEN:
-                        path.unlink()
+            durable.sweep(folder.glob(f"*{_HALF}"))
         return folder
 
     def _path(self, key: str) -> Path:
