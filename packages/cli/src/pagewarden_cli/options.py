@@ -81,6 +81,24 @@ def common(function: F) -> F:
     return function
 
 
+def one_point(function: F) -> F:
+    """Add the options that name one restore point of a repository."""
+    for option in reversed(
+        (
+            click.option("--repo", shell_complete=any_folder, metavar="URL", help="The repository."),
+            click.option(
+                "--db",
+                metavar="NAME",
+                help="The database, by its name in the repository; needed where it holds several.",
+            ),
+            click.option("--at", metavar="TIME", help="The last restore point at or before TIME: RFC 3339, or -15m."),
+            click.option("--txid", type=click.IntRange(min=1), metavar="N", help="The restore point numbered N."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
 def _kept(*names: str, **settings: Any) -> Callable[[F], F]:
     return click.option(*names, default=None, expose_value=False, callback=_keep, **settings)
 

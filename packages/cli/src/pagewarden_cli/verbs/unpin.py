@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pagewarden_cli.options import any_folder, common, pass_session, read_time
+from pagewarden_cli.options import common, one_point, pass_session, read_time
 from pagewarden_cli.session import Session
 
 if TYPE_CHECKING:
@@ -14,12 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command("unpin", short_help="Leave a restore point to the policy again.")
-@click.option("--repo", shell_complete=any_folder, metavar="URL", help="The repository.")
-@click.option(
-    "--db", metavar="NAME", help="The database, by its name in the repository; needed where it holds several."
-)
-@click.option("--at", metavar="TIME", help="The last restore point at or before TIME: RFC 3339, or -15m.")
-@click.option("--txid", type=click.IntRange(min=1), metavar="N", help="The restore point numbered N.")
+@one_point
 @common
 @pass_session
 def command(session: Session, repo: str | None, db: str | None, at: str | None, txid: int | None) -> int:

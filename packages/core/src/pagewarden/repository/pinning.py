@@ -113,9 +113,9 @@ def run_undelete(request: UndeleteRequest, runtime: Runtime) -> UndeleteReport:
             hint=shlex.join(["pagewarden", "backups", "--repo", repository.url, "--db", name, "--deleted"]),
         )
     # Where several timelines have the txid, the one that was committed last is meant, as everywhere.
-    for manifest in found if request.txid is None else found[-1:]:
-        _undelete(repository, manifest, runtime)
     back = found if request.txid is None else found[-1:]
+    for manifest in back:
+        _undelete(repository, manifest, runtime)
     pin = ["pagewarden", "pin", "--repo", repository.url, "--db", name, "--txid", str(back[-1].position.txid)]
     return UndeleteReport(
         repository=request.repository,
