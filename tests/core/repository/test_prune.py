@@ -392,8 +392,11 @@ def test_an_undelete_after_the_decision_is_told_so(stage: Stage, monkeypatch: py
     assert stage.listed() == [1, 7, 8]
 
 
-def test_what_is_pinned_while_it_is_marked_stays(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a pin and a mark at one moment the pin counts, whichever came first."""
+@pytest.mark.parametrize(("grace", "left"), [("7d", "kggkgggk"), ("0s", "kddkpppk")])
+def test_what_is_pinned_while_it_is_marked_stays(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, grace: str, left: str
+) -> None:
+    """Of a pin and a mark at one moment the pin counts, whichever came first; all that it is restored from stays."""
     real = marks.delete
 
     def delete(store: Store, name: str, sequence: int, **named: object) -> None:
@@ -402,9 +405,10 @@ def test_what_is_pinned_while_it_is_marked_stays(stage: Stage, monkeypatch: pyte
         real(store, name, sequence, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(marks, "delete", delete)
-    pruned = stage.prune(last=1)
-    assert states(pruned) == "kggkgggk" and "pinned meanwhile" in pruned.points[3].why
+    pruned = stage.prune(last=1, grace=grace)
+    assert states(pruned) == left and "pinned meanwhile" in pruned.points[3].why
     assert stage.listed() == [1, 4, 8]
+    stage.prove()
 
 
 def test_what_is_marked_while_it_is_pinned_stays(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

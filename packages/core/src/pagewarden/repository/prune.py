@@ -130,6 +130,7 @@ class _Prune:
         self._warnings: list[str] = []
         self._marked: list[int] = []  # sequences
         self._kept: dict[int, tuple[str, str]] = {}  # by sequence: another state than the planned one, and why
+        self._pinned: list[int] = []  # sequences of what was pinned after the plan was made
 
     def run(self, *, apply: bool) -> PrunedDatabase:
         """Prune, or tell what that would do."""
@@ -270,6 +271,7 @@ class _Prune:
             if sequence in pins:
                 marks.decide(self._store, self._name, sequence, KEPT, now=now)
                 self._kept[sequence] = "kept", "pinned meanwhile"
+                self._pinned.append(sequence)
 
     def _may_delete(self, turn: Turn) -> None:
         """Raise DeletionRefused, before anything is decided, where nothing can be removed."""
@@ -294,6 +296,8 @@ class _Prune:
     def _purge(self, plan: PrunePlan, compactor: Compactor, turn: Turn) -> None:
         """Decide the ends of marks, from the newest down, and remove what is purged."""
         decided = []
+        for sequence in self._pinned:
+            self._keep_chain(sequence, compactor)
         for manifest in reversed(plan.in_state("purged")):
             sequence = manifest.sequence
             if sequence in self._kept:
@@ -303,13 +307,17 @@ class _Prune:
             if outcome == PURGED:
                 decided.append(sequence)
                 continue
-            for link in compactor.chain(sequence):
-                self._kept.setdefault(link.sequence, ("deleted", f"number {sequence} is restored from it"))
+            self._keep_chain(sequence, compactor)
             back = outcome in (KEPT, "")
             why = "undeleted meanwhile" if back else "whether it was undeleted cannot be read"
             self._kept[sequence] = ("kept" if back else "deleted"), why
         for sequence in (*decided, *plan.orphans):
             compactor.purge(sequence)
+
+    def _keep_chain(self, sequence: int, compactor: Compactor) -> None:
+        """Let everything stay that a restore point is restored from by now."""
+        for link in compactor.chain(sequence):
+            self._kept.setdefault(link.sequence, ("deleted", f"number {sequence} is restored from it"))
 
     def _warn(self, text: str) -> None:
         if text not in self._warnings:
