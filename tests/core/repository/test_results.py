@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from threading import Thread
 
+import msgspec
 import pytest
 
 from pagewarden import durable
@@ -82,6 +83,17 @@ def test_what_could_not_be_read_takes_no_damage_back(tmp_path: Path, links: list
     assert [read_results(tmp_path, URL).objects[each.key].state for each in (one, other)] == ["unknown", "ok"]
     keep(tmp_path, {one.key: found(one, state)}, alive={one.key})
     keep(tmp_path, {one.key: found(one)})
+    assert read_results(tmp_path, URL).objects[one.key].state == "ok"
+
+
+def test_whole_bytes_take_no_damage_back_that_their_sums_show(tmp_path: Path, links: list[Manifest]) -> None:
+    """Of the same bytes; that they were proved with data does."""
+    one = links[0]
+    wrong = msgspec.structs.replace(found(one, "damaged"), alone=False)
+    keep(tmp_path, {one.key: wrong})
+    keep(tmp_path, {one.key: found(one, depth=Depth.STORED, minutes=1)})
+    assert read_results(tmp_path, URL).objects[one.key] == wrong
+    keep(tmp_path, {one.key: found(one, minutes=2)})
     assert read_results(tmp_path, URL).objects[one.key].state == "ok"
 
 

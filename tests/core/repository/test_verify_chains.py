@@ -137,6 +137,11 @@ def test_a_forged_chain_is_damaged(root: Path, runtime: Runtime) -> None:
     report = verify(root, runtime)
     assert states(report) == ["ok", "ok", "damaged", "damaged"]
     assert "make the database sum" in report.points[2].why
+    later = verify(root, runtime, read_data=False)  # which sees nothing of it, and does not take it back
+    assert states(later) == ["ok", "ok", "damaged", "damaged"]
+    assert "make the database sum" in later.points[2].why
+    (_, _, listed, _) = run_backups(BackupsRequest(repository=str(root)), runtime).backups
+    assert listed.verification is not None and listed.verification.state == "damaged"
 
 
 def test_branches_are_proved(root: Path, runtime: Runtime) -> None:

@@ -34,6 +34,7 @@ class Judged:
     state: str  # "ok", "damaged", "missing" or "unknown"
     why: str = ""
     summed: bool = False  # whether the database sum of its restore point was proved
+    alone: bool = True  # whether what is wrong is wrong with its stored bytes; else it shows beside what it continues
 
 
 class Judge:
@@ -191,7 +192,7 @@ def _judged(manifest: Manifest, below: Manifest | None, proved: Proved | None) -
         return Judged(state="missing", why="the object is gone")
     if proved.error is not None:
         state = "damaged" if isinstance(proved.error, RepositoryDamaged) else "unknown"
-        return Judged(state=state, why=proved.error.message)
+        return Judged(state=state, why=proved.error.message, alone=proved.info is None)
     assert proved.info is not None
     why = manifest.contradiction(proved.info) or ("" if below is None else unfit(below, proved.info))
     return Judged(state="damaged", why=why) if why else Judged(state="ok", summed=proved.summed)

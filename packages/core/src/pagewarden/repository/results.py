@@ -54,6 +54,7 @@ class Found(msgspec.Struct, frozen=True, array_like=True):
     depth: str  # a Depth
     time: datetime
     why: str = ""
+    alone: bool = True  # whether what is wrong is wrong with its bytes; else it shows beside what it continues
 
     def __post_init__(self) -> None:
         if self.state not in _RANKS or self.depth not in tuple(Depth) or self.time.utcoffset() != timedelta(0):
@@ -62,6 +63,10 @@ class Found(msgspec.Struct, frozen=True, array_like=True):
     def is_of(self, manifest: Manifest) -> bool:
         """Return whether it was found of the very bytes that the manifest names."""
         return self.bytes == manifest.bytes and self.sha256 == manifest.sha256
+
+    def outlives(self, depth: str) -> bool:
+        """Return whether it counts still where the same bytes were found whole, by `depth`, which may not show it."""
+        return self.state == "damaged" and not self.alone and depth != Depth.DATA
 
 
 class _Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -158,7 +163,8 @@ def keep_results(
 
     `looked_at` are what the keys of all objects of the databases that were looked at begin with, `alive` those that
     manifests still name: what is remembered of others of these databases is forgotten. That an object could not be read
-    takes nothing back that was found wrong with it. Others may do the same at the same time. Raises OSError.
+    takes nothing back that was found wrong with it, nor that its bytes are whole where its sums were wrong. Others may
+    do the same at the same time. Raises OSError.
     """
     path = _file(state, url)
     durable.make_directories(path.parent)
@@ -187,9 +193,10 @@ def keep_results(
 def _latest(known: Found | None, found: Found) -> Found:
     """Return what is to be remembered of one object after `found`."""
     same = known is not None and (known.bytes, known.sha256) == (found.bytes, found.sha256)
-    if same and known is not None and found.state == "unknown" and known.state in ("damaged", "missing"):
-        return known
-    return found
+    if not same or known is None:
+        return found
+    unread = found.state == "unknown" and known.state in ("damaged", "missing")
+    return known if unread or (found.state == "ok" and known.outlives(found.depth)) else found
 
 
 @contextmanager

@@ -254,7 +254,7 @@ class _Run:
             one = judged.get(each.key)
             if one is not None:
                 depth = Depth.DATA if self.depth is Depth.DATA and (one.summed or one.state != "ok") else Depth.STORED
-                self.found[each.key] = Found(each.bytes, each.sha256, one.state, depth.value, now, one.why)
+                self.found[each.key] = Found(each.bytes, each.sha256, one.state, depth.value, now, one.why, one.alone)
 
     def _strays(self, name: str, entries: Sequence[Entry], strays: Sequence[str]) -> Iterator[VerifiedPoint]:
         """Yield the objects that no manifest names, unless a broken manifest may.
@@ -351,10 +351,10 @@ class _Points:
 
     def _own(self, manifest: Manifest) -> tuple[str, str, str]:
         """Return state, reason and what else it needs of the object itself: as found now, else as found last."""
-        one = self._judged.get(manifest.key)
-        if one is not None:
+        one, found = self._judged.get(manifest.key), self._known.of(manifest)
+        depth = Depth.DATA if one is not None and one.summed else Depth.STORED
+        if one is not None and (found is None or one.state != "ok" or not found.outlives(depth)):
             return one.state, one.why, ""
-        found = self._known.of(manifest)
         if found is not None and found.state in ("damaged", "missing"):
             return found.state, f"{found.why} (as of {found.time:%Y-%m-%d %H:%M}Z)", ""
         return "ok", "", ""
