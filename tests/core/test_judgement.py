@@ -117,14 +117,18 @@ def test_more_than_half_of_the_pages_without_a_commit(
 
 
 def test_a_base_that_cannot_be_read_says_nothing_of_the_source(tmp_path: Path, runtime: Runtime) -> None:
-    """Which pages are free is not known then: no damage is claimed that a rolled-back transaction may explain."""
+    """Which pages are free is not known then: no damage is claimed that a rolled-back transaction may explain.
+
+    And nothing is stacked on it.
+    """
     path = build(tmp_path / "app.db", rows=100)
     backup(path, runtime)
     (found,) = objects(path)
     flip(found, 400)  # within the first frame of pages; its sums, and the map, are whole
     flip(path, 8 * 4096 + 100)
     report = backup(path, runtime)
-    assert (report.kind, report.source.verdict) == ("segment", Verdict.UNKNOWN)
+    assert (report.kind, report.source.verdict) == ("snapshot", Verdict.UNKNOWN)
+    assert report.warnings == (f"every page was copied: {report.why_full}",) and found.name in report.why_full
 
 
 def _rotten(tmp_path: Path, runtime: Runtime) -> Path:
@@ -152,6 +156,26 @@ def test_rot_is_not_forgotten_before_the_page_is_written_again(tmp_path: Path, r
     execute(path, "CREATE TABLE most(x)")
     assert backup(path, runtime, check="standard").source.verdict is Verdict.SOUND
     assert list((tmp_path / "state" / "rot").iterdir()) == []
+
+
+def test_a_backup_that_is_cut_off_after_its_commit_loses_no_rot(
+    tmp_path: Path, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list is kept before the commit, too: whatever comes in between, it is that of the newest restore point."""
+    path = _rotten(tmp_path, runtime)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for place in ("pagewarden.increment.LocalMap.keep", "pagewarden.repository.store.Store.adopt"):
+        execute(path, f"CREATE TABLE {place[-5:]}(x)".replace(".", "_"))
+        with monkeypatch.context() as patch:
+            patch.setattr(place, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                backup(path, runtime, check="standard")
+    report = backup(path, runtime, check="standard")
+    assert report.source.why.startswith("page 9 is as when found to differ though no commit was made since")
+    assert len(list((tmp_path / "state" / "rot").iterdir())) == 1
 
 
 @pytest.mark.parametrize("how", ["lost", "broken", "map"])

@@ -42,7 +42,7 @@ from pagewarden.judgement import (
     with_faults_of_files,
     with_rot,
 )
-from pagewarden.rot import Rot, keep_rot, read_rot, rot_path, unchanged
+from pagewarden.rot import Rot, coming_path, keep_rot, read_rot, rot_path, unchanged
 from pagewarden.values import BackupReport, Level, Position, SourceVerdict, Verdict
 
 if TYPE_CHECKING:
@@ -165,13 +165,18 @@ class _Run:
             if changes.info is None and not changes.changes.too_many:
                 return self._unchanged(changes, source, base, known)
             staging = self.intent.staging
-            source, self._rotten = with_changes(
-                source, base, changes, self.place, staging, self.repository, self.runtime, known
-            )
+            try:
+                judged, self._rotten = with_changes(
+                    source, base, changes, self.place, staging, self.repository, self.runtime, known
+                )
+            except NoBase as error:
+                self._refuse_base(error)
+                staging.unlink(missing_ok=True)
+                return self._snapshot(source)
             if changes.info is not None:
-                return self._store(changes, changes.info, source, base)
+                return self._store(changes, changes.info, judged, base)
             self.why_full = "more than half of the pages changed"
-            return self._snapshot(source)
+            return self._snapshot(judged)
         except BaseException as error:
             self.map.forget()
             if not self.settled:
@@ -185,10 +190,13 @@ class _Run:
         try:
             return self.map.base(self.repository, self.intent)
         except NoBase as error:
-            self.why_full = str(error)
-            if error.wrong:
-                self.warnings.append(f"every page was copied: {error}")
+            self._refuse_base(error)
             return None
+
+    def _refuse_base(self, error: NoBase) -> None:
+        self.why_full = str(error)
+        if error.wrong:
+            self.warnings.append(f"every page was copied: {error}")
 
     def _compare(self, base: Base) -> ChangesTaken | None:
         """Compare a commit with the base, and copy what differs; None where that cannot be done."""
@@ -293,6 +301,7 @@ class _Run:
             sqlite_version=sqlite3.sqlite_version,
         )
         with suppress(OSError):  # whoever remembers it afterwards is told
+            keep_rot(coming_path(self._rot), self._rotten, info)
             lineage.before_backup(self.runtime.state, self.place.path, self.where, self.intent.parent, info.position)
         self.settled = True
         point = self.repository.commit(
@@ -307,6 +316,7 @@ class _Run:
         self.map.keep()
         try:
             keep_rot(self._rot, self._rotten, info)
+            coming_path(self._rot).unlink(missing_ok=True)
         except OSError as error:
             self.warnings.append(f"which pages are damaged could not be remembered: {error}")
         self._remember(point.position)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pagewarden import lineage
-from pagewarden.errors import ConfigurationInvalid, PagewardenError, RepositoryDamaged
+from pagewarden.errors import ConfigurationInvalid, OutOfSpace, PagewardenError, RepositoryDamaged
 from pagewarden.rot import MOST, SINCE, Rot
 from pagewarden.values import Level, Severity, SourceVerdict, Verdict
 
@@ -100,7 +100,8 @@ def with_changes(
     """Return `source` with the pages that differ from the base though the files prove that no commit was made since.
 
     Beside it the list of them, and of those of the base's list `known` that are as they were. With a rollback journal
-    the leaves of the freelist do not count: their bytes change without a commit (H34).
+    the leaves of the freelist do not count: their bytes change without a commit (H34). Raises NoBase where the base is
+    found damaged when they are read there.
     """
     from pagewarden.check.baseline import no_commit_since
 
@@ -173,8 +174,12 @@ def _held(staging: Path, held: int, runtime: Runtime) -> Iterator[list[int]]:
 
 
 def _free_leaves(base: Base, repository: Repository, runtime: Runtime) -> frozenset[int] | None:
-    """Return the leaves of the freelist at the base, which is at the same commit; None where they cannot be read."""
+    """Return the leaves of the freelist at the base, which is at the same commit; None where they cannot be had now.
+
+    Raises NoBase where the base is damaged.
+    """
     from pagewarden.check.baseline import StoredImage
+    from pagewarden.increment import NoBase
     from pagewarden.sqlite.freelist import walk_freelist
     from pagewarden.sqlite.schema import Layout
 
@@ -183,7 +188,9 @@ def _free_leaves(base: Base, repository: Repository, runtime: Runtime) -> frozen
         image = StoredImage(runtime.reader, chain)
         layout = Layout.of(image.page(1), page_size=image.page_size, pages=image.pages)
         found = walk_freelist(image.page, first=layout.freelist, pages=image.pages, usable=layout.usable)
-    except RepositoryDamaged:  # a base that is damaged proves nothing; `verify` is what judges it
+    except RepositoryDamaged as error:
+        raise NoBase(error.message) from error
+    except OutOfSpace:  # for a copy of what a remote target holds
         return None
     finally:
         for link in base.links:

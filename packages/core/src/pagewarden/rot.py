@@ -8,6 +8,7 @@ there is one, nobody knows which pages they are: then a database may be anything
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,6 +80,14 @@ def rot_path(state: Path, place: str, path: str) -> Path:
     return state / "rot" / f"{lineage.file_name(place, path)}.json"
 
 
+def coming_path(path: Path) -> Path:
+    """Return where the list is kept, beside the one at `path`, that will hold once a backup is committed.
+
+    So a backup that is killed right after its commit loses none.
+    """
+    return path.with_suffix(".coming")
+
+
 def keep_rot(path: Path, rot: Rot, info: PageSetInfo) -> None:
     """Keep the list for the backup that stored the page set `info`, durably; empty it is no file. Raises OSError."""
     if not rot:
@@ -107,10 +116,23 @@ def read_rot(path: Path, position: Position, why: str) -> tuple[Rot, MapFacts | 
 
     With it what the database was then; None where the list is lost, or there is none.
     """
+    lost = LOST if SINCE in why else Rot()
+    for each in (path, coming_path(path)):
+        rot, facts = _read(each)
+        if facts is not None and (facts.timeline, facts.txid) == (position.timeline, position.txid):
+            if each != path:  # that backup was committed after all, and the next one notes what it is about to
+                with suppress(OSError):
+                    durable.replace(each, path)
+            return rot, facts
+        lost = rot if facts is None and rot else lost  # whatever it said, it was of such pages
+    return lost, None
+
+
+def _read(path: Path) -> tuple[Rot, MapFacts | None]:
+    """Return a list, and what the database was; None with LOST where it cannot be read, with none where none is."""
     from pagewarden.repository.manifest import decode_document
     from pagewarden.repository.mapfacts import MapFacts
 
-    lost = LOST if SINCE in why else Rot()
     try:
         kept = decode_document("rot", path.read_bytes(), _Kept, str(path))
         facts = MapFacts(
@@ -121,11 +143,9 @@ def read_rot(path: Path, position: Position, why: str) -> tuple[Rot, MapFacts | 
             database_sum=kept.database_sum,
         )
     except FileNotFoundError:
-        return lost, None
+        return Rot(), None
     except (OSError, RepositoryDamaged, ValueError):
-        return LOST, None  # whatever it said, it was of such pages
-    if (facts.timeline, facts.txid) != (position.timeline, position.txid):
-        return lost, None
+        return LOST, None
     return Rot(since=kept.since, pages=kept.rot, more=kept.more), facts
 
 
