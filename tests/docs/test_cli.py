@@ -37,6 +37,13 @@ REPORTS = {
     "injure": values.InjuryReport,
 }
 
+WAL_REPORTS = {
+    "status": values.WalStatusReport,
+    "enable": values.WalEnableReport,
+    "checkpoint": values.WalCheckpointReport,
+    "tune": values.WalTuneReport,
+}
+
 
 def command(verb: str) -> click.Command:
     """Return a verb."""
@@ -75,9 +82,12 @@ def test_each_option_has_a_row_and_each_row_an_option(verb: str) -> None:
     """A verb takes what its section lists and what all take."""
     found = command(verb)
     if isinstance(found, click.Group):
+        taken = set()
         for name, inner in found.commands.items():
-            assert options(inner) == COMMON, name
+            assert options(inner) >= COMMON, name
             assert f"pagewarden {verb} {name}" in SECTIONS[verb]
+            taken |= options(inner) - COMMON
+        assert taken == rows(SECTIONS[verb])
         return
     assert options(found) == rows(SECTIONS[verb]) | COMMON
 
@@ -124,6 +134,13 @@ def test_the_json_is_the_documented_one(verb: str) -> None:
     """Every field, in order, nested ones included."""
     (block,) = re.findall(r"^```json\n(.*?)```", SECTIONS[verb], re.DOTALL | re.MULTILINE)
     covers(json.loads(block), shape(REPORTS[verb]), verb)
+
+
+@pytest.mark.parametrize("name", WAL_REPORTS)
+def test_the_json_of_a_wal_verb_is_the_documented_one(name: str) -> None:
+    """Every field, in order, nested ones included."""
+    (block,) = re.findall(rf"^`wal {name}`:\n\n```json\n(.*?)```", SECTIONS["wal"], re.DOTALL | re.MULTILINE)
+    covers(json.loads(block), shape(WAL_REPORTS[name]), name)
 
 
 def test_a_position_and_an_error_are_the_documented_ones() -> None:

@@ -6,6 +6,7 @@ of a function below, and is done in the process.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import subprocess
@@ -13,6 +14,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_KEPT: list[sqlite3.Connection] = []  # connections that stay open as long as the process
 
 
 class Holding:
@@ -56,6 +59,42 @@ def write(connection: sqlite3.Connection, _path: str) -> str:
     """Commit a transaction."""
     connection.execute("UPDATE item SET name = name || '!' WHERE id = 1")
     return "written"
+
+
+def pin(connection: sqlite3.Connection, _path: str) -> str:
+    """Begin a read transaction, and keep it."""
+    connection.execute("BEGIN")
+    connection.execute("SELECT count(*) FROM item").fetchall()
+    return "pinned"
+
+
+def lock(connection: sqlite3.Connection, _path: str) -> str:
+    """Take the write lock, and keep it."""
+    connection.execute("BEGIN IMMEDIATE")
+    return "locked"
+
+
+def exclusive(connection: sqlite3.Connection, path: str) -> str:
+    """Open the database anew with locking_mode=EXCLUSIVE, without a -shm (H35)."""
+    connection.close()
+    alone = sqlite3.connect(path, isolation_level=None)
+    alone.execute("PRAGMA locking_mode=EXCLUSIVE")
+    write(alone, path)
+    _KEPT.append(alone)
+    return "alone"
+
+
+def checkpointing(_connection: sqlite3.Connection, path: str) -> str:
+    """Hold the lock of a checkpoint, byte 121 of the -shm, through a descriptor of its own."""
+    descriptor = os.open(f"{path}-shm", os.O_RDWR)  # and never closed, because that would drop all locks (H1)
+    fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 121)
+    return "checkpointing"
+
+
+def end(connection: sqlite3.Connection, _path: str) -> str:
+    """End the transaction."""
+    connection.execute("ROLLBACK")
+    return "ended"
 
 
 def sniff(_connection: sqlite3.Connection, path: str) -> str:

@@ -31,6 +31,7 @@ VERBS = (
     "pin",
     "unpin",
     "undelete",
+    "wal",
     "status",
     "ledger",
     "plugins",

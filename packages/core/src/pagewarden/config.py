@@ -51,6 +51,24 @@ class RetentionSection(Section, frozen=True):
     chain_ratio: Annotated[float, msgspec.Meta(gt=0)] = 1.0  # likewise: bytes of segments over those of the snapshot
 
 
+class WalSection(Section, frozen=True):
+    """`[wal]`: what `wal tune` asks applications to set, and how the guard checkpoints; None: as the preset has it."""
+
+    preset: Literal["safe", "balanced", "fast"] = "balanced"
+    # What belongs to each connection of the application: nobody else can set it
+    synchronous: Literal["off", "normal", "full", "extra"] | None = None
+    autocheckpoint: Count | None = None  # pages in the log after which a commit checkpoints
+    journal_size_limit: Count | None = None  # bytes that the -wal is cut to when the log restarts
+    busy_timeout: Count | None = None  # milliseconds
+    guarded: bool = False  # whether a guard checkpoints, so that applications leave it
+    # What the guard goes by
+    passive_frames: Count | None = None  # frames that wait, from which on it checkpoints
+    idle_seconds: Annotated[float, msgspec.Meta(ge=0)] | None = None  # without a commit, after which it does
+    bound_bytes: Count | None = None  # of the log, beyond which `checkpoint` is due
+    checkpoint: Literal["passive", "restart", "truncate"] | None = None
+    wait_seconds: Annotated[float, msgspec.Meta(ge=0)] | None = None  # that writers may be kept waiting for readers
+
+
 class DefaultsSection(Section, frozen=True):
     """`[defaults]`: what holds where neither the command line nor a database's own table says otherwise."""
 
@@ -92,6 +110,7 @@ class RepositorySection(Section, frozen=True):
     """`[repositories.NAME]`: where backups are kept."""
 
     url: Text
+    wal: WalSection | None = None  # instead of `[wal]`
     db: Text | None = None  # what --db is where it is left out
     read_data: bool = False  # whether `verify` reads the data
     retention: RetentionSection | None = None  # instead of `[retention]`
@@ -125,6 +144,7 @@ SECTIONS: Mapping[str, type[Section]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+    "wal": WalSection,
 class RetentionSettings:
     """What `prune` keeps, as `RetentionSection` has it: plain values, for requests."""
 
@@ -147,6 +167,23 @@ class DatabaseSettings:
 
     path: str  # absolute, not resolved
     name: str | None  # in the repository; None: the file's name
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WalSettings:
+    """What `WalSection` has: plain values, for requests."""
+
+    preset: Literal["safe", "balanced", "fast"] = "balanced"
+    synchronous: Literal["off", "normal", "full", "extra"] | None = None
+    autocheckpoint: int | None = None
+    journal_size_limit: int | None = None
+    busy_timeout: int | None = None
+    guarded: bool = False
+    passive_frames: int | None = None
+    idle_seconds: float | None = None
+    bound_bytes: int | None = None
+    checkpoint: Literal["passive", "restart", "truncate"] | None = None
+    wait_seconds: float | None = None
+
+
     repository: str | None  # URL
     level: Level
     checkers: tuple[str, ...]
@@ -164,6 +201,7 @@ class DatabaseSettings:
 class RepositorySettings:
     """What holds for one repository."""
 
+    wal: WalSettings = field(default_factory=WalSettings)
     url: str
     db: str | None = None
     read_data: bool = False
@@ -187,6 +225,7 @@ class Configuration:
         A path that is a configured database's path gets that database's settings. Raises ConfigurationInvalid for an
         empty argument, and for one that no file can be called.
         """
+    wal: WalSection = field(default_factory=WalSection)
         if not argument:
             raise ConfigurationInvalid("the database is empty text", hint="name a file, such as app.db")
         if "\0" in argument:
@@ -221,6 +260,7 @@ class Configuration:
 
     def repository(self, argument: str) -> RepositorySettings:
         """Return the settings of a configured name, or of a URL; a plain path becomes absolute.
+            wal=_wal_settings(section.wal or self.wal),
 
         Raises ConfigurationInvalid for an empty argument.
         """
@@ -293,6 +333,10 @@ def expand_home(path: str) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:
+def _wal_settings(section: WalSection) -> WalSettings:
+    return WalSettings(**{key: getattr(section, key) for key in WalSection.__struct_fields__})
+
+
         return Path(path)
 
 
@@ -322,3 +366,4 @@ def as_plain(configuration: Configuration) -> dict[str, Any]:
         "retention": msgspec.to_builtins(configuration.retention),
         "plugins": msgspec.to_builtins(configuration.plugins),
     }
+        "wal": msgspec.to_builtins(configuration.wal),

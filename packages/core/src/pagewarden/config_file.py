@@ -25,6 +25,7 @@ from pagewarden.config import (
     RepositorySection,
     RetentionSection,
     Section,
+    WalSection,
 )
 from pagewarden.errors import ConfigurationInvalid
 from pagewarden.runtime import PluginChoice
@@ -43,6 +44,7 @@ class _File:
     databases: dict[str, DatabaseSection]
     repositories: dict[str, RepositorySection]
     retention: RetentionSection
+    wal: WalSection
     plugins: PluginsSection
     output: OutputSection
 
@@ -90,6 +92,7 @@ def parse_config(raw: bytes, path: Path) -> Configuration:
         databases=file.databases,
         repositories=file.repositories,
         retention=file.retention,
+        wal=file.wal,
         plugins=PluginChoice(only=plugins.only, disabled=plugins.disabled, extra=plugins.extra),
         output=file.output,
     )
@@ -113,6 +116,7 @@ def _decode(raw: bytes, path: Path) -> _File:
         databases=_sections(document, "databases", DatabaseSection, path),
         repositories=_sections(document, "repositories", RepositorySection, path),
         retention=_section(document, "retention", RetentionSection, path),
+        wal=_section(document, "wal", WalSection, path),
         plugins=_section(document, "plugins", PluginsSection, path),
         output=_section(document, "output", OutputSection, path),
     )
@@ -141,8 +145,10 @@ def _section(tables: dict[str, Any], name: str, kind: type[S], path: Path, prefi
 def _explain(problem: str, kind: type[Section], table: str, path: Path) -> ConfigurationInvalid:
     """Turn msgspec's message, such as "Expected `int`, got `str` - at `$.compression`", into one with key and fix."""
     what, _, place = problem.partition(" - at ")
-    if place.startswith("`$.retention"):
-        return _explain(f"{what} - at `${place[len('`$.retention') :]}", RetentionSection, f"{table}.retention", path)
+    inner: tuple[tuple[str, type[Section]], ...] = (("retention", RetentionSection), ("wal", WalSection))
+    for name, section in inner:
+        if place.startswith(f"`$.{name}"):
+            return _explain(f"{what} - at `${place[len(name) + 3 :]}", section, f"{table}.{name}", path)
     if (unknown := re.fullmatch(r"Object contains unknown field `(.*)`", what, re.DOTALL)) is not None:
         return _unknown(path, unknown[1], f"in [{table}]", kind.__struct_fields__)
     if (missing := re.fullmatch(r"Object missing required field `(.*)`", what)) is not None:
@@ -175,6 +181,15 @@ _FIXES = {
     "chain_segments": "write a whole number from 1",
     "chain_ratio": "write a number above 0",
     "retention": "write a table [….retention] with the keys of [retention]",
+    "wal": "write a table [….wal] with the keys of [wal]",
+    "preset": 'write "safe", "balanced" or "fast"',
+    "synchronous": 'write "off", "normal", "full" or "extra"',
+    "checkpoint": 'write "passive", "restart" or "truncate"',
+    **dict.fromkeys(("autocheckpoint", "passive_frames"), "write a whole number of pages, 0 for never"),
+    **dict.fromkeys(("journal_size_limit", "bound_bytes"), "write a whole number of bytes"),
+    "busy_timeout": "write a whole number of milliseconds",
+    "guarded": "write true or false",
+    **dict.fromkeys(("idle_seconds", "wait_seconds"), "write a number of seconds from 0"),
 }
 
 
@@ -267,6 +282,7 @@ check_every = "1d"
 backup_every = "1h"
 verify_every = "7d"
 retention = { within = "90d", monthly = 24 }   # instead of [retention], not beside it
+wal = { preset = "safe" }                      # instead of [wal], not beside it
 
 [repositories.main]       # `--repo main` finds it by this name
 url = "/backup/pagewarden"
@@ -286,6 +302,21 @@ minimum = 3               # restore points that are left whatever the rest says
 grace = "7d"              # how long what goes can be had back: pagewarden undelete
 chain_segments = 1000     # a longer chain of the newest restore point becomes a snapshot
 chain_ratio = 1.0         # and one whose segments have more than so many times the bytes of its snapshot
+
+[wal]
+preset = "balanced"       # safe, balanced or fast: docs/wal.md has what each can lose
+# Of each connection of an application: `pagewarden wal tune DB` prints the lines for it. As the preset, if left out.
+synchronous = "normal"    # off, normal, full or extra
+autocheckpoint = 1000     # pages in the log after which a commit checkpoints; 0: never
+journal_size_limit = 67108864   # bytes that the -wal is cut to when the log restarts
+busy_timeout = 5000       # milliseconds that a connection waits for a lock
+guarded = false           # true: a guard runs and checkpoints, so tune tells the application to leave that to it
+# How the guard checkpoints. As the preset, if left out.
+passive_frames = 4000     # frames that are not in the database file yet, from which on it copies what it can
+idle_seconds = 1.0        # without a commit, after which it does so, too
+bound_bytes = 67108864    # of the log, beyond which it does what the next key says, as soon as readers let it
+checkpoint = "restart"    # passive, restart or truncate
+wait_seconds = 0.1        # that writers may be kept waiting then, for readers to end
 
 [plugins]
 # only = ["check-pages", "check-pragma", "target-directory"]   # all that are installed where it is left out

@@ -34,6 +34,10 @@ from pagewarden.values import (
     UndeleteReport,
     UndoReport,
     VerifyReport,
+    WalCheckpointReport,
+    WalEnableReport,
+    WalStatusReport,
+    WalTuneReport,
 )
 
 if TYPE_CHECKING:
@@ -274,6 +278,47 @@ class Database:
     def plugins(self) -> PluginsReport:
         """Return what is installed, faults included."""
         return self._worker.call("plugins", {}, PluginsReport)
+    def wal_status(self) -> WalStatusReport:
+        """Return how the log stands: mode, size, frames, readers, locks, and whether a checkpoint would be good."""
+        request = {"database": self.path, "settings": asdict(self._settings.wal)}
+        return self._worker.call("wal_status", request, WalStatusReport)
+
+    def wal_enable(self, *, off: bool = False, force: bool = False) -> WalEnableReport:
+        """Switch the database to WAL mode, or `off` back to a rollback journal; `force` goes past warnings.
+
+        Reasons against it are raised as WalRefused. Who has it open in a way that does not let it is named by
+        DatabaseBusy: an application closes its own connections first.
+        """
+        return self._worker.call("wal_enable", {"database": self.path, "off": off, "force": force}, WalEnableReport)
+
+    def wal_checkpoint(self, *, mode: str = "passive", max_time: float = 10.0) -> WalCheckpointReport:
+        """Bring the log into the database file: `mode` is passive, full, restart or truncate.
+
+        Readers that are in the way are waited for until `max_time`, in seconds, is over; then the report says so.
+        """
+        request = {"database": self.path, "mode": mode, "max_time": max_time, "settings": asdict(self._settings.wal)}
+        return self._worker.call("wal_checkpoint", request, WalCheckpointReport)
+
+    def wal_tune(
+        self,
+        *,
+        preset: str | None = None,
+        synchronous: str | None = None,
+        autocheckpoint: int | None = None,
+        journal_size_limit: int | None = None,
+        busy_timeout: int | None = None,
+        guarded: bool | None = None,
+    ) -> WalTuneReport:
+        """Return the PRAGMA lines that your connections should execute when they are opened; it changes nothing.
+
+        `preset` is safe, balanced or fast; the others stand in place of what it has. `guarded` leaves checkpoints to a
+        guard.
+        """
+        given = {"preset": preset, "synchronous": synchronous, "autocheckpoint": autocheckpoint, "guarded": guarded}
+        given |= {"journal_size_limit": journal_size_limit, "busy_timeout": busy_timeout}
+        settings = asdict(self._settings.wal) | {key: value for key, value in given.items() if value is not None}
+        return self._worker.call("wal_tune", {"database": self.path, "settings": settings}, WalTuneReport)
+
 
     def close(self) -> None:
         """End the worker, if one was started. What was closed stays so: `pagewarden.open` gives another handle."""

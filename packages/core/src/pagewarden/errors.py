@@ -76,6 +76,22 @@ class DatabaseUnsettled(PagewardenError):
     usual_hint = "try again"
 
 
+class NotInWalMode(PagewardenError):
+    """The database is not in WAL mode, so its commits cannot be followed."""
+
+    slug = "not-in-wal-mode"
+    exit_code = 15
+    usual_hint = "pagewarden wal enable DB"
+
+
+class WalRefused(PagewardenError):
+    """To switch the journal mode, or to checkpoint, would not be safe there, or cannot be done; nothing was changed."""
+
+    slug = "wal-refused"
+    exit_code = 16
+    usual_hint = "pagewarden wal status DB shows how it stands"
+
+
 class RepositoryNotFound(PagewardenError):
     """There is no repository at the URL, or it holds nothing of that name."""
 
@@ -178,6 +194,14 @@ class WorkerCrashed(PagewardenError):
     slug = "worker-crashed"
     exit_code = 51
     usual_hint = "try again: the next call starts another worker"
+
+
+class GuardFailed(PagewardenError):
+    """The guard of a database did not answer, ended, or could not do in time what it was asked for."""
+
+    slug = "guard-failed"
+    exit_code = 52
+    usual_hint = "look at its log, or start it again: pagewarden run DB --repo URL"
 
 
 class LedgerUnusable(PagewardenError):

@@ -13,6 +13,10 @@ from pagewarden.values import CheckerResult, Position, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+from pagewarden.wal.reports import WalCheckpointReport as WalCheckpointReport
+from pagewarden.wal.reports import WalEnableReport as WalEnableReport
+from pagewarden.wal.reports import WalStatusReport as WalStatusReport
+from pagewarden.wal.reports import WalTuneReport as WalTuneReport
 class Suspect:
     """A page that a check reported as damaged, and what became of it."""
 

@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 
 class Verdict(StrEnum):
     """What is known about a file: sound, damaged, or unknown because it could not be judged."""
+    from pagewarden.reports import WalCheckpointReport as WalCheckpointReport
+    from pagewarden.reports import WalEnableReport as WalEnableReport
+    from pagewarden.reports import WalStatusReport as WalStatusReport
+    from pagewarden.reports import WalTuneReport as WalTuneReport
 
     SOUND = "sound"
     UNKNOWN = "unknown"

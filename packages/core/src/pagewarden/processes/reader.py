@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pagewarden.structure import StructureStep, WalSurvey
 
 _SUMS_AT_ONCE = 128 << 20  # bytes of pages for each call in a walk over all sums
+    from pagewarden.wal.look import WalLook
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +159,24 @@ class PageReader(IncrementCalls, ProofCalls, StoredCalls):
 
     def confirm(self, handle: int) -> None:
         """Do step 6 of the live read, and keep the handle open.
+    def wal_look(self, database: str, *, live: bool) -> WalLook:
+        """Return what the first bytes of the database at the real path `database`, its -wal and its -shm say.
+
+        `live` says that SQLite has it open, so that its wal-index is true. Raises DatabaseNotFound or
+        DatabaseUnreadable.
+        """
+        from pagewarden.wal.look import WalLook
+
+        def shape(value: Any) -> WalLook:
+            versions = value["versions"]
+            lists = {
+                "versions": None if versions is None else tuple(versions),
+                "read_marks": tuple(value["read_marks"]),
+            }
+            return WalLook(**value | lists)
+
+        return self._call("wal_look", shape, database=database, live=live)
+
 
         Raises DatabaseUnsettled if what was read since `attach` may not be one commit: then discard all of it.
         """

@@ -132,6 +132,12 @@ class Reader(IncrementAnswers, ProofAnswers):
         """Do step 6 of the live read."""
         opened = self._open[handle]
         if isinstance(opened, Attached):
+    def wal_look(self, database: str, live: bool) -> Mapping[str, Any]:
+        """Return what the first bytes of a database, its -wal and its -shm say."""
+        from pagewarden.processes.log_look import look
+
+        return look(database, live=live)
+
             opened.check()
 
     def detach(self, handle: int, check: bool) -> None:

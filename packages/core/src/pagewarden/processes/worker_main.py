@@ -41,6 +41,10 @@ RUNS = {
     "undelete": ("pagewarden.repository.pinning", "UndeleteRequest", "run_undelete"),
     "ledger": ("pagewarden.ledger", "LedgerRequest", "run_ledger"),
     "doctor": ("pagewarden.doctor", "DoctorRequest", "run_doctor"),
+    "wal_status": ("pagewarden.wal.status", "WalStatusRequest", "run_wal_status"),
+    "wal_enable": ("pagewarden.wal.enable", "WalEnableRequest", "run_wal_enable"),
+    "wal_checkpoint": ("pagewarden.wal.run", "WalCheckpointRequest", "run_wal_checkpoint"),
+    "wal_tune": ("pagewarden.wal.tune", "WalTuneRequest", "run_wal_tune"),
 }
 """The runs by their verbs: module, request and function. A module is imported when its verb is first asked for."""
 

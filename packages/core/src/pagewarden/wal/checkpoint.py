@@ -43,8 +43,8 @@ class Checkpointed:
 
     mode: Mode
     busy: bool  # whether SQLite said that somebody was in the way
-    log: int  # frames in the log
-    checkpointed: int  # frames of it that are in the database file
+    log: int  # frames in the log; -1 where SQLite did not look, because another checkpoint is under way
+    checkpointed: int  # frames of it that are in the database file; -1 likewise
     held_seconds: float = 0.0  # how long the write lock was held for it
 
     @property
@@ -159,7 +159,7 @@ class Checkpointer:
             busy, log, checkpointed = self._copier.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
         except sqlite3.Error as error:
             raise failure(error, self.path) from error
-        if log < 0:
+        if log < 0 and not busy:
             raise DatabaseUnsettled(
                 f"{self.path} is not in WAL mode any more: there is no log to checkpoint", hint="look again"
             )

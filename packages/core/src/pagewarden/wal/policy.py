@@ -27,7 +27,7 @@ class WalState:
     backfilled: int  # nBackfill: how many of them are in the database file already
     wal_bytes: int  # size of the -wal file, which does not shrink when the log restarts
     idle_seconds: float  # since the last commit was seen
-    reader_mark: int | None = None  # lowest frame that another reader on read locks 1–4 may need; None: nobody there
+    reader_mark: int | None = None  # lowest frame that another reader may need, 0 for read lock 0; None: no reader
     attempt_seconds: float = math.inf  # since the last checkpoint was tried
     attempt_failed: bool = False  # whether that one was busy, or could not copy all that there was
 
@@ -94,6 +94,8 @@ class CheckpointPolicy:
             return self.mode, f"the log has {size} bytes, more than its bound of {self.bound_bytes}"
         if not state.waiting:
             return "none", "all of the log is in the database file"
+        if not state.movable and state.reader_mark == 0:
+            return "none", "a reader reads the database file alone, which nothing can be copied to meanwhile"
         if not state.movable:
             return "none", f"a reader needs the log as it was at frame {state.reader_mark}"
         if over:
