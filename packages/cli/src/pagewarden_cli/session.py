@@ -151,6 +151,33 @@ class Session:
             yield runtime
 
     @contextmanager
+    def runtimes(self, count: int, observe: Callable[[Event], None]) -> Iterator[tuple[Runtime, ...]]:
+        """Build runtimes without progress bars, each with a page reader of its own; leaving it ends those.
+
+        Every event is logged, and given to `observe`, from any thread. Raises ConfigurationInvalid for a log that
+        cannot be written to.
+        """
+        from contextlib import ExitStack
+
+        from pagewarden.runtime import Runtime
+
+        def both(event: Event) -> None:
+            self.observe(event)
+            observe(event)
+
+        with self._logging(), ExitStack() as stack:
+            yield tuple(
+                stack.enter_context(
+                    Runtime(
+                        plugins=self.configuration.plugins,
+                        threads=self.configuration.defaults.threads,
+                        on_event=both,
+                    )
+                )
+                for _ in range(count)
+            )
+
+    @contextmanager
     def _logging(self) -> Iterator[None]:
         """Open the log, if there is to be one, for as long as this context lasts."""
         path = self.configuration.log() if self.given_log is None else self.given_log

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from pagewarden.errors import DatabaseUnreadable as DatabaseUnreadable
     from pagewarden.errors import DatabaseUnsettled as DatabaseUnsettled
     from pagewarden.errors import DeletionRefused as DeletionRefused
+    from pagewarden.errors import GuardFailed as GuardFailed
     from pagewarden.errors import LedgerUnusable as LedgerUnusable
     from pagewarden.errors import NativeMissing as NativeMissing
     from pagewarden.errors import NotADatabase as NotADatabase
+    from pagewarden.errors import NotInWalMode as NotInWalMode
     from pagewarden.errors import OutOfSpace as OutOfSpace
     from pagewarden.errors import PagewardenError as PagewardenError
     from pagewarden.errors import PluginUnusable as PluginUnusable
@@ -75,9 +77,11 @@ _HOMES = {
         "DatabaseUnreadable",
         "DatabaseUnsettled",
         "DeletionRefused",
+        "GuardFailed",
         "LedgerUnusable",
         "NativeMissing",
         "NotADatabase",
+        "NotInWalMode",
         "OutOfSpace",
         "PagewardenError",
         "PluginUnusable",

@@ -23,6 +23,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET
+
 from pagewarden import lineage, maps
 from pagewarden.errors import (
     ConfigurationInvalid,
@@ -61,10 +63,18 @@ class BackupRequest:
     full: bool = False  # every page, whatever is stored already
     compression: int = 1  # zstd's level, 1 to 22
     check: str = Level.QUICK.value  # how the source is judged: "none", or a level of `check`
+    gap: str = ""  # why commits since the newest backup were not followed; for whoever follows them
 
 
 def run_backup(request: BackupRequest, runtime: Runtime) -> BackupReport:
+    """Back a live database up; see `back_up`."""
+    return back_up(request, runtime)[0]
+
+
+def back_up(request: BackupRequest, runtime: Runtime) -> tuple[BackupReport, CommitTaken]:
     """Back a live database up: copy what changed, or every page, prove it, and store it.
+
+    Return the report, and what is known of the commit that was copied, or that was found to be stored already.
 
     Raises what `examine` and `snapshot_commit` raise for the source, but DatabaseUnreadable where SQLite refuses what
     was a database; ConfigurationInvalid; RepositoryDamaged, RepositoryBusy, OutOfSpace,
@@ -114,7 +124,7 @@ def run_backup(request: BackupRequest, runtime: Runtime) -> BackupReport:
         kind=report.kind,
         bytes=report.bytes_stored,
     )
-    return report
+    return report, taken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,6 +309,7 @@ class _Run:
             wal_salts=taken.salts.hex(),
             wal_frames=taken.wal_frames,
             sqlite_version=sqlite3.sqlite_version,
+            gap=self.request.gap or UNSET,
         )
         with suppress(OSError):  # whoever remembers it afterwards is told
             keep_rot(coming_path(self._rot), self._rotten, info)

@@ -14,11 +14,12 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pagewarden import maps
 from pagewarden.errors import OutOfSpace, PagewardenError, RepositoryDamaged, TargetFailed
 from pagewarden.repository.keys import objects_prefix
+from pagewarden.repository.manifest import Manifest
 from pagewarden.repository.mapfacts import MapFacts
 from pagewarden.times import format_moment
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pagewarden.processes.reader import PageReader
-    from pagewarden.repository import Intent, Manifest, PageSetInfo, Repository
+    from pagewarden.repository import PageSetInfo, Repository
+    from pagewarden.values import Position
 
 _LOOKS = 5  # how often a chain that changes meanwhile is looked for again
 
@@ -38,6 +40,22 @@ class NoBase(Exception):
         """`wrong`: something is not as it should be, which a person should know."""
         super().__init__(why)
         self.wrong = wrong
+
+
+class Continues(Protocol):
+    """What continues the newest restore point: a backup under way, or a guard that follows."""
+
+    @property
+    def database(self) -> str:
+        """Name in the repository."""
+
+    @property
+    def timeline(self) -> str:
+        """The timeline that it goes on with."""
+
+    @property
+    def parent(self) -> Position | None:
+        """The position that it continues."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +78,13 @@ class LocalMap:
     warnings: list[str] = field(default_factory=list)
     _next: Path | None = None
 
-    def base(self, repository: Repository, intent: Intent) -> Base:
+    def base(self, repository: Repository, intent: Continues) -> Base:
         """Return the base of the backup `intent`, its map proved. Raises NoBase."""
         links = find_chain(repository, intent, self.state)
         facts = _facts_of(links[-1])
         why, damaged = self.reader.map_problem(self.path, facts)
+        if why and not damaged and self._bring_forward(repository, links, facts):
+            why = ""
         if why:
             try:
                 self._rebuild(repository, links, facts)
@@ -113,18 +133,53 @@ class LocalMap:
                 self._next.unlink(missing_ok=True)
             self._next = None
 
+    def _bring_forward(self, repository: Repository, links: tuple[Manifest, ...], facts: MapFacts) -> bool:
+        """Make the map of the newest of `links` from one of an older one, as a guard that was killed leaves it.
+
+        Return False where that cannot be: then it is made from the beginning.
+        """
+        for place in range(len(links) - 1, 0, -1):
+            older = _facts_of(links[place - 1])
+            if older.page_size != facts.page_size:
+                return False
+            if self.reader.map_problem(self.path, older)[0]:
+                continue
+            try:
+                self._make(repository, links[place:], facts, (self.path, older))
+            except (RepositoryDamaged, TargetFailed, OutOfSpace, OSError):
+                return False
+            return True
+        return False
+
     def _rebuild(self, repository: Repository, links: tuple[Manifest, ...], facts: MapFacts) -> None:
         """Make the map of the newest of `links` from what their objects record. Raises NoBase."""
         try:
+            self._make(repository, links, facts)
+        except (RepositoryDamaged, TargetFailed, OutOfSpace, OSError) as error:
+            raise NoBase(str(error)) from error
+
+    def _make(
+        self,
+        repository: Repository,
+        links: tuple[Manifest, ...],
+        facts: MapFacts,
+        base: tuple[Path, MapFacts] | None = None,
+    ) -> None:
+        """Make the map of `facts` from what the objects of `links` record, on top of `base`, and keep it."""
+        try:
             paths = [repository.object_path(link.key) for link in links]
-            repository.confirm(links, [self.reader.pageset_info(path) for path in paths])
+            infos = [self.reader.pageset_info(path) for path in paths]
+            if base is None:
+                repository.confirm(links, infos)
+            elif why := next(filter(None, map(Manifest.contradiction, links, infos)), ""):
+                raise RepositoryDamaged(f"in {repository.url}, one of the newest page sets {why}")
             self._next = maps.begin(self.path)
-            self.reader.build_map(self._next, facts, paths)
+            self.reader.build_map(self._next, facts, paths, base)  # sums that do not add up are refused
             maps.keep(self._next, self.path)
             self._next = None
-        except (RepositoryDamaged, TargetFailed, OutOfSpace, OSError) as error:
+        except BaseException:
             self.forget()
-            raise NoBase(str(error)) from error
+            raise
         finally:
             for link in links:
                 repository.store.release(link.key)
@@ -144,7 +199,7 @@ def _facts_of(manifest: Manifest) -> MapFacts:
     )
 
 
-def find_chain(repository: Repository, intent: Intent, state: Path) -> tuple[Manifest, ...]:
+def find_chain(repository: Repository, intent: Continues, state: Path) -> tuple[Manifest, ...]:
     """Return the chain of the newest restore point, from the snapshot up, if the backup `intent` continues it.
 
     `state` is the state directory, where verifications are remembered. A chain with something wrong is looked for
@@ -163,7 +218,7 @@ def find_chain(repository: Repository, intent: Intent, state: Path) -> tuple[Man
     return links
 
 
-def _look(repository: Repository, intent: Intent, state: Path) -> tuple[tuple[Manifest, ...], str]:
+def _look(repository: Repository, intent: Continues, state: Path) -> tuple[tuple[Manifest, ...], str]:
     """Return the chain of the newest restore point as it is now, and what is wrong with it: a clause, or empty.
 
     Raises NoBase where the backup does not continue it.

@@ -10,6 +10,7 @@ it noted is in the repository it was committed, and is where the file comes from
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -87,6 +88,35 @@ def after_backup(state: Path, path: str, place: str, position: Position) -> None
     lineage = read_lineage(state, path)
     coming = {other: noted for other, noted in lineage.coming.items() if other != place}
     write_lineage(state, path, replace(lineage, backups={**lineage.backups, place: position}, coming=coming))
+
+
+def while_followed(state: Path, path: str, place: str, parent: Position, position: Position, known: Lineage) -> Lineage:
+    """Remember what `before_backup` does, for a guard that commits many times a second; return what is remembered now.
+
+    `known` is what it was told last, or read when it began. Where something else is remembered by now, such as a
+    restore over the guarded file, nothing is changed. A loss of power may take what was written since the last
+    `settle`: then the next backup begins a new timeline. Raises OSError.
+    """
+    if read_lineage(state, path) != known:
+        return known
+    backups = known.backups
+    if parent == known.coming.get(place):
+        backups = {**backups, place: parent}
+    lineage = replace(known, backups=backups, coming={**known.coming, place: position})
+    file = _file(state, path)
+    durable.make_directories(file.parent)
+    half = file.with_name(f".{file.name}.followed")
+    half.write_bytes(msgspec.json.encode(lineage))
+    half.chmod(durable.FILE_MODE)
+    half.replace(file)
+    return lineage
+
+
+def settle(state: Path, path: str) -> None:
+    """Let no loss of power take what `while_followed` remembered. Raises OSError."""
+    with suppress(FileNotFoundError):  # nothing is remembered
+        durable.sync_file(_file(state, path))
+        durable.sync_directory(_file(state, path).parent)
 
 
 def _file(state: Path, path: str) -> Path:

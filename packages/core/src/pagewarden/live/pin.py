@@ -78,6 +78,15 @@ class Pin:
         """Read once without a pin, so that SQLite has made what it needs: a wal-index, where there was none."""
         self._read(_READ)
 
+    def journal_mode(self) -> str:
+        """Return the journal mode as SQLite has it, such as "wal" or "delete". Raises as `begin` does."""
+        self._read(_READ)  # what is locked is waited for
+        try:
+            row = self._all[0].execute("PRAGMA journal_mode").fetchone()
+        except sqlite3.Error as error:
+            raise failure(error, self.place.path) from error
+        return str(row[0])
+
     def still_pinned(self) -> bool:
         """Return whether every transaction is still open, and the same file still stands at the path (step 6)."""
         return all(connection.in_transaction for connection in self._all) and self.place.unchanged()

@@ -1,0 +1,484 @@
+"""The loop that follows a database that is pinned: looking, taking, rotating the pins, checkpointing, scrubbing.
+
+1. A look costs some bytes of the -shm. Where it shows commits they are taken: the page reader writes them as page sets
+   into the spool, reads them back, and only then counts them as taken.
+2. Every half second, where something was taken since, the pins take turns: the new one begins, all that there is now is
+   taken and made durable, the old one is let go.
+3. What the policy decides about the log is done under the pins.
+4. In between a bite of the database file is compared with what was followed.
+5. Whatever does not fit is a gap, with its cause, and ends the loop: the database is compared as a whole then.
+"""
+
+from __future__ import annotations
+
+import socket
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from msgspec import UNSET
+
+from pagewarden import durable, lineage, maps
+from pagewarden.errors import DatabaseBusy, DatabaseUnreadable, OutOfSpace, PagewardenError, TargetFailed
+from pagewarden.following.values import Cause, Cursor, Gap, Look, Taken
+from pagewarden.guard.holding import held_back_by
+from pagewarden.guard.values import MOST_BYTES, GuardState
+from pagewarden.guard.watch import LONGEST_WAIT
+from pagewarden.repository.format import Kind, PageSetHeader
+from pagewarden.repository.manifest import SourceFacts
+from pagewarden.repository.stream import Batch, BatchCommits, BatchSegment
+from pagewarden.values import Position
+from pagewarden.wal.checkpoint import Checkpointed, Checkpointer
+from pagewarden.wal.policy import Decision, WalState
+
+if TYPE_CHECKING:
+    from pagewarden.guard.board import Board
+    from pagewarden.guard.pins import Pins
+    from pagewarden.guard.shipping import Shipper
+    from pagewarden.guard.spool import Spool
+    from pagewarden.guard.values import GuardRequest
+    from pagewarden.guard.watch import Watcher
+    from pagewarden.processes.reader import PageReader
+    from pagewarden.repository.manifest import Manifest
+    from pagewarden.repository.mapfacts import MapFacts
+    from pagewarden.runtime import Runtime
+
+DRAIN_SECONDS = 10.0
+"""How long an ending guard tries to store what it has taken; the rest waits in the spool for the next one."""
+
+ROTATED_EVERY = 0.5
+"""Seconds after which a pin makes room for a newer one, where something was taken since it began."""
+
+_ACTIVE = 1.0  # seconds after a commit in which the next one is expected soon
+_TOO_MUCH = 2 * MOST_BYTES  # bytes of the log that are merged into one batch, because taking each commit is too slow
+_TURNS = 2  # batches one after the other, after which the rest is merged: writers are faster
+_BACKLOG = 2  # batches that wait for the repository, from which on the next one may grow
+_MAP_EVERY = 60.0  # seconds between two page maps that are kept, for a guard that is killed
+_LOCK_SECONDS = 0.01  # for which the write lock is tried for
+_ROOM_PAUSE = 1.0  # seconds before a full disk is tried again
+_PATIENT = 4  # bounds of the log that it may grow to while there is no room for what was committed
+_FRAME_BYTES = 64 << 10  # of a page set's frames: batches are small, and room is made for a whole frame each time
+_BITE = 4 << 20  # bytes of the database file that are compared at once, at the most
+_BITE_EVERY = 0.25  # seconds
+_CLOCK_STEP = 2.0  # seconds by which the clock and the time since the start may differ
+_HOT = (0.001, 0.002, 0.004, 0.008)  # seconds between looks, once the log was written to and nothing is committed yet
+
+
+class GapFound(Exception):
+    """Commits were missed, or may have been: following cannot go on from here."""
+
+    def __init__(self, cause: str, why: str = "") -> None:
+        """`cause` is one of those that manifests name, `why` one sentence for people."""
+        super().__init__(why or cause)
+        self.cause = cause
+
+
+class LetGo(Exception):
+    """The log must not be kept any longer: what was committed cannot be put anywhere."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guarded:
+    """What one guard works with, for as long as it lives."""
+
+    request: GuardRequest
+    runtime: Runtime
+    path: str  # of the database, real
+    name: str  # in the repository
+    where: str  # see `lineage.place_of`
+    spool: Spool
+    shipper: Shipper
+    board: Board
+    watcher: Watcher
+    created_by: str  # program and version
+    stopping: Callable[[], bool]
+    found_rot: Callable[[tuple[int, ...], MapFacts], None]
+
+    def emit(self, event: str, seconds: float | None = None, **fields: object) -> None:
+        """Tell observers what happened to this database."""
+        self.runtime.emit(event, self.path, seconds, **fields)
+
+    @property
+    def reader(self) -> PageReader:
+        """The process that reads pages."""
+        return self.runtime.reader
+
+
+class Following:
+    """One uninterrupted run of commits, from a position that the repository has."""
+
+    def __init__(self, guarded: Guarded, pins: Pins, handle: int, facts: MapFacts, newest: Manifest) -> None:
+        """`handle` is the page reader's, which follows from the restore point `newest`; `facts` are that one's."""
+        position = newest.position
+        self._g = guarded
+        self._pins = pins
+        self._handle = handle
+        self._facts = facts
+        self._position = position
+        self._number = 0  # of the last batch
+        self._source = SourceFacts(
+            path=lineage.readable(guarded.path),
+            host=socket.gethostname(),
+            # In WAL mode they say nothing of a commit (H13), and so are those of the last comparison.
+            change_counter=newest.facts.change_counter,
+            schema_cookie=newest.facts.schema_cookie,
+            journal_mode="wal",
+            sqlite_version=sqlite3.sqlite_version,
+        )
+        self._checkpointer: Checkpointer | None = None
+        self._cannot_checkpoint = False
+        now = self._now()
+        self._seen = now  # when something was last committed
+        self._pinned = now  # when the newest pin began
+        self._taken_since_pin = False
+        self._mapped = now
+        self._mapped_txid = position.txid
+        self._taken_at = now  # when all there was had been taken
+        self._cursor: Cursor | None = None  # of the last batch
+        self._tried: tuple[float, bool] = (
+            -1e9,
+            False,
+        )  # when a checkpoint was last tried, and whether it was held back
+        self._over = False  # whether the log was too large when it was last looked at
+        self._clock_offset = self._offset()
+        self._unkept: Taken | None = None  # what was taken and could not be kept yet
+        self._no_room_until = now
+        self._told_no_room = self._told_full = False
+        self._scrub_at = 1
+        self._scrubbed_until = now
+        self._hot = len(_HOT)
+
+    def run(self) -> None:
+        """Follow until the guard is to stop. Raises GapFound, and PagewardenError where it cannot go on."""
+        g = self._g
+        g.board.now(GuardState.FOLLOWING)
+        g.emit("guard.following", position=str(self._position))
+        try:
+            while not g.stopping():
+                began = self._now()
+                self._step()
+                self._wait(began)
+            self._finish()
+        finally:
+            if self._checkpointer is not None:
+                self._checkpointer.close()
+
+    # One step
+
+    def _step(self) -> None:
+        began, asked = self._now(), self._g.board.asked
+        look = self._look()
+        try:
+            if look.behind and self._may_take():
+                self._take_all(look)
+            if not look.behind or self._taken_at > began:
+                self._g.board.answer(asked, self._position, self._number)
+            if self._taken_since_pin and self._now() - self._pinned >= ROTATED_EVERY and not self._full:
+                self._rotate()
+            self._mind_the_log(look)
+        except (OutOfSpace, TargetFailed) as error:
+            self._note_no_room(error)
+        self._mind_the_room(look)
+        now = self._now()
+        self._scrub(now)
+        if now - self._mapped >= _MAP_EVERY and self._mapped_txid != self._position.txid:
+            self._keep_map()
+        self._mind_the_clock()
+
+    @property
+    def _full(self) -> bool:
+        """Whether there is no room for another batch now."""
+        return self._g.spool.full or self._now() < self._no_room_until
+
+    def _note_no_room(self, error: PagewardenError) -> None:
+        """Wait a moment: what was not taken, or could not be kept, is still in the log."""
+        self._no_room_until = self._now() + _ROOM_PAUSE
+        if not self._told_no_room:
+            self._told_no_room = True
+            self._g.emit("spool.failed", why=error.message)
+
+    def _mind_the_room(self, look: Look) -> None:
+        """Tell when the spool is full, and when there is room again. Raises LetGo where the log has grown too large.
+
+        As long as the pin is held no commit is lost, but the log grows, on the application's disk.
+        """
+        g = self._g
+        if not self._full:
+            if self._told_full or self._told_no_room:
+                self._told_full = self._told_no_room = False
+                g.emit("spool.room", waiting=g.spool.count, bytes=g.spool.bytes)
+            return
+        if g.spool.full and not self._told_full:
+            self._told_full = True
+            g.emit("spool.full", waiting=g.spool.count, bytes=g.spool.bytes)
+        if look.wal_bytes > _PATIENT * g.request.policy.bound_bytes:
+            raise LetGo(f"there is no room for what is committed, and the log has {look.wal_bytes:,} bytes")
+
+    def _look(self) -> Look:
+        g = self._g
+        look = g.reader.follow_look(self._handle)
+        if look.moved or not self._pins.still():
+            raise GapFound(look.moved or Cause.DATABASE_REPLACED)
+        g.board.wal_bytes = look.wal_bytes
+        return look
+
+    def _may_take(self) -> bool:
+        """Return whether a batch is worth it now: where they are stored slowly, fewer and larger ones are."""
+        if self._full:
+            return False
+        if self._g.board.waited_for or self._g.shipper.backlog < _BACKLOG:
+            return True
+        return self._now() - self._pinned >= ROTATED_EVERY
+
+    def _take_all(self, look: Look | None = None) -> None:
+        """Take all that is committed now: in several batches where that is much, in one where it is far too much."""
+        merge = look is not None and self._waiting_bytes(look) > _TOO_MUCH
+        turns = 1
+        while self._take(merge=merge or turns > _TURNS):
+            turns += 1
+        self._taken_at = self._now()
+
+    def _take(self, *, merge: bool) -> bool:
+        """Take what was committed; return whether there is more. Raises GapFound; OutOfSpace or TargetFailed."""
+        g = self._g
+        if self._unkept is not None:
+            self._keep(self._unkept)
+        segment, commits = g.spool.begin()
+        header = PageSetHeader(  # what is not known yet, the page reader settles
+            kind=Kind.SEGMENT,
+            page_size=self._facts.page_size,
+            pages=self._facts.pages,
+            pages_per_frame=max(1, _FRAME_BYTES // self._facts.page_size),
+            timeline=self._position.timeline,
+            txid=self._position.txid + 1,
+            txid_from=self._position.txid,
+            time=g.runtime.clock(),
+        )
+        found = g.reader.follow_take(
+            self._handle,
+            header,
+            segment,
+            None if merge or g.spool.nearly_full else commits,
+            most_bytes=MOST_BYTES,
+            level=g.request.compression,
+        )
+        if isinstance(found, Gap):
+            raise GapFound(found.cause, found.why)
+        if found is None:
+            return False
+        self._unkept = found
+        self._keep(found)
+        return found.more
+
+    def _keep(self, taken: Taken) -> None:
+        """Put what was taken into the spool, and on its way. Raises OutOfSpace or TargetFailed: then it is not."""
+        g = self._g
+        batch = Batch(
+            parent=self._position,
+            position=Position(timeline=self._position.timeline, txid=taken.txid, time=taken.time),
+            segment=BatchSegment.of(taken.segment),
+            commits=UNSET
+            if taken.commits is None
+            else BatchCommits.of(taken.commits, count=taken.kept, earliest=taken.time),
+            merged=max(1, taken.merged) if taken.commits is None else UNSET,
+            facts=replace(self._source, wal_salts=taken.cursor.salts.hex(), wal_frames=taken.cursor.frame),
+            compression=g.request.compression,
+            verified_at=g.runtime.clock(),
+            created_by=g.created_by,
+        )
+        try:
+            waiting = g.spool.add(batch, commits=taken.commits is not None)
+        except OSError as error:
+            raise durable.failure(error, f"cannot keep what was taken of {g.path} in {g.spool.folder}") from error
+        g.shipper.put(waiting)
+        self._unkept = None
+        self._position, self._number = batch.position, waiting.number
+        self._facts = replace(self._facts, txid=taken.txid, pages=taken.pages, database_sum=taken.database_sum)
+        self._cursor = taken.cursor
+        self._taken_since_pin = True
+        self._seen = self._now()
+
+    # The pins, and the log
+
+    def _rotate(self) -> None:
+        """Let a new pin take the place of the old one: what it sees is taken, durably, before that one goes."""
+        if self._pins.held < 2:  # else the last turn was cut off, by a full disk
+            self._pins.begin()
+        self._pinned = self._now()
+        self._taken_since_pin = False
+        self._take_all()
+        self._settle()
+        self._pins.let_go()
+
+    def _settle(self) -> None:
+        """Let no loss of power take what was taken."""
+        try:
+            self._g.spool.settle()
+            self._g.shipper.settle()
+        except OSError as error:
+            raise durable.failure(error, f"cannot keep what was taken of {self._g.path}") from error
+
+    def _mind_the_log(self, look: Look) -> None:
+        """Checkpoint where the policy says so, and tell of a log that is too large."""
+        now, tried = self._now(), self._tried
+        if self._full:
+            return
+        decision = self._g.request.policy.decide(
+            WalState(
+                page_size=look.page_size,
+                frames=look.frames,
+                backfilled=look.backfilled,
+                wal_bytes=look.wal_bytes,
+                idle_seconds=now - self._seen,
+                attempt_seconds=now - tried[0],
+                attempt_failed=tried[1],
+            )
+        )
+        if decision.action != "none" and (checkpointer := self._own_checkpointer()) is not None:
+            done = self._checkpoint(checkpointer, decision)
+            self._tried = self._now(), not done.complete
+            self._g.emit(
+                "wal.checkpointed",
+                seconds=self._now() - now,
+                mode=decision.action,
+                why=decision.why,
+                frames=done.log,
+                copied=done.checkpointed,
+                complete=done.complete,
+                writers_waited=round(done.held_seconds, 4),
+            )
+        self._mind_the_bound(decision)
+
+    def _checkpoint(self, checkpointer: Checkpointer, decision: Decision) -> Checkpointed:
+        """Do what was decided; nothing is lost whatever comes of it (see `pins` and `wal.checkpoint`)."""
+        self._rotate()
+        done = checkpointer.passive()
+        if decision.action == "passive":
+            if done.complete:
+                self._rotate()  # on read lock 0, where nothing was committed since: then the next writer restarts it
+            return done
+        try:
+            done = checkpointer.settle(
+                self._renew,
+                take=self._take_tail,
+                timeout=_LOCK_SECONDS,
+                wait_seconds=self._g.request.policy.wait_seconds,
+            )
+        except DatabaseBusy:
+            return replace(done, busy=True)
+        if done.complete and decision.action == "truncate":
+            checkpointer.finish("truncate")
+        return done
+
+    def _take_tail(self) -> None:
+        """Take what is left, while nobody can commit."""
+        self._take_all()
+        self._settle()
+
+    def _renew(self) -> None:
+        """Let a new pin take the place of the old one, all that either sees having been taken."""
+        self._pins.begin()
+        self._pins.let_go()
+        self._pinned = self._now()
+
+    def _waiting_bytes(self, look: Look) -> int:
+        """Return how many bytes of the log were not taken, at the least."""
+        taken = self._cursor.frame if self._cursor is not None and self._cursor.salts == look.salts else 0
+        return max(0, look.frames - taken) * look.page_size
+
+    def _own_checkpointer(self) -> Checkpointer | None:
+        """Return the connections that checkpoint, opened at their first use; None where they cannot be."""
+        if self._checkpointer is None and not self._cannot_checkpoint:
+            try:
+                self._checkpointer = Checkpointer(
+                    self._g.path, clock=self._g.runtime.monotonic, sleep=self._g.runtime.sleep
+                )
+            except DatabaseUnreadable as error:
+                self._cannot_checkpoint = True
+                self._g.emit("wal.unmanaged", why=error.message)
+        return self._checkpointer
+
+    def _mind_the_bound(self, decision: Decision) -> None:
+        """Tell once when the log has grown past its bound and a checkpoint did not help, and when it is smaller."""
+        g = self._g
+        over = decision.over_bound and (self._tried[1] or self._cannot_checkpoint)
+        if over and not self._over:
+            g.board.held_back = held_back_by(g.path)
+            g.emit("wal.over-bound", bytes=g.board.wal_bytes, bound=g.request.policy.bound_bytes, by=g.board.held_back)
+            self._over = True
+        elif self._over and not decision.over_bound:
+            self._over, g.board.held_back = False, ""
+            g.emit("wal.within-bound", bytes=g.board.wal_bytes)
+
+    # The database file
+
+    def _scrub(self, now: float) -> None:
+        """Compare a bite of the database file with what was followed."""
+        g, pages = self._g, self._facts.pages
+        elapsed = now - self._scrubbed_until
+        if not g.request.scrub or elapsed < _BITE_EVERY or not pages or self._full:
+            return
+        self._scrubbed_until = now
+        first = min(self._scrub_at, pages)
+        room = int(min(g.request.scrub * elapsed * (1 << 20), _BITE) / self._facts.page_size)
+        count = min(max(1, room), pages - first + 1)
+        bad = g.reader.follow_scrub(self._handle, first, count)
+        self._scrub_at = first + count if first + count <= pages else 1
+        g.board.scrubbed += count / pages
+        new = tuple(pgno for pgno in bad if pgno not in g.board.rot)
+        if new:
+            g.found_rot(new, self._facts)
+
+    def _keep_map(self) -> None:
+        """Keep the page map of the position, so that a guard that is killed soon has one again."""
+        g = self._g
+        path = maps.map_path(g.runtime.state, g.where, g.path)
+        try:
+            written = maps.begin(path)
+            g.reader.follow_map(self._handle, written)
+            maps.keep(written, path)
+        except (OSError, OutOfSpace) as error:  # it is a cache
+            g.emit("map.failed", why=str(error))
+        self._mapped, self._mapped_txid = self._now(), self._position.txid
+
+    # Time
+
+    def _now(self) -> float:
+        return self._g.runtime.monotonic()
+
+    def _offset(self) -> float:
+        return self._g.runtime.clock().timestamp() - self._now()
+
+    def _mind_the_clock(self) -> None:
+        """Tell that the clock was stepped: times of restore points step with it, their order does not (H23)."""
+        offset = self._offset()
+        step = offset - self._clock_offset
+        if abs(step) >= _CLOCK_STEP:
+            self._clock_offset = offset
+            self._g.emit("clock.stepped", by=round(step, 3))
+
+    def _wait(self, began: float) -> None:
+        """Wait until it is worth looking again, or somebody asks."""
+        g, now = self._g, self._now()
+        if g.stopping() or g.board.waited_for:
+            return
+        if self._hot < len(_HOT):
+            self._hot += 1
+            g.watcher.wait(_HOT[self._hot - 1])
+        elif now - self._seen < _ACTIVE or self._full:
+            g.watcher.wait(g.request.interval - (now - began))
+        else:
+            g.watcher.arm()
+            if self._look().behind:
+                return
+            if g.watcher.wait(_BITE_EVERY if g.request.scrub else LONGEST_WAIT):
+                self._hot = 0  # the log was written to, and a commit will follow in a moment
+
+    def _finish(self) -> None:
+        """Take what there is, and keep what lets the next guard go on from here."""
+        self._take_all()
+        self._settle()
+        if self._mapped_txid != self._position.txid:
+            self._keep_map()
+        self._g.shipper.drain(DRAIN_SECONDS)
