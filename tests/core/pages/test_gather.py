@@ -40,7 +40,7 @@ def test_gathered_frames_hold_the_listed_pages(pages_backend: Backend, tmp_path:
         seen.append((one.runs, bytes(one.data), one.sums))
 
     with source_of(tmp_path / "db", content) as source:
-        gather_out(source, frames, pages_per_frame=7, level=1, threads=2, sink=sink, using=pages_backend)
+        gather_out(source, frames, level=1, threads=2, sink=sink, using=pages_backend)
         sums = pages_backend.sums(source, 1, 60)
     assert [runs for runs, _, _ in seen] == frames
     for runs, data, its_sums in seen:

@@ -45,6 +45,20 @@ def test_a_snapshot_starts_from_nothing() -> None:
     assert dataclasses.replace(header(1, txid=5), txid_from=4, kind=Kind.SEGMENT).txid_from == 4
 
 
+def test_only_a_page_set_of_commits_counts_them() -> None:
+    """It starts from a position, and has at most as many as there are positions; others have none."""
+    head = dataclasses.replace(header(1, txid=9), txid_from=4, kind=Kind.COMMITS)
+    assert [dataclasses.replace(head, commits=count).commits for count in (0, 1, 5)] == [0, 1, 5]
+    for count in (-1, 6, 1 << 32):
+        with pytest.raises(ValueError, match="commits from position 4 to 9"):
+            dataclasses.replace(head, commits=count)
+    for kind, start in ((Kind.SEGMENT, 4), (Kind.SNAPSHOT, 0)):
+        with pytest.raises(ValueError, match="1 commits from position"):
+            dataclasses.replace(head, kind=kind, txid_from=start, commits=1)
+    with pytest.raises(ValueError, match="page set of commits that starts from no position"):
+        dataclasses.replace(head, txid_from=0)
+
+
 def test_frames_cover_every_page_once() -> None:
     """Frame numbers, first pages and counts agree for sizes around whole frames."""
     for pages in range(30):
@@ -67,4 +81,4 @@ def test_default_frames_hold_whole_pages(page_size: int) -> None:
 
 def test_kinds_are_those_of_the_format() -> None:
     """The numbers of the kinds are fixed by docs/formats/pageset-1.md."""
-    assert [(kind.name, int(kind)) for kind in Kind] == [("SNAPSHOT", 1), ("SEGMENT", 2)]
+    assert [(kind.name, int(kind)) for kind in Kind] == [("SNAPSHOT", 1), ("SEGMENT", 2), ("COMMITS", 3)]

@@ -32,16 +32,16 @@ if TYPE_CHECKING:
     from pagewarden.pages.again import read_again
     from pagewarden.pages.behind import Behind, forget
     from pagewarden.pages.copier import Batch, FrameCopy, OutSlot, StoredFrame, copy_out, out_slots
-    from pagewarden.pages.gather import Gathered, Runs, gather_out
+    from pagewarden.pages.gather import Gathered, Runs, frames_of, gather_out
     from pagewarden.pages.scan import Progress, database_sum, differing_runs, scan_reserved, scan_sums
-    from pagewarden.pages.spread import FrameIn, Stretch, Wanted, decode_frame, runs_of, spread_in
+    from pagewarden.pages.spread import FrameIn, Stretch, Wanted, decode_frame, frames_in, runs_of, spread_in
 
 _HOMES = {
     "again": ("read_again",),
     "behind": ("Behind", "forget"),
     "copier": ("Batch", "FrameCopy", "OutSlot", "StoredFrame", "copy_out", "out_slots"),
-    "gather": ("Gathered", "Runs", "gather_out"),
-    "spread": ("FrameIn", "Stretch", "Wanted", "decode_frame", "runs_of", "spread_in"),
+    "gather": ("Gathered", "Runs", "frames_of", "gather_out"),
+    "spread": ("FrameIn", "Stretch", "Wanted", "decode_frame", "frames_in", "runs_of", "spread_in"),
     "scan": ("Progress", "database_sum", "differing_runs", "scan_reserved", "scan_sums"),
 }
 
@@ -80,6 +80,8 @@ __all__ = [
     "differing_runs",
     "forget",
     "frame_bound",
+    "frames_in",
+    "frames_of",
     "gather_out",
     "is_page_size",
     "lock_page",

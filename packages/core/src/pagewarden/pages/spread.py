@@ -7,7 +7,7 @@ frames those are decoded that somebody wants pages of.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 
@@ -83,6 +83,25 @@ def spread_in(
 
     def work(stretch: Stretch, slot: _Slot) -> tuple[Stretch, memoryview]:
         return stretch, _take_in(stretch, slot, fd_out, page_size, chosen, keep)
+
+    slots = [_Slot(chosen) for _ in range(threads + 2)]
+    with closing(in_order(stretches, work, slots=slots, threads=threads)) as done:
+        yield from done
+
+
+def frames_in(
+    stretches: Iterable[Stretch], *, page_size: int, threads: int, using: Backend | None = None
+) -> Generator[tuple[Stretch, memoryview, memoryview], None, None]:
+    """Decode stretches of one frame each, and compare the sums of all their pages.
+
+    Yields each stretch, in their order, with its stored bytes and its pages, which are valid until the next is asked
+    for. Raises what `spread_in` raises.
+    """
+    chosen = using or backend()
+
+    def work(stretch: Stretch, slot: _Slot) -> tuple[Stretch, memoryview, memoryview]:
+        stored, (frame,) = _take_in(stretch, slot, -1, page_size, chosen, None), stretch.frames
+        return stretch, stored, slot.pages[: frame.count * page_size]
 
     slots = [_Slot(chosen) for _ in range(threads + 2)]
     with closing(in_order(stretches, work, slots=slots, threads=threads)) as done:

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pagewarden.processes.channel import Channel
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pagewarden.repository.assemble import Assembly
     from pagewarden.repository.layers import Layers
     from pagewarden.repository.pageset import PageSetFile
+
+Opened = TypeVar("Opened", bound="PageSetFile")
 
 _TOLD_EVERY = 0.05  # seconds between two messages of progress
 _OPEN_PAGE_SETS = 4
@@ -121,16 +123,22 @@ class StoredAnswers:
         return layers
 
     def _page_set(self, path: str) -> PageSetFile:
+        """Return an open snapshot or segment."""
+        from pagewarden.repository.pageset import PageSetFile
+
+        return self._opened(path, PageSetFile)
+
+    def _opened(self, path: str, opener: type[Opened]) -> Opened:
         """Return an open page set; a few stay open, because opening one proves its whole structure."""
         from pagewarden import durable
-        from pagewarden.repository.pageset import PageSetFile
 
         try:
             found = Path(path).stat()
         except OSError as error:
             raise durable.failure(error, f"cannot read {path}") from error
         key = (path, found.st_ino, found.st_mtime_ns)
-        file = self._page_sets.pop(key, None) or PageSetFile(path)
+        kept = self._page_sets.pop(key, None)
+        file = kept if isinstance(kept, opener) else opener(path)
         self._page_sets[key] = file  # the newest stands last
         while len(self._page_sets) > _OPEN_PAGE_SETS:
             self._page_sets.pop(next(iter(self._page_sets))).close()

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from pagewarden.repository.format import Kind, PageSetHeader, PageSetInfo
+from pagewarden.repository.format import Commit, Kind, PageSetHeader, PageSetInfo
 
 
 def header_to_wire(header: PageSetHeader) -> dict[str, int | str]:
@@ -23,6 +23,7 @@ def header_to_wire(header: PageSetHeader) -> dict[str, int | str]:
         "txid": header.txid,
         "txid_from": header.txid_from,
         "time": header.time.isoformat(),
+        "commits": header.commits,
     }
 
 
@@ -64,3 +65,19 @@ def infos_from_wire(value: bytes) -> list[PageSetInfo]:
 def info_from_wire(value: Mapping[str, Any]) -> PageSetInfo:
     """Return what `info_to_wire` described. Raises ValueError for nonsense."""
     return PageSetInfo(**{**value, "header": header_from_wire(value["header"])})
+
+
+def commit_to_wire(commit: Commit) -> tuple[int, bytes]:
+    """Return `commit` as plain values: the position that it starts from, and its entry in a page set."""
+    from pagewarden.repository.blocks import encode_commit
+
+    return commit.txid_from, encode_commit(commit)
+
+
+def commit_from_wire(value: Any, where: str) -> Commit:
+    """Return what `commit_to_wire` described. Raises ValueError, TypeError or RepositoryDamaged for nonsense."""
+    from pagewarden.repository.blocks import decode_commits
+
+    txid, entry = value
+    (commit,) = decode_commits(entry, txid, where)
+    return commit

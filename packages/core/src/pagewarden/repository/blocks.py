@@ -14,19 +14,21 @@ from datetime import UTC, datetime, timedelta
 
 from pagewarden.errors import RepositoryDamaged
 from pagewarden.pages import Buffer, StoredFrame, backend, frame_bound
-from pagewarden.repository.format import HEADER_SIZE, SKIPPABLE, Kind, PageSetHeader, PageSetInfo
+from pagewarden.repository.format import HEADER_SIZE, SKIPPABLE, Commit, Kind, PageSetHeader, PageSetInfo
 
 VERSION = 1
 TRAILER_SIZE = 192
 NUMBERS_ENTRY = 4
 INDEX_ENTRY = 24
 SUMS_ENTRY = 8
+COMMITS_ENTRY = 32
 BLOCK_ENTRIES = 1 << 16
-"""Entries of a block of page numbers, index or sums; only the last one of a kind may hold fewer."""
+"""Entries of a block of page numbers, index, sums or commits; only the last one of a kind may hold fewer."""
 
 NUMBERS_TAG = b"PGNO"
 INDEX_TAG = b"INDX"
 SUMS_TAG = b"SUMS"
+COMMITS_TAG = b"CMIT"
 DIGEST_TAIL = 40
 """Bytes at the end that the SHA-256 does not cover: itself and the end magic.
 
@@ -40,10 +42,12 @@ _BLOCK = struct.Struct("<II4sIII")
 _TRAILER = struct.Struct("<II4sI16QQ32s8s")
 _ENTRY = struct.Struct("<QIIII")
 _CHECK = struct.Struct("<Q")
+_COMMIT = struct.Struct("<qIIQII")
 _BLOCKS = {
     NUMBERS_TAG: ("page numbers", NUMBERS_ENTRY),
     INDEX_TAG: ("index", INDEX_ENTRY),
     SUMS_TAG: ("sums", SUMS_ENTRY),
+    COMMITS_TAG: ("commits", COMMITS_ENTRY),
 }
 BLOCK_OVERHEAD = _BLOCK.size + _CHECK.size
 
@@ -58,6 +62,11 @@ def hash64(data: Buffer) -> int:
     return backend().page_sum(0, data)
 
 
+def entry_size(tag: bytes) -> int:
+    """Return the bytes of an entry of the blocks of kind `tag`."""
+    return _BLOCKS[tag][1]
+
+
 def blocks_size(entries: int, entry_size: int) -> int:
     """Return the bytes of the blocks that hold `entries` entries of `entry_size` bytes."""
     return entries * entry_size + -(-entries // BLOCK_ENTRIES) * BLOCK_OVERHEAD
@@ -69,17 +78,22 @@ def block_place(number: int, entries: int, entry_size: int) -> tuple[int, int]:
     return number * (BLOCK_ENTRIES * entry_size + BLOCK_OVERHEAD), count * entry_size + BLOCK_OVERHEAD
 
 
+def micros(time: datetime) -> int:
+    """Return a time as it is stored: microseconds since 1970-01-01 00:00:00 UTC."""
+    return (time - _EPOCH) // timedelta(microseconds=1)
+
+
 def encode_header(header: PageSetHeader) -> bytes:
     """Return the header block."""
     body = _BEGIN.pack(SKIPPABLE, HEADER_SIZE - 8, _MAGIC, VERSION, header.kind, 0) + _FACTS.pack(
         header.page_size,
         header.pages,
         header.pages_per_frame,
-        0,
+        header.commits,
         bytes.fromhex(header.timeline),
         header.txid_from,
         header.txid,
-        (header.time - _EPOCH) // timedelta(microseconds=1),
+        micros(header.time),
         b"",
     )
     return body + _CHECK.pack(hash64(body))
@@ -99,7 +113,7 @@ def decode_header(data: bytes, where: str) -> PageSetHeader:
             f"{where} is of format {version}, kind {kind}, flags {flags:#x}, which this version cannot read",
             hint="install a newer pagewarden",
         )
-    page_size, pages, per_frame, _, timeline, txid_from, txid, micros, _ = _FACTS.unpack_from(data, _BEGIN.size)
+    page_size, pages, per_frame, commits, timeline, txid_from, txid, time, _ = _FACTS.unpack_from(data, _BEGIN.size)
     try:
         header = PageSetHeader(
             kind=Kind(kind),
@@ -109,7 +123,8 @@ def decode_header(data: bytes, where: str) -> PageSetHeader:
             timeline=timeline.hex(),
             txid_from=txid_from,
             txid=txid,
-            time=_EPOCH + timedelta(microseconds=micros),
+            time=_EPOCH + timedelta(microseconds=time),
+            commits=commits if kind == Kind.COMMITS else 0,  # else the comparison below finds it
         )
     except (ValueError, OverflowError) as error:
         raise RepositoryDamaged(f"the header of {where} names {error}") from error
@@ -181,6 +196,34 @@ def decode_entries(
         yield StoredFrame(offset=start, csize=csize, first=first, count=count)
 
 
+def encode_commit(commit: Commit) -> bytes:
+    """Return the entry of `commit`."""
+    return _COMMIT.pack(micros(commit.time), commit.pages, commit.entries, commit.database_sum, commit.merged, 0)
+
+
+def decode_commits(entries: Buffer, txid: int, where: str) -> Iterator[Commit]:
+    """Yield the commits of a block, the first of which comes after position `txid`. Raises RepositoryDamaged."""
+    for time, pages, some, database_sum, merged, flags in _COMMIT.iter_unpack(entries):
+        try:
+            commit = Commit(
+                txid=txid + merged,
+                time=_EPOCH + timedelta(microseconds=time),
+                pages=pages,
+                entries=some,
+                database_sum=database_sum,
+                merged=merged,
+            )
+        except (ValueError, OverflowError) as error:
+            raise RepositoryDamaged(f"the commit after position {txid} in {where} names {error}") from error
+        if flags:
+            raise RepositoryDamaged(
+                f"the commit after position {txid} in {where} has flags {flags:#x}, which this version cannot read",
+                hint="install a newer pagewarden",
+            )
+        txid = commit.txid
+        yield commit
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trailer:
     """The fixed-size end of a page set."""
@@ -188,14 +231,15 @@ class Trailer:
     kind: Kind = Kind.SNAPSHOT
     data_bytes: int  # of all frames
     frames: int
-    pages: int  # entries of the sums, and in a segment of the page numbers
+    pages: int  # entries of the sums, and of the page numbers where there are any
+    commits: int = 0  # entries of the commits; 0 where there are none
     header_check: int  # the header's XXH64
     index_check: int  # XXH64 over the checksums of the index blocks
-    sums_check: int  # likewise
+    sums_check: int  # likewise, those of the commits included
     database_sum: int
     sha256: bytes  # 32 bytes, over all before it, the header last
     numbers_check: int = 0  # XXH64 over the checksums of the blocks of page numbers; 0 in a snapshot
-    database_sum_from: int = 0  # that of the position that a segment starts from; 0 in a snapshot
+    database_sum_from: int = 0  # that of the position that it starts from; 0 in a snapshot
 
     @property
     def numbers_offset(self) -> int:
@@ -205,7 +249,7 @@ class Trailer:
     @property
     def index_offset(self) -> int:
         """Where the index begins."""
-        numbers = self.pages if self.kind is Kind.SEGMENT else 0
+        numbers = 0 if self.kind is Kind.SNAPSHOT else self.pages
         return self.numbers_offset + blocks_size(numbers, NUMBERS_ENTRY)
 
     @property
@@ -214,9 +258,14 @@ class Trailer:
         return self.index_offset + blocks_size(self.frames, INDEX_ENTRY)
 
     @property
+    def commits_offset(self) -> int:
+        """Where the commits begin, if there are any."""
+        return self.sums_offset + blocks_size(self.pages, SUMS_ENTRY)
+
+    @property
     def offset(self) -> int:
         """Where the trailer begins."""
-        return self.sums_offset + blocks_size(self.pages, SUMS_ENTRY)
+        return self.commits_offset + blocks_size(self.commits, COMMITS_ENTRY)
 
 
 def encode_trailer(trailer: Trailer) -> bytes:
@@ -233,7 +282,7 @@ def encode_trailer(trailer: Trailer) -> bytes:
         trailer.index_offset,
         trailer.sums_offset - trailer.index_offset,
         trailer.sums_offset,
-        trailer.offset - trailer.sums_offset,
+        trailer.commits_offset - trailer.sums_offset,
         trailer.frames,
         trailer.pages,
         trailer.header_check,
@@ -280,26 +329,27 @@ def decode_trailer(data: bytes, header: PageSetHeader, size: int, where: str) ->
         raise RepositoryDamaged(f"{where} does not end like a page set: it was cut off, or something follows it")
     if fields[-3] != hash64(checked):
         raise RepositoryDamaged(f"the trailer of {where} does not match its checksum")
-    segment = header.kind is Kind.SEGMENT
+    snapshot = header.kind is Kind.SNAPSHOT
     trailer = Trailer(
         kind=header.kind,
         data_bytes=fields[5],
         frames=fields[12],
         pages=fields[13],
+        commits=header.commits,
         header_check=fields[14],
         index_check=fields[16],
         sums_check=fields[17],
         database_sum=fields[18],
         sha256=fields[-2],
         # Where they are not zero in a snapshot, they are lost here, and the comparison below finds that out.
-        numbers_check=fields[15] if segment else 0,
-        database_sum_from=fields[19] if segment else 0,
+        numbers_check=0 if snapshot else fields[15],
+        database_sum_from=0 if snapshot else fields[19],
     )
     # Encoding what was understood must give the same bytes: so no field can say anything but the one right thing.
     if (
         trailer.frames != header.frames_for(trailer.pages)
         or trailer.pages > header.most_held
-        or (not segment and trailer.pages != header.pages)
+        or (snapshot and trailer.pages != header.pages)
         or trailer.offset + TRAILER_SIZE != size
         or encode_trailer(trailer) != data[:-DIGEST_TAIL]
     ):

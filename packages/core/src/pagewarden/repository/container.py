@@ -1,14 +1,15 @@
 """The file of a page set while it is written: created, appended to and hashed, finished with blocks and trailer.
 
-What stands in the frames, and in which order they come, is for the writers of snapshots and segments.
+What stands in the frames, and in which order they come, is for the writers of each kind.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import struct
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -17,7 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from pagewarden import durable
-from pagewarden.pages import Behind, PageSource, Progress
+from pagewarden.pages import Behind, Gathered, PageSource, Progress, StoredFrame, frames_of, gather_out
 from pagewarden.repository import blocks
 from pagewarden.repository.blocks import Trailer, hash64
 from pagewarden.repository.format import HEADER_SIZE, PageSetHeader, PageSetInfo
@@ -121,13 +122,17 @@ class PageSetContainer:
 
     def _append_blocks(self, tag: bytes, table: Table, entries: int) -> int:
         """Append all blocks of one kind; return the XXH64 over their checksums."""
+        return hash64(self._append_checked(tag, table, entries))
+
+    def _append_checked(self, tag: bytes, table: Table, entries: int) -> bytes:
+        """Append all blocks of one kind; return their checksums."""
         checks = bytearray()
         for number, start in enumerate(range(0, entries, blocks.BLOCK_ENTRIES)):
             data = table.get(start, min(blocks.BLOCK_ENTRIES, entries - start))
             block = blocks.encode_block(tag, number, data, table.entry_size)
             self._append(block)
             checks += block[-8:]
-        return hash64(checks)
+        return bytes(checks)
 
     def _finish(self, header: PageSetHeader, trailer: Trailer) -> PageSetInfo:
         """Write the trailer and the header; return what the file is, which is durable then, and closed."""
@@ -142,6 +147,81 @@ class PageSetContainer:
         os.fsync(self._fd)
         self._close()
         return blocks.info_of(header, replace(trailer, sha256=digest))
+
+
+class ListedContainer(PageSetContainer):
+    """The file of a page set whose pages are listed by their numbers: not of a snapshot."""
+
+    def __init__(self, path: str | Path, header: PageSetHeader) -> None:
+        """Create the file `path`, which must not exist."""
+        super().__init__(path, header)
+        self._numbers = self._table(blocks.NUMBERS_ENTRY)  # of the pages in the file's frames
+        self._sums = self._table(blocks.SUMS_ENTRY)  # likewise
+
+    def _store(self, numbers: bytes, sums: bytes, data: durable.Buffer) -> None:
+        """Append one frame of pages: `numbers` are theirs, 4 bytes each."""
+        count = len(sums) // blocks.SUMS_ENTRY
+        (first,) = struct.unpack_from("<I", numbers)
+        with self._errors():
+            entry = StoredFrame(offset=self._end, csize=len(data), first=first, count=count)
+            self._index.put(self._index.count, blocks.encode_entry(entry))
+            self._numbers.put(self._numbers.count, numbers)
+            self._sums.put(self._sums.count, sums)
+            self._append(data)
+            self._behind.advance(self._end)
+        self.pages_copied += count
+
+    def _trailer(self, database_sum_from: int, database_sum: int, commits: Table | None = None) -> Trailer:
+        """Append all blocks; return what the trailer says, but for what is known last."""
+        data_bytes, held, frames = self._end - HEADER_SIZE, self._numbers.count, self._index.count
+        numbers_check = self._append_blocks(blocks.NUMBERS_TAG, self._numbers, held)
+        index_check = self._append_blocks(blocks.INDEX_TAG, self._index, frames)
+        checks = self._append_checked(blocks.SUMS_TAG, self._sums, held)
+        if commits is not None:
+            checks += self._append_checked(blocks.COMMITS_TAG, commits, commits.count)
+        return Trailer(
+            kind=self.header.kind,
+            data_bytes=data_bytes,
+            frames=frames,
+            pages=held,
+            commits=0 if commits is None else commits.count,
+            header_check=0,
+            numbers_check=numbers_check,
+            index_check=index_check,
+            sums_check=hash64(checks),
+            database_sum=database_sum,
+            database_sum_from=database_sum_from,
+            sha256=b"",
+        )
+
+
+class SegmentContainer(ListedContainer):
+    """The file of a segment, whose frames are gathered from the pages of a commit."""
+
+    def __init__(self, path: str | Path, header: PageSetHeader, *, level: int, threads: int) -> None:
+        """Create the file `path`, which must not exist. `level` is zstd's; so many `threads` compress."""
+        super().__init__(path, header)
+        self._level = level
+        self._threads = threads
+
+    def _gather(self, source: PageSource, runs: Iterable[tuple[int, int]]) -> None:
+        """Append the frames of pages of `source`: `runs` of (first page, count), ascending."""
+        gather_out(
+            source,
+            frames_of(runs, self.header.pages_per_frame),
+            level=self._level,
+            threads=self._threads,
+            sink=self._take,
+        )
+
+    def _take(self, frame: Gathered) -> None:
+        """Append one frame."""
+        self._store(pack_runs(frame.runs), frame.sums, frame.data)
+
+
+def pack_runs(runs: Iterable[tuple[int, int]]) -> bytes:
+    """Return the page numbers of runs, 4 bytes each, little-endian."""
+    return b"".join(struct.pack(f"<{some}I", *range(first, first + some)) for first, some in runs)
 
 
 class PageSetWriter(PageSetContainer, ABC):

@@ -13,9 +13,8 @@
 from __future__ import annotations
 
 import hashlib
-import struct
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -24,12 +23,10 @@ from typing import IO, Self
 
 from pagewarden import durable
 from pagewarden.errors import RepositoryDamaged
-from pagewarden.pages import Gathered, PageSource, Progress, Runs, StoredFrame, Wanted, gather_out, spread_in
-from pagewarden.repository import blocks
+from pagewarden.pages import PageSource, Progress, Runs, StoredFrame, Wanted, spread_in
 from pagewarden.repository.assemble import Claims
-from pagewarden.repository.blocks import SUMS_ENTRY, Trailer
-from pagewarden.repository.container import PageSetContainer
-from pagewarden.repository.format import HEADER_SIZE, Kind, PageSetHeader, PageSetInfo, grown
+from pagewarden.repository.batch import BatchWriter
+from pagewarden.repository.format import Kind, PageSetHeader, PageSetInfo, grown
 from pagewarden.repository.pageset import STRETCH, PageSetFile
 from pagewarden.repository.writer import SnapshotWriter
 
@@ -208,72 +205,7 @@ def _write_segment(
     level: int,
     threads: int,
 ) -> PageSetInfo:
-    """Write a segment of all pages of the overlay."""
-    with _SegmentWriter(to_path, header) as writer:
-        return writer.write(overlay, infos, level, threads)
-
-
-class _SegmentWriter(PageSetContainer):
-    """Writes the frames of a segment from pages that are known, and seals it."""
-
-    def __init__(self, path: Path, header: PageSetHeader) -> None:
-        super().__init__(path, header)
-        self._numbers = self._table(blocks.NUMBERS_ENTRY)
-        self._sums = self._table(SUMS_ENTRY)
-
-    def write(self, overlay: _Overlay, infos: Sequence[PageSetInfo], level: int, threads: int) -> PageSetInfo:
-        """Write all pages of `overlay`, which come from the segments `infos`, from the lowest up."""
-        gather_out(
-            overlay.source,
-            _frames(overlay.claims.runs(), self.header.pages_per_frame),
-            pages_per_frame=self.header.pages_per_frame,
-            level=level,
-            threads=threads,
-            sink=self._take,
-        )
-        with self._errors():
-            return self._finish(self.header, self._trailer(infos))
-
-    def _take(self, frame: Gathered) -> None:
-        count = len(frame.sums) // SUMS_ENTRY
-        with self._errors():
-            entry = StoredFrame(offset=self._end, csize=len(frame.data), first=frame.runs[0][0], count=count)
-            self._index.put(self._index.count, blocks.encode_entry(entry))
-            for first, some in frame.runs:
-                self._numbers.put(self._numbers.count, struct.pack(f"<{some}I", *range(first, first + some)))
-            self._sums.put(self._sums.count, frame.sums)
-            self._append(frame.data)
-            self._behind.advance(self._end)
-
-    def _trailer(self, infos: Sequence[PageSetInfo]) -> Trailer:
-        data_bytes, held, frames = self._end - HEADER_SIZE, self._numbers.count, self._index.count
-        return Trailer(
-            kind=Kind.SEGMENT,
-            data_bytes=data_bytes,
-            frames=frames,
-            pages=held,
-            header_check=0,
-            numbers_check=self._append_blocks(blocks.NUMBERS_TAG, self._numbers, held),
-            index_check=self._append_blocks(blocks.INDEX_TAG, self._index, frames),
-            sums_check=self._append_blocks(blocks.SUMS_TAG, self._sums, held),
-            database_sum=infos[-1].database_sum,
-            database_sum_from=infos[0].database_sum_from,
-            sha256=b"",
-        )
-
-
-def _frames(runs: Iterator[tuple[int, int]], most: int) -> Iterator[Runs]:
-    """Yield what each frame is to hold: `most` pages, the last one fewer."""
-    frame: list[tuple[int, int]] = []
-    room = most
-    for begin, count in runs:
-        first, past = begin, begin + count
-        while first < past:
-            some = min(past - first, room)
-            frame.append((first, some))
-            first, room = first + some, room - some
-            if not room:
-                yield tuple(frame)
-                frame, room = [], most
-    if frame:
-        yield tuple(frame)
+    """Write a segment of all pages of the overlay, which come from the segments `infos`, from the lowest up."""
+    with BatchWriter(to_path, header, level=level, threads=threads) as writer:
+        writer.gather(overlay.source, overlay.claims.runs())
+        return writer.seal(header.pages, infos[0].database_sum_from, infos[-1].database_sum)

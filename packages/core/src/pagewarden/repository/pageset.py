@@ -1,8 +1,9 @@
-"""Reading and proving a page set of either kind. Runs in the page reader, because a stored file may be hostile.
+"""Reading and proving a snapshot or a segment. Runs in the page reader, because a stored file may be hostile.
 
 Opening a file proves its structure: header, trailer, every block, that page numbers ascend and, in a snapshot, that the
 recorded sums make the database sum. `verify_pageset` proves the SHA-256 besides and, with data, that the pages are
-those whose sums are recorded. What a chain of them makes is for `assemble` and `layers`.
+those whose sums are recorded. What a chain of them makes is for `assemble` and `layers`; page sets of commits, which
+are opened the same way, for `commits`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import replace
 from operator import lt
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 from pagewarden import durable
 from pagewarden.errors import RepositoryDamaged
@@ -57,6 +58,9 @@ class PageSetFile:
     the order of their page numbers. Pages, numbers and sums are read by range, and proved again when they are read.
     Raises RepositoryDamaged for anything that is not a whole page set, TargetFailed where the file cannot be read.
     """
+
+    KINDS: ClassVar[tuple[Kind, ...]] = (Kind.SNAPSHOT, Kind.SEGMENT)
+    """Those that can be opened: where one of them is expected, another kind is damage."""
 
     def __init__(self, path: str | Path, *, prove: bool = True) -> None:
         """Open the file at `path` and prove its structure; without `prove`, that is left to the caller, who must."""
@@ -99,6 +103,11 @@ class PageSetFile:
         return self.info.header.kind is Kind.SEGMENT
 
     @property
+    def is_snapshot(self) -> bool:
+        """Whether it holds every page, so that their numbers need not be stored."""
+        return self.info.header.kind is Kind.SNAPSHOT
+
+    @property
     def position(self) -> Position:
         """The position of the database that it brings it to."""
         return self.info.position
@@ -114,13 +123,13 @@ class PageSetFile:
     def numbers(self, place: int, count: int) -> tuple[int, ...]:
         """Return the page numbers of entries `place` … `place+count-1`."""
         self._check_entries(place, count)
-        if not self.is_segment:
+        if self.is_snapshot:
             return tuple(range(place + 1, place + 1 + count))
         return struct.unpack(f"<{count}I", self._range(blocks.NUMBERS_TAG, place, count))
 
     def runs(self, place: int, count: int) -> Runs:
         """Return the page numbers of entries as runs of consecutive ones."""
-        if self.is_segment:
+        if not self.is_snapshot:
             return runs_of(self.numbers(place, count))
         self._check_entries(place, count)
         return ((place + 1, count),) if count else ()
@@ -132,14 +141,14 @@ class PageSetFile:
 
     def place_of(self, pgno: int) -> int | None:
         """Return the entry of page `pgno`, None where it is not held."""
-        if not self.is_segment:
+        if self.is_snapshot:
             return pgno - 1 if 1 <= pgno <= self.pages else None
         place = bisect_left(range(self.info.held), pgno, key=lambda at: self.numbers(at, 1)[0])
         return place if place < self.info.held and self.numbers(place, 1)[0] == pgno else None
 
     def sums(self, first: int, count: int) -> bytes:
         """Return the page sums of pages `first` … `first+count-1` of a snapshot: 8 bytes each, little-endian."""
-        if self.is_segment or first < 1 or count < 0 or first + count - 1 > self.pages:
+        if not self.is_snapshot or first < 1 or count < 0 or first + count - 1 > self.pages:
             raise ValueError(f"pages {first} to {first + count - 1} are not all within a snapshot of {self.pages}")
         return self.entry_sums(first - 1, count)
 
@@ -188,6 +197,9 @@ class PageSetFile:
             raise RepositoryDamaged(f"{self._where} is not a regular file")
         begin = os.pread(self._fd, HEADER_SIZE, 0)
         header = blocks.decode_header(begin, self._where)
+        if header.kind not in self.KINDS:
+            wanted = " or ".join(kind.name.lower() for kind in self.KINDS)
+            raise RepositoryDamaged(f"{self._where} is of the kind {header.kind.name.lower()}, not {wanted}")
         end = os.pread(self._fd, blocks.TRAILER_SIZE, max(0, status.st_size - blocks.TRAILER_SIZE))
         trailer = blocks.decode_trailer(end, header, status.st_size, self._where)
         if trailer.header_check != int.from_bytes(begin[-8:], "little"):
@@ -195,29 +207,39 @@ class PageSetFile:
         # From here on sizes and counts are those of a file that is really as large.
         self._trailer, self.info = trailer, blocks.info_of(header, trailer)
         kinds = [
-            (blocks.INDEX_TAG, trailer.frames, trailer.index_check),
-            (blocks.SUMS_TAG, trailer.pages, trailer.sums_check),
+            (trailer.index_check, self._checks(blocks.INDEX_TAG, trailer.frames)),
+            (
+                trailer.sums_check,
+                self._checks(blocks.SUMS_TAG, trailer.pages) + self._checks(blocks.COMMITS_TAG, trailer.commits),
+            ),
         ]
-        if self.is_segment:
-            kinds.append((blocks.NUMBERS_TAG, trailer.pages, trailer.numbers_check))
-        for tag, entries, check in kinds:
-            checks = bytearray()
-            for number in range(-(-entries // blocks.BLOCK_ENTRIES)):
-                read, its_check = self._read_block(tag, number)
-                self._blocks[tag] = (number, read)
-                checks += its_check
-            if hash64(checks) != check:
-                raise RepositoryDamaged(f"the trailer of {self._where} is of other blocks than those before it")
-        if self.is_segment:
-            self._prove_numbers()
-        else:
-            self._prove_sums()
+        if not self.is_snapshot:
+            kinds.append((trailer.numbers_check, self._checks(blocks.NUMBERS_TAG, trailer.pages)))
+        if any(hash64(checks) != check for check, checks in kinds):
+            raise RepositoryDamaged(f"the trailer of {self._where} is of other blocks than those before it")
+        self._prove_entries()
         past = HEADER_SIZE
         for frame in self.frames():
             past = frame.offset + frame.csize
         if past != trailer.numbers_offset:
             raise RepositoryDamaged(f"the index of {self._where} ends at byte {past}, not {trailer.numbers_offset}")
         return trailer, self.info
+
+    def _checks(self, tag: bytes, entries: int) -> bytes:
+        """Return the checksums of all blocks of one kind, each of which was compared with its block."""
+        checks = bytearray()
+        for number in range(-(-entries // blocks.BLOCK_ENTRIES)):
+            read, its_check = self._read_block(tag, number)
+            self._blocks[tag] = (number, read)
+            checks += its_check
+        return bytes(checks)
+
+    def _prove_entries(self) -> None:
+        """Prove that what is recorded of the pages agrees with itself."""
+        if self.is_snapshot:
+            self._prove_sums()
+        else:
+            self._prove_numbers()
 
     def _prove_numbers(self) -> None:
         """Prove that page numbers ascend, are within the database, and leave out the page of the lock bytes (H12)."""
@@ -241,12 +263,13 @@ class PageSetFile:
 
     def _read_block(self, tag: bytes, number: int) -> tuple[memoryview, bytes]:
         trailer = self._trailer
-        begin, entries, size = {
-            blocks.NUMBERS_TAG: (trailer.numbers_offset, trailer.pages, blocks.NUMBERS_ENTRY),
-            blocks.INDEX_TAG: (trailer.index_offset, trailer.frames, blocks.INDEX_ENTRY),
-            blocks.SUMS_TAG: (trailer.sums_offset, trailer.pages, blocks.SUMS_ENTRY),
+        begin, entries = {
+            blocks.NUMBERS_TAG: (trailer.numbers_offset, trailer.pages),
+            blocks.INDEX_TAG: (trailer.index_offset, trailer.frames),
+            blocks.SUMS_TAG: (trailer.sums_offset, trailer.pages),
+            blocks.COMMITS_TAG: (trailer.commits_offset, trailer.commits),
         }[tag]
-        offset, length = blocks.block_place(number, entries, size)
+        offset, length = blocks.block_place(number, entries, blocks.entry_size(tag))
         data = os.pread(self._fd, length, begin + offset)
         if len(data) != length:
             raise RepositoryDamaged(f"{self._where} was cut off while it was read")
@@ -263,7 +286,7 @@ class PageSetFile:
 
     def _range(self, tag: bytes, place: int, count: int) -> bytes:
         """Return the bytes of entries of one kind, from whichever blocks they are in."""
-        size = blocks.NUMBERS_ENTRY if tag == blocks.NUMBERS_TAG else blocks.SUMS_ENTRY
+        size = blocks.entry_size(tag)
         parts, end = [], place + count
         while place < end:
             number, inside = divmod(place, blocks.BLOCK_ENTRIES)
@@ -277,7 +300,7 @@ class PageSetFile:
         return self._frames_of(entries, number * blocks.BLOCK_ENTRIES, offset)
 
     def _frames_of(self, entries: memoryview, first: int, offset: int | None) -> Iterator[StoredFrame]:
-        end, pages = self.info.numbers_offset, self._frame_pages if self.is_segment else None
+        end, pages = self.info.numbers_offset, None if self.is_snapshot else self._frame_pages
         return blocks.decode_entries(entries, self.info.header, first, offset, end, self._where, pages)
 
     def _frame_pages(self, number: int) -> tuple[int, int]:
@@ -300,14 +323,16 @@ class PageSetFile:
 
     def _decode(self, number: int) -> memoryview:
         """Return the pages of one frame, proved."""
-        header = self.info.header
+        with self.errors():
+            return decode_frame(self._fd, self.frame_in(number), self.page_size)
+
+    def frame_in(self, number: int) -> FrameIn:
+        """Return frame `number`, from 0, as it is to be decoded."""
         block, place = divmod(number, blocks.BLOCK_ENTRIES)
         entries = self._entries(blocks.INDEX_TAG, block)
         one = entries[place * blocks.INDEX_ENTRY : (place + 1) * blocks.INDEX_ENTRY]
         (frame,) = self._frames_of(one, number, None)
-        runs = self.runs(number * header.pages_per_frame, frame.count)
-        with self.errors():
-            return decode_frame(self._fd, self._frame_in(number, frame, runs), header.page_size)
+        return self._frame_in(number, frame, self.runs(number * self.info.header.pages_per_frame, frame.count))
 
     def stretches(
         self,
@@ -383,15 +408,16 @@ def verify_pageset(
     read_data: bool,
     drop_cache: bool,
     progress: Progress | None = None,
+    opened: type[PageSetFile] = PageSetFile,
 ) -> PageSetInfo:
     """Prove the page set at `path`: structure and SHA-256 and, with `read_data`, each page and the database sum.
 
     With `drop_cache` the file's cached pages are dropped first where the system allows, so that it is the disk that is
-    read. Raises RepositoryDamaged, or TargetFailed where it cannot be read.
+    read. `opened` says what kinds it may be of. Raises RepositoryDamaged, or TargetFailed where it cannot be read.
     """
     if drop_cache:
         _drop_cache(path)
-    with PageSetFile(path) as file:
+    with opened(path) as file:
         if read_data:
             file.prove_data(threads, progress, from_disk=drop_cache)
         else:

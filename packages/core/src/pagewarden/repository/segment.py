@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -30,19 +30,15 @@ from pagewarden.pages import (
     Gathered,
     PageDataError,
     PageSource,
-    Runs,
-    StoredFrame,
     backend,
     differing_runs,
-    gather_out,
     lock_page,
     scan_sums,
 )
 from pagewarden.pages import Progress as PageProgress
 from pagewarden.repository import blocks
-from pagewarden.repository.blocks import Trailer
-from pagewarden.repository.container import PageSetWriter
-from pagewarden.repository.format import HEADER_SIZE, Kind, PageSetHeader, PageSetInfo
+from pagewarden.repository.container import PageSetWriter, SegmentContainer, pack_runs
+from pagewarden.repository.format import Kind, PageSetHeader, PageSetInfo
 from pagewarden.repository.mapfacts import Changes
 from pagewarden.repository.pagemap import PageMap
 
@@ -61,7 +57,7 @@ class _Look:
     ordered: bool  # whether the file's frames hold exactly those
 
 
-class SegmentWriter(PageSetWriter):
+class SegmentWriter(SegmentContainer, PageSetWriter):
     """Writes one segment to a new file: `copy`, `recopy_changed`, then `changes`, and `seal` if they are worth it.
 
     Leaving it as a context manager without `seal` abandons it: the file is removed. Errors of the file that is written
@@ -78,15 +74,10 @@ class SegmentWriter(PageSetWriter):
             base.facts.page_size,
         ):
             raise ValueError(f"a segment from {header.txid_from} does not begin at {base.facts}")
-        super().__init__(path, header)
-        self._level = level
-        self._threads = threads
+        super().__init__(path, header, level=level, threads=threads)
         self._lock_page = lock_page(header.page_size)
         self._stored = self._table(_SUM, sparse=True)  # by page: sums of those stored or put aside; 0: as in the base
         self._runs = self._table(_RUN.size)  # those that differ, until the copy reaches the end
-        self._numbers = self._table(blocks.NUMBERS_ENTRY)  # of the pages in the file's frames
-        self._sums = self._table(_SUM)  # likewise
-        self._frames = 0
         self._copied = False  # whether frames were gathered, or had better not be
         self._found = 0  # pages that the copy found to differ
         self._too_many = False
@@ -108,7 +99,7 @@ class SegmentWriter(PageSetWriter):
                 return
         if first + count - 1 == source.pages:
             self._copied = True
-            self._gather(source, self._frames_of(self._found_runs()))
+            self._gather(source, self._found_runs())
 
     def recopy_changed(
         self,
@@ -157,7 +148,7 @@ class SegmentWriter(PageSetWriter):
             database_sum = self._prove(pages)
             if not self._look(pages).ordered:
                 self._make_again(pages)
-            return self._finish(header, self._trailer(database_sum))
+            return self._finish(header, self._trailer(self._base.facts.database_sum, database_sum))
 
     def _close(self) -> None:
         super()._close()
@@ -223,7 +214,7 @@ class SegmentWriter(PageSetWriter):
             runs += self._differing(start + inside // _SUM, stored[inside:], b"")
             if runs:
                 spans = [((first - start) * _SUM, (first - start + some) * _SUM) for first, some in runs]
-                yield _pack(runs), b"".join(stored[a:b] for a, b in spans), b"".join(known[a:b] for a, b in spans)
+                yield pack_runs(runs), b"".join(stored[a:b] for a, b in spans), b"".join(known[a:b] for a, b in spans)
 
     def _found_runs(self) -> Iterator[tuple[int, int]]:
         for number in range(0, self._runs.count, _AT_ONCE):
@@ -234,51 +225,13 @@ class SegmentWriter(PageSetWriter):
             for (pgno,) in struct.iter_unpack("<I", numbers):
                 yield pgno, 1
 
-    def _frames_of(self, runs: Iterator[tuple[int, int]]) -> Iterator[Runs]:
-        """Yield what each frame is to hold."""
-        most = self.header.pages_per_frame
-        frame: list[tuple[int, int]] = []
-        room = most
-        for begin, count in runs:
-            first, past = begin, begin + count
-            while first < past:
-                some = min(past - first, room)
-                if frame and sum(frame[-1]) == first:
-                    frame[-1] = (frame[-1][0], frame[-1][1] + some)
-                else:
-                    frame.append((first, some))
-                first, room = first + some, room - some
-                if not room:
-                    yield tuple(frame)
-                    frame, room = [], most
-        if frame:
-            yield tuple(frame)
-
     # What is stored
-
-    def _gather(self, source: PageSource, frames: Iterator[Runs]) -> None:
-        gather_out(
-            source,
-            frames,
-            pages_per_frame=self.header.pages_per_frame,
-            level=self._level,
-            threads=self._threads,
-            sink=self._take,
-        )
 
     def _take(self, frame: Gathered) -> None:
         """Append one frame, and remember what it holds."""
-        count = len(frame.sums) // _SUM
+        super()._take(frame)
         with self._errors():
-            entry = StoredFrame(offset=self._end, csize=len(frame.data), first=frame.runs[0][0], count=count)
-            self._index.put(self._frames, blocks.encode_entry(entry))
-            self._numbers.put(self._numbers.count, _pack(frame.runs))
             self._stored.put_runs(((first - 1, some) for first, some in frame.runs), frame.sums)
-            self._sums.put(self._sums.count, frame.sums)
-            self._append(frame.data)
-            self._behind.advance(self._end)
-        self._frames += 1
-        self.pages_copied += count
 
     def _put_aside(self, source: PageSource, first: int, count: int) -> None:
         try:
@@ -320,7 +273,7 @@ class SegmentWriter(PageSetWriter):
         aside = self._set_aside(self._source)
         per_frame, size = self.header.pages_per_frame, self.header.page_size
         decompressor, room = backend().decompressor(), bytearray(per_frame * size)
-        for number in range(self._frames):
+        for number in range(self._index.count):
             (frame,) = blocks.iter_entries(self._index.get(number, 1))
             sums = self._sums.get(number * per_frame, frame.count)
             try:
@@ -335,9 +288,8 @@ class SegmentWriter(PageSetWriter):
         wanted_look = replace(self._look(pages), ordered=True)
         for table in (self._index, self._numbers, self._sums):
             table.cut(0)
-        self._frames = 0
         wanted = replace(aside.source, pages=pages)
-        self._write_anew(lambda _old: self._gather(wanted, self._frames_of(self._final_runs(pages))))
+        self._write_anew(lambda _old: self._gather(wanted, self._final_runs(pages)))
         self._looked = None
         if self._look(pages) != wanted_look:  # sums are of what was read now
             raise self._not_read_back()
@@ -347,25 +299,3 @@ class SegmentWriter(PageSetWriter):
             f"what was copied for {self.path} did not read back as it was written",
             hint=f"look at the disk of {self.path.parent}: dmesg | tail",
         )
-
-    def _trailer(self, database_sum: int) -> Trailer:
-        """Append page numbers, index and sums; return what the trailer says, but for what is known last."""
-        data_bytes, held = self._end - HEADER_SIZE, self._numbers.count
-        return Trailer(
-            kind=Kind.SEGMENT,
-            data_bytes=data_bytes,
-            frames=self._frames,
-            pages=held,
-            header_check=0,
-            numbers_check=self._append_blocks(blocks.NUMBERS_TAG, self._numbers, held),
-            index_check=self._append_blocks(blocks.INDEX_TAG, self._index, self._frames),
-            sums_check=self._append_blocks(blocks.SUMS_TAG, self._sums, held),
-            database_sum=database_sum,
-            database_sum_from=self._base.facts.database_sum,
-            sha256=b"",
-        )
-
-
-def _pack(runs: Iterable[tuple[int, int]]) -> bytes:
-    """Return the page numbers of runs, 4 bytes each."""
-    return b"".join(struct.pack(f"<{some}I", *range(first, first + some)) for first, some in runs)

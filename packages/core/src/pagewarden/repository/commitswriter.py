@@ -1,0 +1,139 @@
+"""Writing a page set of commits: commit after commit, in the order of their txids (H23). Runs in the page reader.
+
+Frames are filled with whatever pages come, whosever they are: versions of one page next to each other compress well.
+"""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import replace
+from operator import lt
+from pathlib import Path
+
+from pagewarden.pages import Buffer, backend, frame_bound, lock_page
+from pagewarden.repository import blocks
+from pagewarden.repository.container import ListedContainer
+from pagewarden.repository.format import Commit, Kind, PageSetHeader, PageSetInfo, grown
+
+
+class NoHistory(ValueError):
+    """Commits that cannot follow each other, or that lack pages."""
+
+
+class CommitsWriter(ListedContainer):
+    """Writes one page set of commits to a new file: `add` for each commit in order, then `seal`.
+
+    Leaving it as a context manager without `seal` abandons it: the file is removed. Errors of the file that is written
+    are OutOfSpace or TargetFailed. Raises NoHistory, a ValueError, for what cannot be one, and is of no more use then.
+    Sums are believed: whoever calls reads back what was written. Not for two threads at once.
+    """
+
+    def __init__(self, path: str | Path, header: PageSetHeader, *, level: int) -> None:
+        """Create the file `path`, which must not exist. `level` is zstd's.
+
+        Of `header`, the position that it leads to is settled by `seal`: txid, pages, time and the number of commits.
+        """
+        if header.kind is not Kind.COMMITS:
+            raise ValueError(f"a page set of commits cannot be of the kind {header.kind.name}")
+        super().__init__(path, header)
+        self._commits = self._table(blocks.COMMITS_ENTRY)
+        self._compressor = backend().compressor(level)
+        size = header.pages_per_frame * header.page_size
+        self._pages = memoryview(bytearray(size))  # of the frame that is being filled
+        self._frame = memoryview(bytearray(frame_bound(size)))
+        self._held_numbers, self._held_sums = bytearray(), bytearray()
+        self._lock_page = lock_page(header.page_size)
+        self._now: Commit | None = None  # the one whose pages come
+        self._before: int | None = None  # pages of the database before it; None where that is not known
+        self._left = self._last = self._came = 0  # its entries to come, its last page number, pages that are new
+
+    def add(self, commit: Commit, numbers: Sequence[int], pages: Buffer, sums: bytes) -> None:
+        """Append a commit with its pages: their numbers, ascending, their bytes and their sums, 8 bytes each."""
+        self.begin(commit)
+        self.put(numbers, pages, sums)
+
+    def begin(self, commit: Commit) -> None:
+        """Append a commit, whose pages follow: for those that had better not be in memory at once."""
+        txid = self.header.txid_from if self._now is None else self._now.txid
+        if commit.txid_from != txid:
+            raise NoHistory(f"a commit from {commit.txid_from} to {commit.txid} does not follow {txid}")
+        self.end()
+        self._before = None if self._now is None else self._now.pages
+        self._now, self._left, self._last, self._came = commit, commit.entries, 0, 0
+        with self._errors():
+            self._commits.put(self._commits.count, blocks.encode_commit(commit))
+
+    def put(self, numbers: Sequence[int], pages: Buffer, sums: bytes) -> None:
+        """Append pages of the commit that was begun last, after those that it has."""
+        size, count = self.header.page_size, len(numbers)
+        if (len(pages), len(sums)) != (count * size, count * blocks.SUMS_ENTRY) or count > self._left:
+            raise NoHistory(f"{count} page numbers with {len(pages)} bytes and {len(sums)} of sums, of {self._left}")
+        if not count:
+            return
+        self._last, came = self._check(numbers)
+        self._came += came
+        self._left -= count
+        given, at = memoryview(pages), 0
+        while at < count:
+            held = len(self._held_sums) // blocks.SUMS_ENTRY
+            some = min(count - at, self.header.pages_per_frame - held)
+            self._pages[held * size : (held + some) * size] = given[at * size : (at + some) * size]
+            self._held_numbers += struct.pack(f"<{some}I", *numbers[at : at + some])
+            self._held_sums += sums[at * blocks.SUMS_ENTRY : (at + some) * blocks.SUMS_ENTRY]
+            at += some
+            if held + some == self.header.pages_per_frame:
+                self._flush()
+
+    def end(self) -> None:
+        """Refuse a commit that was begun and lacks pages. `begin` and `seal` do it too."""
+        if self._now is not None:
+            lacks = lacking(self.header.page_size, self._before, self._now, self._came)
+            if self._left or lacks:
+                raise NoHistory(
+                    f"commit {self._now.txid} lacks {self._left} of its pages, and {lacks} by which the database grew"
+                )
+
+    def seal(self, database_sum_from: int) -> PageSetInfo:
+        """Finish the file and return what it is; it is durable then.
+
+        `database_sum_from` is of the position that it starts from. Raises NoHistory where there is no commit, or the
+        last one lacks pages.
+        """
+        self.end()
+        last = self._now
+        if last is None:
+            raise NoHistory("a page set of no commits")
+        if self._held_sums:
+            self._flush()
+        header = replace(self.header, txid=last.txid, time=last.time, pages=last.pages, commits=self._commits.count)
+        with self._errors():
+            return self._finish(header, self._trailer(database_sum_from, last.database_sum, self._commits))
+
+    def _check(self, numbers: Sequence[int]) -> tuple[int, int]:
+        """Return the last of `numbers`, and how many of them are of pages that are new; refuse what cannot be."""
+        assert self._now is not None
+        place = bisect_left(numbers, self._lock_page)
+        if (
+            numbers[0] <= self._last
+            or not all(map(lt, numbers, numbers[1:]))
+            or numbers[-1] > self._now.pages
+            or (place < len(numbers) and numbers[place] == self._lock_page)
+        ):
+            raise NoHistory(
+                f"pages {numbers[0]} to {numbers[-1]} of commit {self._now.txid}, of {self._now.pages} pages, "
+                f"after page {self._last}"
+            )
+        return numbers[-1], 0 if self._before is None else len(numbers) - bisect_right(numbers, self._before)
+
+    def _flush(self) -> None:
+        count = len(self._held_sums) // blocks.SUMS_ENTRY
+        used = self._compressor.compress_buffer(self._pages[: count * self.header.page_size], self._frame)
+        self._store(bytes(self._held_numbers), bytes(self._held_sums), self._frame[:used])
+        self._held_numbers, self._held_sums = bytearray(), bytearray()
+
+
+def lacking(page_size: int, before: int | None, commit: Commit, came: int) -> int:
+    """Return how many pages are missing of those by which the database grew from `before` pages (H21)."""
+    return 0 if before is None else max(0, grown(page_size, before, commit.pages) - came)
