@@ -245,7 +245,8 @@ def _spare(ties: _Ties, rows: _Rows, sound: set[int], marks: Marks) -> None:
     def spare(sequence: int, why: str) -> None:
         decided = sequence in marks.deletions and marks.deletions[sequence].end == PURGED
         if rows[sequence][0] == "purged" and not decided:
-            rows[sequence] = ("deleted", (*rows[sequence][1], why))
+            state = "deleted" if sequence in marks.deletions else "kept"
+            rows[sequence] = (state, (*rows[sequence][1], why))
 
     last = max((each for each in sound if not marks.gone(each)), default=None)
     if last is not None:
