@@ -9,14 +9,14 @@ import pytest
 
 from pagewarden.contracts import Target
 from pagewarden.errors import RepositoryDamaged
-from pagewarden.repository import keys
+from pagewarden.repository import keys, marks
 from pagewarden.repository.catalogue import newest_entry
 from pagewarden.repository.intent import Pending, Runner
 from pagewarden.repository.keys import LAST, LAST_GENERATION, ObjectKey
 from pagewarden.repository.manifest import Manifest, decode_manifest, encode_manifest
 from pagewarden.repository.numbers import FAR
 from pagewarden.repository.repository import Repository
-from tests.core.repository.sets import TIMELINE, back_up, image
+from tests.core.repository.sets import NOW, TIMELINE, back_up, image
 
 NAME = "app.db"
 DATA = image(9)
@@ -56,6 +56,20 @@ def test_a_broken_manifest_keeps_its_number(repository: Repository, target: Targ
         with pytest.raises(RepositoryDamaged):
             repository.resolve(NAME)
     assert newest_entry(()) is None
+
+
+def test_a_number_of_which_a_mark_stands_is_not_given_again(repository: Repository, target: Target) -> None:
+    """Where the newest manifests are lost: the next backup is not what somebody deleted or pinned."""
+    for _ in range(4):
+        back_up(repository, NAME, DATA)
+    marks.delete(repository.store, NAME, 3, why="", now=NOW)
+    for number in (3, 4):
+        target.delete(keys.manifest_key(NAME, number))
+    assert repository.begin(NAME).sequence == 4
+    marks.pin(repository.store, NAME, 7, note="", now=NOW)
+    point = back_up(repository, NAME, DATA)
+    assert repository.store.exists(keys.manifest_key(NAME, 8))
+    assert repository.resolve(NAME) == point
 
 
 def test_after_the_last_number_nothing_pretends_to_be_stored(repository: Repository, target: Target) -> None:

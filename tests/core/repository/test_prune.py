@@ -431,6 +431,16 @@ def test_what_is_marked_while_it_is_pinned_stays(stage: Stage, monkeypatch: pyte
     assert [name for name in stage.files() if "/pins/" in name and "/0000000000000008-" in name] == []
 
 
+def test_what_is_pinned_and_marked_is_listed_again(stage: Stage) -> None:
+    """A prune that was killed between its mark and its look for pins: the pin counts."""
+    run_pin(PinRequest(repository=str(stage.root), txid=4), stage.runtime)
+    marks.delete(stage.runtime.repository(str(stage.root)).store, "app.db", 4, why="", now=NOW)
+    assert 4 not in stage.listed()
+    assert states(stage.prune(last=1, grace="0s")) == "kppkpppk"
+    assert stage.listed() == [1, 4, 8]
+    stage.prove()
+
+
 def test_what_nobody_can_read_is_neither_purged_nor_undeleted(stage: Stage) -> None:
     """A broken end leaves its restore point hidden, whole, and to be restored by its number."""
     stage.prune(last=2)
@@ -481,7 +491,9 @@ def test_a_backup_that_has_not_ended_lets_nothing_go(stage: Stage) -> None:
     )
     (stage.root / key).parent.mkdir(exist_ok=True)
     (stage.root / key).write_bytes(encode_document("intent", pending))
-    assert states(stage.prune(last=1, grace="0s")) == "kdddddkk"
+    pruned = stage.prune(last=1, grace="0s")
+    assert states(pruned) == "kkkkkkkk" and "the backup of number 8 has not ended" in pruned.points[1].why
+    assert stage.listed() == [1, 2, 3, 4, 5, 6, 7, 8]
     path.unlink()
     (stage.root / keys.manifest_key("app.db", 8)).unlink()
     (stage.root / key).unlink()

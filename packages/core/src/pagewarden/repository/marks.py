@@ -116,6 +116,14 @@ def read_marks(store: Store, name: str) -> Marks:
     return Marks(deletions=deletions, pins=pins, problems=tuple(problems))
 
 
+def marked_numbers(store: Store, name: str) -> tuple[int, ...]:
+    """Return the numbers of the restore points of `name` of which anything is said, whether they are there or not."""
+    found = map(keys.parse_pin_key, store.keys(keys.pins_prefix(name)))
+    deleted = map(keys.parse_deleted_key, store.keys(keys.deleted_prefix(name)))
+    pinned = {parts.sequence for parts in found if parts is not None}
+    return tuple(sorted(pinned | {each[0].sequence for each in deleted if each is not None}))
+
+
 def pin(store: Store, name: str, sequence: int, *, note: str, now: datetime, token: Token = token_hex) -> None:
     """Keep a restore point whatever the policy. Raises ConfigurationInvalid for a note that is too long."""
     document = Pin(database=name, sequence=sequence, time=now, note=_bounded(note), by=_here())

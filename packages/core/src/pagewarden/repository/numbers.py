@@ -20,15 +20,15 @@ FAR = 10**9
 """From how far on a number that proves nothing is not believed: a backup each second for thirty years."""
 
 
-def next_sequence(entries: Sequence[Entry], url: str) -> int:
+def next_sequence(entries: Sequence[Entry], url: str, marked: Iterable[int] = ()) -> int:
     """Return the number of the next manifest of a database, of which `entries` are all.
 
+    `marked` are the numbers of which a pin or a mark says anything: it would be said of another restore point.
     Raises RepositoryDamaged where a manifest has the last number.
     """
     last = max((entry for entry in entries if entry.manifest is not None), key=_sequence, default=None)
-    number = _after(
-        0 if last is None else last.sequence, (entry.sequence for entry in entries if entry.manifest is None)
-    )
+    broken = (entry.sequence for entry in entries if entry.manifest is None)
+    number = _after(0 if last is None else last.sequence, (*broken, *marked))
     if number > keys.LAST:
         key = entries[-1].key if last is None else last.key
         raise RepositoryDamaged(

@@ -29,7 +29,7 @@ from pagewarden.errors import (
     PagewardenError,
     RepositoryBusy,
 )
-from pagewarden.repository import keys, marks, tidy
+from pagewarden.repository import givenup, keys, marks, tidy
 from pagewarden.repository.backups import choose_names
 from pagewarden.repository.marks import KEPT, PURGED, Marks, read_marks
 from pagewarden.repository.pruning import Limits, PrunePlan, Terms, make_plan
@@ -73,6 +73,7 @@ def run_prune(request: PruneRequest, runtime: Runtime) -> PruneReport:
     now = runtime.clock()
     terms = {name: terms_of(request.by_name.get(name, request.retention), now) for name in names}
     if request.apply:
+        givenup.end(repository.store)
         with suppress(DeletionRefused):  # what earlier runs left harms nobody
             tidy.clean(repository.store, now, ended=True)
     runs = [_Prune(repository, name, terms[name], runtime) for name in names]
@@ -144,7 +145,7 @@ class _Prune:
         with Turn(self._store, self._name, token_hex(8), runtime.clock(), runtime.sleep) as turn:
             entries = tuple(self._repository.entries(self._name))
             compactor = Compactor(self._repository, runtime, turn, self._name, entries)
-            plan = self._plan(read_marks(self._store, self._name), entries)
+            plan = self._plan(self._settle_pins(), entries)
             if not plan.frozen:
                 self._mark(plan)
                 try:
@@ -257,6 +258,14 @@ class _Prune:
             return ""
         damaged = bool(runs) and runs[-1].verdict is Verdict.DAMAGED
         return f"the newest check of {facts.path} found damage" if damaged else ""
+
+    def _settle_pins(self) -> Marks:
+        """Let what is pinned be listed, which a prune marked meanwhile and was cut off; return what is said by then."""
+        said = read_marks(self._store, self._name)
+        both = [each for each in said.pins if each in said.deletions and not said.deletions[each].end]
+        for sequence in both:
+            marks.decide(self._store, self._name, sequence, KEPT, now=self._terms.now)
+        return read_marks(self._store, self._name) if both else said
 
     def _mark(self, plan: PrunePlan) -> None:
         """Mark what the policy lets go."""

@@ -28,7 +28,7 @@ from pagewarden.errors import (
     RepositoryDamaged,
     RepositoryNotFound,
 )
-from pagewarden.repository import keys, tidy
+from pagewarden.repository import givenup, keys, tidy
 from pagewarden.repository.catalogue import Entry, read_entries, unread_after
 from pagewarden.repository.chain import Chain, Chains, contradictions
 from pagewarden.repository.format import PageSetInfo
@@ -42,7 +42,7 @@ from pagewarden.repository.manifest import (
     encode_document,
     encode_manifest,
 )
-from pagewarden.repository.marks import read_marks
+from pagewarden.repository.marks import marked_numbers, read_marks
 from pagewarden.repository.numbers import next_sequence, next_txid
 from pagewarden.repository.rivals import PATIENCE, give_way
 from pagewarden.repository.store import Store
@@ -333,7 +333,7 @@ class Repository:
         on another machine cannot be seen to live: then `commit` decides. Raises RepositoryDamaged where a manifest has
         the last number that there is.
         """
-        tidy.clean(self.store, self._clock())
+        self.clean()
         entries = tuple(self.entries(name))
         manifests = tuple(entry.manifest for entry in entries if entry.manifest is not None)
         if coming is not None and any(each.position == coming for each in manifests):
@@ -349,7 +349,7 @@ class Repository:
         nonce = self._token(8)
         intent = Intent(
             database=name,
-            sequence=next_sequence(entries, self.url),
+            sequence=next_sequence(entries, self.url, marked_numbers(self.store, name)),
             timeline=timeline,
             txid=txid,
             parent=parent,
@@ -425,6 +425,7 @@ class Repository:
 
     def clean(self) -> tuple[str, ...]:
         """Remove what dead backups left, as `begin` does; return the keys of their objects."""
+        givenup.end(self.store)
         return tidy.clean(self.store, self._clock())
 
     def _command(self, verb: str, *words: str) -> str:
@@ -484,6 +485,7 @@ class Repository:
 
     def _give_up(self, intent: Intent, error: BaseException) -> None:
         """Remove what this backup stored before it failed with `error`, which stays the error that is raised."""
+        givenup.note(self.store, intent.nonce, self._pending(intent))
         try:
             if not self.abandon(intent):
                 hint = f"the backup may be committed: {self._command('backups', '--db', intent.database)}"
@@ -492,3 +494,4 @@ class Repository:
                     error.hint = hint
         except (PagewardenError, OSError) as second:
             error.add_note(f"what it stored could not be removed: {second}; the next backup will")
+        givenup.end(self.store)
