@@ -22,7 +22,7 @@
 
 /* cffi: begin */
 
-#define PW_ABI 3
+#define PW_ABI 4
 
 typedef enum {
   PW_OK = 0,
@@ -265,6 +265,13 @@ pw_status pw_wal_begin(int wal, uint32_t page_size, pw_wal *state, pw_fault *fau
 ** frame) is written to `entries`; the number of entries goes to `*used`. `buffer` holds at least one frame. */
 pw_status pw_wal_follow(int wal, uint32_t limit, pw_wal *state, uint8_t *buffer, size_t buffer_size, uint8_t *entries,
                         uint32_t room, uint32_t *used, pw_fault *fault);
+
+/* Follow the chain in the same way, and keep what stands in it: for each valid frame its page number and its commit field
+** (u32 each), the sum of its page (u64) and, unless `pages` is NULL, the page itself. `state` may begin at any frame:
+** page_size, big_endian, salts, valid and checksum are to be set, all else zeros. */
+pw_status pw_wal_take(int wal, uint32_t limit, pw_wal *state, uint8_t *buffer, size_t buffer_size, uint8_t *numbers,
+                      uint8_t *sizes, uint8_t *sums, uint8_t *pages, size_t pages_size, uint32_t room, uint32_t *used,
+                      pw_fault *fault);
 
 /* Sort `count` entries, given in the order of their frames, by pgno, and keep the last frame of each. `scratch` is as
 ** large as `entries`. The number of entries that remain goes to `*used`. */

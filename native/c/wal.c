@@ -54,7 +54,7 @@ pw_status pw_wal_begin(int wal, uint32_t page_size, pw_wal *state, pw_fault *fau
 }
 
 /* Judge one frame and take it into the chain. Returns 0 if it ends the chain. */
-static int take(pw_wal *state, const uint8_t *frame, uint8_t *entry) {
+static int take(pw_wal *state, const uint8_t *frame) {
   uint32_t sum[2] = {state->checksum[0], state->checksum[1]};
   uint32_t pgno = pw_get_be32(frame);
   uint32_t pages = pw_get_be32(frame + 4);
@@ -87,15 +87,35 @@ static int take(pw_wal *state, const uint8_t *frame, uint8_t *entry) {
     state->commit_checksum[0] = sum[0];
     state->commit_checksum[1] = sum[1];
   }
-  pw_put_le32(entry, pgno);
-  pw_put_le32(entry + 4, state->valid);
   return 1;
 }
 
-pw_status pw_wal_follow(int wal, uint32_t limit, pw_wal *state, uint8_t *buffer, size_t buffer_size, uint8_t *entries,
+/* Where what is told of each frame goes; NULL where it is not wanted. */
+typedef struct {
+  uint8_t *entries; /* u32 pgno, u32 frame */
+  uint8_t *numbers; /* u32 pgno */
+  uint8_t *sizes;   /* u32 commit field */
+  uint8_t *sums;    /* u64 page sum */
+  uint8_t *pages;   /* the page */
+} sink;
+
+static void put(const sink *to, size_t place, const pw_wal *state, const uint8_t *frame) {
+  const uint32_t pgno = pw_get_be32(frame), size = state->page_size;
+  if (to->entries != NULL) {
+    pw_put_le32(to->entries + place * 8, pgno);
+    pw_put_le32(to->entries + place * 8 + 4, state->valid);
+    return;
+  }
+  pw_put_le32(to->numbers + place * 4, pgno);
+  pw_put_le32(to->sizes + place * 4, pw_get_be32(frame + 4));
+  pw_put_le64(to->sums + place * 8, pgno == pw_lock_page(size) ? 0 : pw_xxh64(frame + FRAME_HEADER, size, pgno));
+  if (to->pages != NULL) {
+    memcpy(to->pages + place * size, frame + FRAME_HEADER, size);
+  }
+}
+
+static pw_status follow(int wal, uint32_t limit, pw_wal *state, uint8_t *buffer, size_t buffer_size, const sink *to,
                         uint32_t room, uint32_t *used, pw_fault *fault) {
-  *fault = (pw_fault){0};
-  *used = 0;
   if (state->done) {
     return PW_OK;
   }
@@ -120,9 +140,10 @@ pw_status pw_wal_follow(int wal, uint32_t limit, pw_wal *state, uint8_t *buffer,
     }
     uint64_t whole = (uint64_t)n / frame_size;
     for (uint64_t i = 0; i < whole; i++) {
-      if (!take(state, buffer + i * frame_size, entries + (size_t)*used * 8)) {
+      if (!take(state, buffer + i * frame_size)) {
         return PW_OK;
       }
+      put(to, *used, state, buffer + i * frame_size);
       *used += 1;
     }
     if (whole < want) {
@@ -130,6 +151,26 @@ pw_status pw_wal_follow(int wal, uint32_t limit, pw_wal *state, uint8_t *buffer,
     }
   }
   return PW_OK;
+}
+
+pw_status pw_wal_follow(int wal, uint32_t limit, pw_wal *state, uint8_t *buffer, size_t buffer_size, uint8_t *entries,
+                        uint32_t room, uint32_t *used, pw_fault *fault) {
+  const sink to = {.entries = entries};
+  *fault = (pw_fault){0};
+  *used = 0;
+  return follow(wal, limit, state, buffer, buffer_size, &to, room, used, fault);
+}
+
+pw_status pw_wal_take(int wal, uint32_t limit, pw_wal *state, uint8_t *buffer, size_t buffer_size, uint8_t *numbers,
+                      uint8_t *sizes, uint8_t *sums, uint8_t *pages, size_t pages_size, uint32_t room, uint32_t *used,
+                      pw_fault *fault) {
+  const sink to = {.numbers = numbers, .sizes = sizes, .sums = sums, .pages = pages};
+  *fault = (pw_fault){0};
+  *used = 0;
+  if (pages != NULL && !pw_holds(pages_size, room, state->page_size)) {
+    return pw_fail(fault, PW_ARGUMENT, 0, 0, 0);
+  }
+  return follow(wal, limit, state, buffer, buffer_size, &to, room, used, fault);
 }
 
 void pw_wal_map(uint8_t *entries, uint8_t *scratch, uint32_t count, uint32_t *used) {

@@ -62,6 +62,27 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
       all = at + used;
     }
   }
+  if (status == PW_OK && pw_page_size_valid(wal.page_size)) {
+    /* From some frame on, taken at once: the same chain, as far as there is room. */
+    uint8_t numbers[ENTRIES * 4], sizes[ENTRIES * 4], sums[ENTRIES * 8], *pages = NULL;
+    const size_t room = option & 8 ? (size_t)ENTRIES * wal.page_size : 0;
+    pw_wal from;
+    uint32_t taken;
+    if (room) {
+      pages = malloc(room);
+      HOLDS(pages != NULL);
+    }
+    if (pw_wal_begin(1, 0, &from, &fault) == PW_OK && !from.done) {
+      pw_status followed = PW_OK;
+      while (followed == PW_OK && !from.done) {
+        followed = pw_wal_take(1, wal.valid, &from, buffer, sizeof buffer, numbers, sizes, sums, pages, room, ENTRIES,
+                               &taken, &fault);
+      }
+      HOLDS(followed != PW_OK || (from.valid == wal.valid && from.checksum[0] == wal.checksum[0] &&
+                                  from.checksum[1] == wal.checksum[1] && from.commit == wal.commit));
+    }
+    free(pages);
+  }
   pw_wal_map(entries, scratch, all, &used);
   HOLDS(used <= all);
   for (uint32_t i = 1; i < used; i++) {

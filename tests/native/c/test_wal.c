@@ -120,6 +120,50 @@ static void chains_are_followed(uint32_t page_size, int big) {
   free(wal);
 }
 
+/* From every frame on, in pieces of `room` frames, with and without the pages: what stands there. */
+static void what_stands_in_a_chain_is_kept(uint32_t page_size, int big) {
+  size_t size;
+  uint8_t *wal = make(page_size, big, &size);
+  const size_t frame_size = 24 + (size_t)page_size;
+  int file = file_of(wal, size);
+  for (uint32_t from = 0; from <= FRAMES; from++) {
+    for (uint32_t room = 1; room <= FRAMES; room += 3) {
+      pw_wal state = {.page_size = page_size, .big_endian = big, .valid = from};
+      const uint8_t *before = from ? wal + 32 + (from - 1) * frame_size + 16 : wal + 24;
+      pw_fault fault;
+      uint32_t used = 1, at = from;
+      memcpy(state.salts, wal + 16, 8);
+      state.checksum[0] = pw_get_be32(before);
+      state.checksum[1] = pw_get_be32(before + 4);
+      uint8_t *buffer = noise_bytes(2 * frame_size, 3), *pages = noise_bytes((size_t)room * page_size, 4);
+      uint8_t *numbers = noise_bytes(room * 4, 5), *sizes = noise_bytes(room * 4, 6), *sums = noise_bytes(room * 8, 7);
+      CHECK(pw_wal_take(file, FRAMES, &state, buffer, 2 * frame_size, numbers, sizes, sums, pages,
+                        (size_t)room * page_size - 1, room, &used, &fault) == PW_ARGUMENT);
+      while (!state.done) {
+        uint8_t *kept = room % 2 ? pages : NULL;
+        CHECK(pw_wal_take(file, FRAMES, &state, buffer, 2 * frame_size, numbers, sizes, sums, kept,
+                          (size_t)room * page_size, room, &used, &fault) == PW_OK);
+        for (uint32_t i = 0; i < used; i++, at++) {
+          const uint8_t *frame = wal + 32 + at * frame_size;
+          CHECK(pw_get_le32(numbers + i * 4) == pw_get_be32(frame));
+          CHECK(pw_get_le32(sizes + i * 4) == pw_get_be32(frame + 4));
+          CHECK(pw_get_le64(sums + i * 8) == pw_xxh64(frame + 24, page_size, pw_get_be32(frame)));
+          CHECK(kept == NULL || memcmp(kept + (size_t)i * page_size, frame + 24, page_size) == 0);
+        }
+      }
+      CHECK(at == FRAMES && state.valid == FRAMES && state.end == PW_WAL_LIMIT);
+      CHECK(state.checksum[0] == pw_get_be32(wal + size - frame_size + 16));
+      free(buffer);
+      free(pages);
+      free(numbers);
+      free(sizes);
+      free(sums);
+    }
+  }
+  close(file);
+  free(wal);
+}
+
 static void every_flipped_bit_ends_the_chain(int big) {
   size_t size;
   uint8_t *wal = make(512, big, &size);
@@ -227,6 +271,8 @@ int main(void) {
     chains_are_followed(4096, big);
     chains_are_followed(65536, big);
     every_flipped_bit_ends_the_chain(big);
+    what_stands_in_a_chain_is_kept(512, big);
+    what_stands_in_a_chain_is_kept(4096, big);
   }
   every_length_is_judged();
   failing_reads_are_reported();

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pagewarden.pages.source import MAX_PAGES, Buffer, PageSource, WalStart, frame_bound, is_page_size
+from pagewarden.pages.source import MAX_PAGES, Buffer, PageSource, WalPoint, WalStart, frame_bound, is_page_size
 
 
 def check_level(level: int) -> None:
@@ -74,3 +74,14 @@ def check_start(start: WalStart) -> None:
     words = (start.at, *start.checksum, *start.other)
     if not is_page_size(start.page_size) or len(start.salts) != 8 or not all(0 <= word < 1 << 32 for word in words):
         raise ValueError(f"nothing can stand behind {start}")
+
+
+def check_point(start: WalPoint, last_frame: int, pages: Buffer | None) -> int:
+    """Refuse a place in a WAL that cannot be one, and a buffer without room; return how many frames are asked for."""
+    words = (start.frame, *start.checksum)
+    if not is_page_size(start.page_size) or len(start.salts) != 8 or not all(0 <= word < 1 << 32 for word in words):
+        raise ValueError(f"nothing can stand behind {start}")
+    count = max(0, min(last_frame, 0xFFFFFFFE) - start.frame)
+    if pages is not None:
+        check_out(start.page_size, count, pages)
+    return count

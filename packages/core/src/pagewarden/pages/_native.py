@@ -23,9 +23,11 @@ from pagewarden.pages._checks import (
     check_level,
     check_listed,
     check_out,
+    check_point,
     check_start,
     check_wal,
 )
+from pagewarden.pages._words import map_entries, words_of
 from pagewarden.pages._zstd import PublicCompressor, PublicDecompressor
 from pagewarden.pages.backend import Compressor, Decompressor
 from pagewarden.pages.source import (
@@ -35,8 +37,10 @@ from pagewarden.pages.source import (
     ShortRead,
     WalBehind,
     WalEnd,
+    WalPoint,
     WalScan,
     WalStart,
+    WalTail,
     is_page_size,
     lock_page,
 )
@@ -46,7 +50,7 @@ from pagewarden_native import lib as lib
 if TYPE_CHECKING:
     from pagewarden.pages.walk import Walker, WalkPlan
 
-ABI = 3
+ABI = 4
 """The version of the C interface that this binding was written for."""
 
 if lib.PW_ABI != ABI:
@@ -331,6 +335,37 @@ class NativeBackend:
             page_one=state.commit_page_one,
             map_left_out=left_out,
         )
+
+    def wal_take(
+        self, wal_fd: int, start: WalPoint, *, last_frame: int, pages: bytearray | memoryview | None = None
+    ) -> WalTail:
+        """Follow a chain from a place in it."""
+        count = check_point(start, last_frame, pages)
+        fault, state, used = ffi.new("pw_fault *"), ffi.new("pw_wal *"), ffi.new("uint32_t *")
+        state.page_size, state.big_endian, state.valid = start.page_size, start.big_endian, start.frame
+        state.salts, state.checksum = list(start.salts), start.checksum
+        numbers, sizes = ffi.new("uint8_t[]", count * 4), ffi.new("uint8_t[]", count * 4)
+        sums = ffi.new("uint8_t[]", count * 8)
+        with ffi.from_buffer("uint8_t[]", bytearray() if pages is None else pages, require_writable=True) as to:
+            if lib.pw_wal_take(
+                wal_fd, start.frame + count, state, self._buffer(), _READ, numbers, sizes, sums,
+                ffi.NULL if pages is None else to, len(to), count, used, fault,
+            ):  # fmt: skip
+                _raise(fault)
+        some = used[0]
+        return WalTail(
+            numbers=words_of(ffi.buffer(numbers, some * 4)),
+            sizes=words_of(ffi.buffer(sizes, some * 4)),
+            sums=bytes(ffi.buffer(sums, some * 8)),
+            checksum=(state.checksum[0], state.checksum[1]),
+            end=tuple(WalEnd)[state.end],
+        )
+
+    def wal_map(self, numbers: Sequence[int], first: int) -> bytes:
+        """Map pages to the last frame of each."""
+        entries = bytearray(map_entries(numbers, first))
+        _map(entries, len(entries))
+        return bytes(entries)
 
     def wal_behind(self, wal_fd: int, start: WalStart) -> WalBehind:
         """Look behind the end of a chain."""

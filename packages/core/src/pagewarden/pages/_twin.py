@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pagewarden.pages._checks import check_buffer, check_level, check_listed, check_out, check_start, check_wal
-from pagewarden.pages._twin_wal import behind, chain, pread_whole, scan
+from pagewarden.pages._checks import (
+    check_buffer,
+    check_level,
+    check_listed,
+    check_out,
+    check_point,
+    check_start,
+    check_wal,
+)
+from pagewarden.pages._twin_wal import behind, chain, follow, pread_whole, scan
+from pagewarden.pages._words import map_entries
 from pagewarden.pages._zstd import PublicCompressor, PublicDecompressor
 from pagewarden.pages.backend import Compressor, Decompressor
 from pagewarden.pages.source import (
@@ -17,8 +27,11 @@ from pagewarden.pages.source import (
     PageSource,
     ShortRead,
     WalBehind,
+    WalEnd,
+    WalPoint,
     WalScan,
     WalStart,
+    WalTail,
     is_page_size,
     lock_page,
 )
@@ -165,6 +178,34 @@ class TwinBackend:
     ) -> WalScan:
         """Verify a WAL."""
         return scan(wal_fd, page_size, check_wal(page_size, last_frame), most)
+
+    def wal_take(
+        self, wal_fd: int, start: WalPoint, *, last_frame: int, pages: bytearray | memoryview | None = None
+    ) -> WalTail:
+        """Follow a chain from a place in it."""
+        limit = start.frame + check_point(start, last_frame, pages)
+        numbers, sizes, sums = array("I"), array("I"), bytearray()
+        checksum, ended = start.checksum, WalEnd.LIMIT
+        for frame, running, end in follow(wal_fd, start, limit):
+            if end is not None:
+                ended = end
+                break
+            pgno, size = struct.unpack_from(">2I", frame)
+            page = frame[WAL_FRAME_HEADER:]
+            if pages is not None:
+                place = len(numbers) * start.page_size
+                with memoryview(pages) as view:
+                    view[place : place + start.page_size] = page
+            numbers.append(pgno)
+            sizes.append(size)
+            sums += self.page_sum(pgno, page).to_bytes(8, "little")
+            checksum = running
+        return WalTail(numbers=numbers, sizes=sizes, sums=bytes(sums), checksum=checksum, end=ended)
+
+    def wal_map(self, numbers: Sequence[int], first: int) -> bytes:
+        """Map pages to the last frame of each."""
+        last = dict(struct.iter_unpack("<2I", map_entries(numbers, first)))
+        return b"".join(struct.pack("<2I", pgno, last[pgno]) for pgno in sorted(last))
 
     def wal_behind(self, wal_fd: int, start: WalStart) -> WalBehind:
         """Look behind the end of a chain."""

@@ -6,6 +6,7 @@ import os
 import struct
 import sys
 from array import array
+from collections.abc import Iterator
 
 from pagewarden.pages.source import (
     WAL_FRAME_HEADER,
@@ -13,6 +14,7 @@ from pagewarden.pages.source import (
     Buffer,
     WalBehind,
     WalEnd,
+    WalPoint,
     WalScan,
     WalStart,
     is_page_size,
@@ -89,6 +91,18 @@ def scan(wal_fd: int, page_size: int, limit: int, most: int | None) -> WalScan:
         page_one=last.get(1, 0),
         map_left_out=left_out,
     )
+
+
+def follow(wal_fd: int, start: WalPoint, limit: int) -> Iterator[tuple[bytes, tuple[int, int], WalEnd | None]]:
+    """Yield each frame behind `start` that is valid, with the running checksum; at last none, and why it ended."""
+    size, order = start.page_size, "big" if start.big_endian else "little"
+    running, valid, end = start.checksum, start.frame, None
+    while end is None:
+        offset = WAL_HEADER + valid * (WAL_FRAME_HEADER + size)
+        frame = b"" if valid >= limit else pread_whole(wal_fd, WAL_FRAME_HEADER + size, offset)
+        running, end = _judge(frame, size, start.salts, order, running, at_limit=valid >= limit)
+        valid += 1
+        yield b"" if end else frame, running, end
 
 
 def behind(wal_fd: int, start: WalStart) -> WalBehind:

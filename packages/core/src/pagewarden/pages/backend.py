@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 from pagewarden.errors import ConfigurationInvalid, NativeMissing
-from pagewarden.pages.source import Buffer, PageSource, WalBehind, WalScan, WalStart
+from pagewarden.pages.source import Buffer, PageSource, WalBehind, WalPoint, WalScan, WalStart, WalTail
 
 if TYPE_CHECKING:
     from pagewarden.pages.walk import Walker, WalkPlan
@@ -91,6 +91,18 @@ class Backend(Protocol):
 
         A map of more than `most` pages is left out.
         """
+
+    def wal_take(
+        self, wal_fd: int, start: WalPoint, *, last_frame: int, pages: bytearray | memoryview | None = None
+    ) -> WalTail:
+        """Follow a chain from `start` on, not past `last_frame`; return what its frames hold.
+
+        With `pages`, which has room for all of them, the pages are put there one after the other. Memory is taken for
+        every frame up to `last_frame`: bound it by the size of the file.
+        """
+
+    def wal_map(self, numbers: Sequence[int], first: int) -> bytes:
+        """Return the map (see `PageSource.frames`) of consecutive frames that hold pages `numbers`, from `first` on."""
 
     def wal_behind(self, wal_fd: int, start: WalStart) -> WalBehind:
         """Look at every frame from `start` to the end of the file; see `survey_wal`."""

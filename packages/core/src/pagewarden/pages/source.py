@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from array import array
 from bisect import bisect_left
 from dataclasses import dataclass
 from enum import StrEnum
@@ -153,6 +154,28 @@ class WalScan:
     def why(self) -> str:
         """One clause that says what ended the chain, empty where nothing is wrong."""
         return _WHY[self.end].format(self.frames_valid + 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WalPoint:
+    """A place in the chain of a write-ahead log, from which it can be followed."""
+
+    page_size: int  # bytes
+    big_endian: bool  # how checksums take their words
+    salts: bytes  # 8 bytes of the generation, as stored
+    frame: int  # the last frame before it, 0 for the header
+    checksum: tuple[int, int]  # the running pair at that frame
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WalTail:
+    """What stands in a write-ahead log behind a `WalPoint`: valid frames, one after the other."""
+
+    numbers: array[int]  # page number of each frame
+    sizes: array[int]  # its commit field: size of the database in pages for a commit, else 0
+    sums: bytes  # its page sum: 8 bytes each, little-endian
+    checksum: tuple[int, int]  # the running pair at the last of them
+    end: WalEnd  # why the chain ended there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

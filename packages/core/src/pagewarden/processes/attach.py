@@ -194,7 +194,7 @@ class Attached:
         A connection that cannot write the -shm does not know whether what stands there is left from before a crash
         (`walBeginShmUnreliable` in SQLite's wal.c), so neither do we.
         """
-        if self._size_of("-shm") < INDEX_SIZE or not _writable(self.path + "-shm"):
+        if self._size_of("-shm") < INDEX_SIZE or not writable(self.path + "-shm"):
             return None
         self._open("-shm")
         first = self._read_index()
@@ -320,7 +320,8 @@ def open_regular(path: str) -> int:
     return descriptor
 
 
-def _writable(path: str) -> bool:
+def writable(path: str) -> bool:
+    """Return whether this process may write to the file at `path`."""
     return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 

@@ -5,7 +5,8 @@ byte order, because the file never leaves it, but the salts are the eight bytes 
 
 | offset | size | meaning |
 |---|---|---|
-| 0 | 12 | version, unused, change counter |
+| 0 | 8 | version, unused |
+| 8 | 4 | iChange: counts commits, modulo 2^32 |
 | 12 | 4 | initialized, byte order of the log's checksums, page size (two bytes) |
 | 16 | 8 | mxFrame, nPage |
 | 24 | 24 | checksum of frame mxFrame, salts, checksum of the first 40 bytes |
@@ -51,6 +52,8 @@ class WalIndex:
     frame_checksum: tuple[int, int]  # at frame mxFrame
     salts: bytes  # 8 bytes, as in the log's header
     backfilled: int  # nBackfill: frames that are in the database file already
+    change: int = 0  # iChange: one more with each commit, whatever becomes of the log; 0 where the wal-index was rebuilt
+    big_endian: bool = False  # how the log's checksums take their words
 
     @property
     def complete(self) -> bool:
@@ -66,7 +69,7 @@ def parse_index(data: bytes) -> WalIndex | None:
     if len(data) < INDEX_SIZE or data[:_HEADER_COPY] != data[_HEADER_COPY : 2 * _HEADER_COPY]:
         return None
     values = _HEADER.unpack_from(data)
-    version, _unused, _change, initialized, _big_endian, stored_size, frames, pages = values[:8]
+    version, _unused, change, initialized, big_endian, stored_size, frames, pages = values[:8]
     checksum = wal_checksum(data[:40], big_endian=sys.byteorder == "big")
     if not initialized or version != FORMAT or checksum != (values[11], values[12]):
         return None
@@ -84,6 +87,8 @@ def parse_index(data: bytes) -> WalIndex | None:
         frame_checksum=(values[8], values[9]),
         salts=values[10],
         backfilled=backfilled,
+        change=change,
+        big_endian=bool(big_endian),
     )
 
 
