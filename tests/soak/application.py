@@ -180,10 +180,11 @@ def write_small(database: Path, chance: random.Random, recorder: Recorder, stop:
     """Commit small transactions, over connections that are opened and closed again."""
     while not stop.is_set():
         with closing(_connect(database)) as connection:
-            for _ in range(chance.randrange(1, 120)):
+            burst = chance.random() < 0.04  # as fast as it can
+            for _ in range(chance.randrange(500, 3000) if burst else chance.randrange(1, 120)):
                 keep = chance.random() > 0.03
                 transact(connection, recorder, chance, "small", small, keep=keep)
-                if stop.wait(chance.random() * 0.02):
+                if stop.wait(0.0 if burst else chance.random() * 0.02):
                     return
 
 
@@ -210,9 +211,15 @@ def write_schema(database: Path, chance: random.Random, recorder: Recorder, stop
 
 
 def checkpoint(database: Path, chance: random.Random, recorder: Recorder, stop: threading.Event) -> None:
-    """Run checkpoints of every mode, patient ones and impatient ones."""
-    while not stop.wait(chance.uniform(0.0, 0.5)):
-        with closing(sqlite3.connect(database, isolation_level=None, timeout=chance.choice((0.0, 0.05, 1.0)))) as one:
+    """Run checkpoints of every mode, patient ones and impatient ones, some seconds long and then not for a while."""
+    ending = time.monotonic() + chance.uniform(0.5, 4.0)
+    while not stop.wait(chance.uniform(0.0, 0.3)):
+        if time.monotonic() > ending:
+            stop.wait(chance.uniform(0.5, 8.0))
+            ending = time.monotonic() + chance.uniform(0.5, 4.0)
+        # A patient one keeps the writers waiting for every reader, the guard's pin among them (H24).
+        patience = chance.choice((0.0, 0.0, 0.05, 0.1, 0.7))
+        with closing(sqlite3.connect(database, isolation_level=None, timeout=patience)) as one:
             for _ in range(chance.randrange(1, 6)):
                 mode = chance.choice(CHECKPOINTS)
                 busy, *_ = one.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()

@@ -24,6 +24,7 @@ class Audit:
     snapshots: int = 0
     commits: int = 0  # from the first state to the last one
     numbers: dict[tuple[str, int], int] = field(default_factory=dict)  # position → the application's number
+    times: dict[int, int] = field(default_factory=dict)  # txid → when it was seen, microseconds since 1970, in order
 
 
 def audit(
@@ -71,6 +72,7 @@ def _judge_state(state: State, chain: Sequence[Intent], record: Record, result: 
     place = (state.timeline, state.txid)
     assert place not in result.numbers, f"{state} has the position of another one"
     result.numbers[place] = number
+    result.times[state.txid] = state.time
 
 
 def _judge_step(

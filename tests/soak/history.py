@@ -186,13 +186,13 @@ def replay(root: Path, name: str, scratch: Path, *, every: int = 200) -> Iterato
             where = f"manifest {manifest['sequence']}"
             position = manifest["position"]
             assert (last.txid, last.pages) == (position["txid"], manifest["pages"]), where
-            fresh = manifest["kind"] == "snapshot"
+            inner = manifest.get("commits")
+            fresh = manifest["kind"] == "snapshot" and not inner  # one that was made anew keeps its commits
             if fresh:
                 if image is not None:
                     image.close()
                 image = Image(scratch / "image.db", manifest["page_size"])
             assert image is not None, f"{where}: no snapshot below it"
-            inner = manifest.get("commits")
             commits = page_set(root / inner["key"]) if inner else [last]
             assert commits[-1].txid == last.txid, where
             for commit in commits:

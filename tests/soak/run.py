@@ -18,7 +18,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from tests.soak.audit import Audit, audit
 from tests.soak.content import Moment, read
 from tests.soak.history import replay
 from tests.soak.record import Record
-from tests.soak.stage import Application, CommandFailed, Guard, Stage, Target
+from tests.soak.stage import CUTS, Application, CommandFailed, Guard, Stage, Target
 from tests.support.databases import file_sums
 
 _SETTLING = 120.0  # seconds that the guard may take at the end until all is durable
@@ -43,6 +43,7 @@ class Choice:
     restore_every: float = 15.0  # seconds
     calm: float = 1.0  # how many times as long as usual everything is left alone
     roles: tuple[str, ...] = application.ROLES
+    cuts: tuple[str, ...] = CUTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,8 @@ class Restored:
     timeline: str
     txid: int
     moment: Moment
+    at: datetime | None = None  # the time that was asked for; None where its txid was, or the newest
+    newest: int = 0  # the newest txid that was listed before
 
 
 @dataclass(slots=True)
@@ -170,8 +173,9 @@ class Soak:
     def _cut_target(self) -> None:
         chance = self._chance("target")
         while self._lasts(chance.uniform(5.0, 20.0)):
-            self.target.cut()
-            self._did("target cut off")
+            what = chance.choice(self.choice.cuts)
+            self.target.cut(what)
+            self._did(f"target cut off ({what} in its place)")
             self._lasts(chance.uniform(0.5, 10.0))
             self.target.bring_back()
 
@@ -188,7 +192,7 @@ class Soak:
             try:
                 position = self.stage.command("sync", self.stage.database, patience=300.0)["position"]
             except CommandFailed as failed:  # no guard, or it was killed meanwhile
-                self.report.refused[f"sync: {failed.said.splitlines()[0][:90]}"] += 1
+                self.report.refused[f"sync: {failed.said.strip().splitlines()[0][:200]}"] += 1
                 continue
             self.report.synced.append((before, position["timeline"], position["txid"]))
             self._did("syncs")
@@ -205,16 +209,24 @@ class Soak:
         places = restorable(listed)
         if not places:
             return
+        if chance.random() < 0.3:
+            first, last = (datetime.fromisoformat(listed[end]["position"]["time"]) for end in (0, -1))
+            at = first + chance.random() * (last - first)
+            found = self._restore(repository, "--at", at.isoformat())
+            self.report.restored.append(replace(found, at=at, newest=places[-1][1]))
+            self._did("restores to a time")
+            return
         timeline, txid = chance.choice(places)
-        self.report.restored.append(self._restore(repository, txid, timeline))
-        self._did("restores")
+        found = self._restore(repository, "--txid", str(txid))
+        assert (found.timeline, found.txid) == (timeline, txid), f"{found} was brought back for {timeline}:{txid}"
+        self.report.restored.append(found)
+        self._did("restores to a txid")
 
-    def _restore(self, repository: Path, txid: int | None, timeline: str) -> Restored:
+    def _restore(self, repository: Path, *which: str) -> Restored:
+        """Bring one restore point back, and compare it with the application's record."""
         out = self.stage.scratch / "restored.db"
-        which = () if txid is None else ("--txid", str(txid))
         said = self.stage.command("restore", "--repo", repository, "--to", out, *which)
         position = said["position"]
-        assert txid in (None, position["txid"]) and timeline in ("", position["timeline"]), said
         moment, content = read(out)
         page_size = said["bytes"] // said["pages"]
         sums = file_sums(out, page_size)
@@ -246,10 +258,8 @@ class Soak:
                 time.sleep(0.2)
         code = self.guard.end()
         assert code == 0, f"the guard ended with {code}: {self.guard.complaint()}"
-        verified = self.stage.command("verify", "--repo", self.stage.repository, "--read-data", patience=3600.0)
-        assert verified["verdict"] == "sound" and not verified["leftovers"], verified
         final, content = read(self.stage.database)
-        newest = self._restore(self.stage.repository, None, "")
+        newest = self._restore(self.stage.repository)
         assert newest.moment == final, f"the newest restore point is {newest}, the database {final}"
         self.record.refresh()
         assert content == self.record.intents[final.token].digest
@@ -257,13 +267,26 @@ class Soak:
         self.report.audit = audit(states, self.record, final.token, starts=self.guard.starts)
         numbers = self.report.audit.numbers
         for each in (*self.report.restored, newest):
-            assert numbers[each.timeline, each.txid] == each.moment.number, f"{each}, and at the end {numbers}"
+            number = numbers.get((each.timeline, each.txid))
+            assert number == each.moment.number, f"{each}, and at the end it is transaction {number}"
+            if each.at is not None:
+                self._judge_time(each, each.at)
         for acknowledged, timeline, txid in self.report.synced:
             assert numbers[timeline, txid] >= acknowledged, f"sync said {txid}, which lacks commit {acknowledged}"
         self.report.notes = self.record.notes
         self.report.slowest = self.record.slowest
+        verified = self.stage.command("verify", "--repo", self.stage.repository, "--read-data", patience=3600.0)
+        assert verified["verdict"] == "sound" and not verified["leftovers"], verified
         self._did("commits acknowledged", len(self.record.committed))
         self._did("rolled back", len(self.record.rolled_back))
+
+    def _judge_time(self, restored: Restored, at: datetime) -> None:
+        """Fail unless what was brought back for a time was the last commit seen until then."""
+        asked, times = at.timestamp() * 1e6, self.report.audit.times
+        assert times[restored.txid] <= asked, f"{restored} was seen later"
+        later = min((txid for txid in times if txid > restored.txid), default=None)
+        if later is not None and later <= restored.newest:
+            assert times[later] > asked, f"{restored}, though txid {later} was seen before that, too"
 
     # -- means
 

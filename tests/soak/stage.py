@@ -6,6 +6,7 @@ import ctypes
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,9 @@ from tests.soak.application import PATIENCE
 from tests.support.program import ROOT, unmeasured
 
 PROGRAM = (sys.executable, "-P", "-m", "pagewarden_cli")
+CUTS = ("a file", "a link to itself", "an empty folder")
+"""What stands where the repository was, while it cannot be reached; the last as when a file system is not mounted."""
+
 _AT_FDCWD, _EXCHANGE = -100, 2  # of renameat2(2)
 _ORPHANS = 10.0  # seconds that a dead guard's processes may take to end
 
@@ -65,7 +69,7 @@ class Stage:
             check=False,
         )
         if done.returncode:
-            raise CommandFailed(said, done.returncode, done.stderr)
+            raise CommandFailed(said, done.returncode, done.stderr or done.stdout)
         document: dict[str, Any] = json.loads(done.stdout)
         return document
 
@@ -79,15 +83,26 @@ class Target:
         self._elsewhere = path.with_name(path.name + ".away")
         self._lock = threading.Lock()
 
-    def cut(self) -> None:
-        """Put a file where the folder is."""
-        self._elsewhere.write_bytes(b"")
+    def cut(self, what: str) -> None:
+        """Put something else where the folder is: one of `CUTS`."""
+        if what == "a file":
+            self._elsewhere.write_bytes(b"")
+        elif what == "a link to itself":
+            self._elsewhere.symlink_to(self.path)
+        else:
+            self._elsewhere.mkdir()
         self._exchange()
 
     def bring_back(self) -> None:
-        """Put the folder back."""
+        """Put the folder back. Fails where something was stored in what stood there instead."""
         self._exchange()
-        self._elsewhere.unlink()
+        stood = self._elsewhere
+        if stood.is_symlink() or not stood.is_dir():
+            stood.unlink()
+            return
+        stored = [path for path in stood.rglob("*") if path.is_file()]
+        shutil.rmtree(stood)
+        assert not stored, f"what is no repository was stored in: {stored[:5]}"
 
     def _exchange(self) -> None:
         with self._lock:
