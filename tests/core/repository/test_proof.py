@@ -178,7 +178,7 @@ def test_want_of_memory_for_one_hides_no_other(tmp_path: Path, where: str, monke
     real = getattr(PageSetFile, method)
 
     def starved(self: PageSetFile, *arguments: object) -> object:
-        if self.path == paths[1] and (where != "sum" or sys._getframe(1).f_code.co_name == "_change"):
+        if self.path == paths[1] and (where != "sum" or sys._getframe(1).f_code.co_name == "_go"):
             raise MemoryError
         return real(self, *arguments)
 

@@ -27,7 +27,7 @@ class ProofCalls(ReaderClient):
         self, proof: int, links: Sequence[Link], *, drop_cache: bool = False, progress: PageProgress | None = None
     ) -> list[Proved]:
         """Prove page sets; return what became of each. `progress` is told bytes of all that are read."""
-        plain: list[Any] = [[link.path, link.chained, link.read, link.data] for link in links]
+        plain: list[Any] = [[link.path, link.chained, link.read, link.data, link.commits] for link in links]
         shape = _proved(len(links))
         with self._calling():
             self._child()  # one that died since the last call has taken its map along

@@ -28,14 +28,17 @@ class ProofAnswers(StoredAnswers):
         self._proofs[proof] = SumsMap()
 
     def prove_links(
-        self, proof: int, links: Sequence[tuple[str, bool, bool, bool]], drop_cache: bool
+        self, proof: int, links: Sequence[tuple[str, bool, bool, bool, bool]], drop_cache: bool
     ) -> list[tuple[Any, bool, Any]]:
         """Prove page sets."""
         from pagewarden.errors import to_wire
         from pagewarden.processes.wire import info_to_wire
         from pagewarden.repository.proof import Link, prove_links
 
-        wanted = [Link(path=path, chained=chained, read=read, data=data) for path, chained, read, data in links]
+        wanted = [
+            Link(path=path, chained=chained, read=read, data=data, commits=commits)
+            for path, chained, read, data, commits in links
+        ]
         total, done = sum(_size(link.path) for link in wanted if link.read), 0
 
         def told(some: int) -> None:

@@ -5,7 +5,9 @@
 2. In chain order the recorded sums then go through a running map, 8 bytes for each page of the database: a snapshot
    begins it, a segment changes it. After each the sums in the map must make the database sum that is recorded. So the
    database sum of every restore point is proved, and no object is read twice.
-3. What is wrong with one file ends nothing but the map: the files after it are proved by themselves. Nor does a file
+3. A page set of commits is proved at the position that it starts from: the map goes from commit to commit, each of
+   which must make its database sum, and back again. So whatever is wrong with it, the chain goes on.
+4. What is wrong with one file ends nothing but the map: the files after it are proved by themselves. Nor does a file
    for which there is no memory; and none is asked for because of a size that a file says and does not hold.
 """
 
@@ -24,6 +26,7 @@ from operator import xor
 from pagewarden.errors import PagewardenError, RepositoryDamaged
 from pagewarden.pages import Behind, Stretch, spread_in
 from pagewarden.pages.behind import read_from_disk
+from pagewarden.repository.commits import CommitsFile
 from pagewarden.repository.format import PageSetInfo, grown
 from pagewarden.repository.pageset import PageSetFile
 
@@ -39,6 +42,7 @@ class Link:
     chained: bool  # whether it goes through the map: a snapshot begins it, a segment continues it
     read: bool = True  # whether its bytes are read; else its structure alone is proved, to have its recorded sums
     data: bool = False  # whether its pages are decoded
+    commits: bool = False  # whether it is one of commits: the map stays where it is, and every commit in it is proved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +80,28 @@ class SumsMap:
         """Give the memory back; the map is of no position then."""
         self._sums, self.database_sum = array("Q"), None
 
+    def prove(self, file: CommitsFile) -> None:
+        """Prove the database sums of all commits of `file`, which starts from where the map is, and stays.
+
+        Raises RepositoryDamaged at the first that is another.
+        """
+        database_sum, size, undo = self.database_sum, len(self._sums), _Undo()
+        if database_sum is None or database_sum != file.info.database_sum_from or file.page_size != self._page_size:
+            raise RepositoryDamaged(f"{file.path} does not continue what was proved before it")
+        try:
+            place = 0
+            for commit in file.commits:
+                database_sum = self._go(file, place, commit.entries, commit.pages, database_sum, undo)
+                if database_sum != commit.database_sum:
+                    raise RepositoryDamaged(
+                        f"the page sums of commit {commit.txid} in {file.path} make the database sum "
+                        f"{database_sum:016x}, not {commit.database_sum:016x}"
+                    )
+                place += commit.entries
+        finally:
+            self._resize(size)
+            undo.restore(self._sums)
+
     def _begin(self, file: PageSetFile) -> int:
         self._sums = array("Q")
         for place in range(0, file.info.held, _AT_ONCE):
@@ -85,23 +111,56 @@ class SumsMap:
     def _change(self, file: PageSetFile, before: int | None) -> int:
         if before is None or before != file.info.database_sum_from or file.page_size != self._page_size:
             raise RepositoryDamaged(f"{file.path} does not continue what was proved before it")
-        database_sum, old, new = before, len(self._sums), file.pages
-        if file.info.held < grown(self._page_size, old, new):
+        return self._go(file, 0, file.info.held, file.pages, before)
+
+    def _go(
+        self, file: PageSetFile, first: int, entries: int, new: int, database_sum: int, undo: _Undo | None = None
+    ) -> int:
+        """Bring the map to a database of `new` pages by entries of `file`; return its database sum."""
+        old = len(self._sums)
+        if entries < grown(self._page_size, old, new):
             raise RepositoryDamaged(f"{file.path} lacks pages by which the database grew")
         if new < old:  # H21
             database_sum = reduce(xor, self._sums[new:], database_sum)
-            del self._sums[new:]
-        self._sums.frombytes(bytes(8 * (new - len(self._sums))))
+            if undo is not None:
+                undo.keep(range(new + 1, old + 1), self._sums[new:])
+        self._resize(new)
         came = 0
-        for place in range(0, file.info.held, _AT_ONCE):
-            count = min(_AT_ONCE, file.info.held - place)
-            for pgno, after in zip(file.numbers(place, count), _sums(file, place, count), strict=True):
+        for place in range(first, first + entries, _AT_ONCE):
+            count = min(_AT_ONCE, first + entries - place)
+            numbers, sums = file.numbers(place, count), _sums(file, place, count)
+            if undo is not None:
+                undo.keep(numbers, [self._sums[pgno - 1] for pgno in numbers])
+            for pgno, after in zip(numbers, sums, strict=True):
                 database_sum ^= self._sums[pgno - 1] ^ after
                 self._sums[pgno - 1] = after
                 came += pgno > old
         if came < grown(self._page_size, old, new):
             raise RepositoryDamaged(f"{file.path} lacks pages by which the database grew")
         return database_sum
+
+    def _resize(self, pages: int) -> None:
+        del self._sums[pages:]
+        self._sums.frombytes(bytes(8 * (pages - len(self._sums))))
+
+
+class _Undo:
+    """What was in a map before it changed: as large as the records of the pages that changed."""
+
+    def __init__(self) -> None:
+        self._numbers, self._sums = array("I"), array("Q")
+
+    def keep(self, numbers: Sequence[int], sums: Sequence[int]) -> None:
+        """Keep the sums of pages that are about to change."""
+        self._numbers.extend(numbers)
+        self._sums.extend(sums)
+
+    def restore(self, to: array[int]) -> None:
+        """Put everything back, the last change first."""
+        size = len(to)
+        for pgno, old in zip(reversed(self._numbers), reversed(self._sums), strict=True):
+            if pgno <= size:
+                to[pgno - 1] = old
 
 
 def prove_links(
@@ -126,7 +185,7 @@ def prove_links(
                     _fetch_anew(link.path)
         for number, link in enumerate(links):
             try:
-                files[number] = stack.enter_context(PageSetFile(link.path))
+                files[number] = stack.enter_context(CommitsFile(link.path) if link.commits else PageSetFile(link.path))
             except PagewardenError as error:
                 found[number] = Proved(info=None, error=error)
             except MemoryError as error:
@@ -164,17 +223,20 @@ def _fetch_anew(path: str) -> None:
 
 def _broken(link: Link, chain: SumsMap, proved: Proved) -> Proved:
     """Return what became of a page set that is not whole; nothing continues what it was to bring the map to."""
-    if link.chained:
+    if link.chained and not link.commits:
         chain.database_sum = None
     return proved
 
 
 def _chain(file: PageSetFile, link: Link, chain: SumsMap) -> Proved:
     """Take a page set that is whole through the map, if it is to go there and the map goes so far."""
-    if not link.chained or (file.is_segment and chain.database_sum is None):
+    if not link.chained or (not file.is_snapshot and chain.database_sum is None):
         return Proved(info=file.info)
     try:
-        chain.take(file)
+        if isinstance(file, CommitsFile):
+            chain.prove(file)
+        else:
+            chain.take(file)
     except PagewardenError as error:
         return Proved(info=file.info, error=error)
     except MemoryError as error:
