@@ -17,6 +17,7 @@ from pagewarden.repository.commits import CommitsWriter
 from pagewarden.repository.format import Commit, Kind, PageSetHeader, PageSetInfo
 from tests.core.repository.segments import sums_of
 from tests.core.repository.sets import NOW, TIMELINE, image
+from tests.support.commitsets import Entry
 
 PAGE = 512
 FIRST = 7
@@ -127,7 +128,7 @@ def _blocks(data: bytes, tag: bytes, size: int) -> bytes:
     return entries
 
 
-def parse_commits(path: Path) -> list[tuple[tuple[int, ...], dict[int, bytes]]]:
+def parse_commits(path: Path) -> list[tuple[Entry, dict[int, bytes]]]:
     """Return the commits of a page set, as the tables of docs/formats/pageset-1.md say: entry of the table, pages."""
     data = path.read_bytes()
     assert hashlib.sha256(data[128:-40] + data[:128]).digest() == data[-40:-8]
