@@ -15,6 +15,10 @@ from pagewarden.injure import MARKER, InjureRequest, run_injure
 from pagewarden.repository.prune import PruneRequest, run_prune
 from pagewarden.restore import RestoreRequest, UndoRequest, recover_intents, run_restore, run_undo
 from pagewarden.runtime import Runtime
+from pagewarden.wal.enable import WalEnableRequest, run_wal_enable
+from pagewarden.wal.run import WalCheckpointRequest, run_wal_checkpoint
+from pagewarden.wal.status import WalStatusRequest, run_wal_status
+from pagewarden.wal.tune import WalTuneRequest, run_wal_tune
 from tests.core.live.test_locks import Held
 
 
@@ -91,7 +95,20 @@ def injure(path: Path, runtime: Runtime) -> None:
         run_injure(InjureRequest(path=str(path), kind="flipped-bit", seed=1), runtime)
 
 
-@pytest.mark.parametrize("run", [backup, doctor, dry_restore, restore, restore_beside, undo, prune, injure])
+def wal_verbs(path: Path, runtime: Runtime) -> None:
+    """Look at its log, tune it, try to checkpoint it and to switch its mode, all of which others are in the way of."""
+    found = run_wal_status(WalStatusRequest(database=str(path)), runtime)
+    run_wal_tune(WalTuneRequest(database=str(path)), runtime)
+    if found.journal_mode == "wal":
+        for mode in ("passive", "truncate"):
+            request = WalCheckpointRequest(database=str(path), mode=mode, max_time=0.05)  # type: ignore[arg-type]
+            assert run_wal_checkpoint(request, runtime).done is (mode == "passive")
+    with pytest.raises(DatabaseBusy):
+        off = found.journal_mode == "wal"
+        run_wal_enable(WalEnableRequest(database=str(path), off=off, force=True, max_time=0.05), runtime)
+
+
+@pytest.mark.parametrize("run", [backup, doctor, dry_restore, restore, restore_beside, undo, prune, injure, wal_verbs])
 def test_no_run_drops_a_lock_of_its_process(held: Held, runtime: Runtime, run: Callable[[Path, Runtime], None]) -> None:
     """A write transaction of the calling process stays whole, seen from a second process."""
     run(held.path, runtime)

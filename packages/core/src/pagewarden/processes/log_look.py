@@ -68,7 +68,8 @@ def _index(path: str, sleep: Callable[[float], None]) -> tuple[WalIndex | None, 
     with suppress(DatabaseNotFound):
         for _ in range(_READINGS):
             data, _size = _start_of(path, INDEX_SIZE)
-            if (index := parse_index(data)) is not None:
+            index = parse_index(data)
+            if index is not None and index.backfilled <= index.frames:
                 return index, read_marks(data)
             sleep(0.001)
     return None, ()
