@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pagewarden.processes.channel import ProtocolError
 from pagewarden.processes.client import PageProgress
+from pagewarden.processes.shapes import as_bytes, as_int
 from pagewarden.processes.stored import StoredCalls
 
 if TYPE_CHECKING:
@@ -78,10 +79,12 @@ def _block(path: str) -> Any:
     """Return what makes of an answer: how many blocks of commits there are, and the commits of one."""
 
     def shape(value: Any) -> tuple[int, list[Commit]]:
-        from pagewarden.repository.blocks import decode_commits
+        from pagewarden.repository.blocks import BLOCK_ENTRIES, COMMITS_ENTRY, decode_commits
+        from pagewarden.repository.format import MAX_COMMITS
 
-        count, txid, entries = value
-        if not isinstance(count, int) or not isinstance(txid, int) or not isinstance(entries, bytes):
+        one, other, last = value
+        count, txid, entries = as_int(one), as_int(other), as_bytes(last)
+        if not 1 <= count <= MAX_COMMITS // BLOCK_ENTRIES + 1 or not entries or len(entries) % COMMITS_ENTRY:
             raise ProtocolError("a reply is no block of commits")
         return count, list(decode_commits(entries, txid, path))
 

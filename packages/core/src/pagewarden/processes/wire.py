@@ -76,8 +76,10 @@ def commit_to_wire(commit: Commit) -> tuple[int, bytes]:
 
 def commit_from_wire(value: Any, where: str) -> Commit:
     """Return what `commit_to_wire` described. Raises ValueError, TypeError or RepositoryDamaged for nonsense."""
-    from pagewarden.repository.blocks import decode_commits
+    from pagewarden.repository.blocks import COMMITS_ENTRY, decode_commits
 
     txid, entry = value
+    if len(entry) != COMMITS_ENTRY:
+        raise ValueError("no entry of a commit")
     (commit,) = decode_commits(entry, txid, where)
     return commit
