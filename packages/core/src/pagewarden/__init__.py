@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pagewarden.errors import SharedWritingRefused as SharedWritingRefused
     from pagewarden.errors import TargetFailed as TargetFailed
     from pagewarden.errors import VerificationFailed as VerificationFailed
+    from pagewarden.errors import WalRefused as WalRefused
     from pagewarden.errors import WorkerCrashed as WorkerCrashed
     from pagewarden.events import Event as Event
     from pagewarden.hookspecs import hookimpl as hookimpl
@@ -93,6 +94,7 @@ _HOMES = {
         "SharedWritingRefused",
         "TargetFailed",
         "VerificationFailed",
+        "WalRefused",
         "WorkerCrashed",
     ),
     "events": ("Event",),

@@ -36,11 +36,13 @@ Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class RetentionSection(Section, frozen=True):
-    """`[retention]`: what `prune` keeps; without a rule it keeps everything."""
+    """`[retention]`: what `prune` keeps; without a rule it keeps every restore point."""
 
     last: Count = 0  # newest restore points
     within: Text | None = None  # all that are not older than this, such as "30d"
-    hourly: Count = 0  # the last one of each hour, for so many hours that have one
+    commits: Text = "7d"  # how long every commit of a database that is followed stays
+    minutely: Count = 0  # the last one of each minute, for so many minutes that have one
+    hourly: Count = 0
     daily: Count = 0
     weekly: Count = 0
     monthly: Count = 0
@@ -85,6 +87,9 @@ class DefaultsSection(Section, frozen=True):
     check_every: Text | None = None  # how old the last check may be, such as "7d", before `status` says it is overdue
     backup_every: Text | None = None  # likewise the newest backup
     verify_every: Text | None = None  # likewise the last verification
+    interval: Annotated[float, msgspec.Meta(ge=0.001, le=10)] = 0.02  # seconds between two looks of the guard
+    spool: Annotated[int, msgspec.Meta(ge=1)] = 1024  # MiB that may wait for the repository
+    scrub: Annotated[float, msgspec.Meta(ge=0)] = 4.0  # MiB a second that the guard compares; 0: none
 
 
 class DatabaseSection(Section, frozen=True):
@@ -103,14 +108,17 @@ class DatabaseSection(Section, frozen=True):
     check_every: Text | None = None
     backup_every: Text | None = None
     verify_every: Text | None = None
+    interval: Annotated[float, msgspec.Meta(ge=0.001, le=10)] | None = None
+    spool: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    scrub: Annotated[float, msgspec.Meta(ge=0)] | None = None
     retention: RetentionSection | None = None  # instead of that of the repository, or of `[retention]`
+    wal: WalSection | None = None  # instead of `[wal]`
 
 
 class RepositorySection(Section, frozen=True):
     """`[repositories.NAME]`: where backups are kept."""
 
     url: Text
-    wal: WalSection | None = None  # instead of `[wal]`
     db: Text | None = None  # what --db is where it is left out
     read_data: bool = False  # whether `verify` reads the data
     retention: RetentionSection | None = None  # instead of `[retention]`
@@ -138,18 +146,20 @@ SECTIONS: Mapping[str, type[Section]] = {
     "databases.NAME": DatabaseSection,
     "repositories.NAME": RepositorySection,
     "retention": RetentionSection,
+    "wal": WalSection,
     "plugins": PluginsSection,
     "output": OutputSection,
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-    "wal": WalSection,
 class RetentionSettings:
     """What `prune` keeps, as `RetentionSection` has it: plain values, for requests."""
 
     last: int = 0
     within: str | None = None
+    commits: str = "7d"
+    minutely: int = 0
     hourly: int = 0
     daily: int = 0
     weekly: int = 0
@@ -161,12 +171,6 @@ class RetentionSettings:
     chain_ratio: float = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatabaseSettings:
-    """What holds for one database, the defaults filled in."""
-
-    path: str  # absolute, not resolved
-    name: str | None  # in the repository; None: the file's name
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WalSettings:
     """What `WalSection` has: plain values, for requests."""
@@ -184,6 +188,12 @@ class WalSettings:
     wait_seconds: float | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseSettings:
+    """What holds for one database, the defaults filled in."""
+
+    path: str  # absolute, not resolved
+    name: str | None  # in the repository; None: the file's name
     repository: str | None  # URL
     level: Level
     checkers: tuple[str, ...]
@@ -195,13 +205,16 @@ class WalSettings:
     check_every: str | None = None  # length of time, such as "7d"
     backup_every: str | None = None
     verify_every: str | None = None
+    interval: float = 0.02  # seconds between two looks of the guard
+    spool: int = 1024  # MiB
+    scrub: float = 4.0  # MiB a second
+    wal: WalSettings = field(default_factory=WalSettings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepositorySettings:
     """What holds for one repository."""
 
-    wal: WalSettings = field(default_factory=WalSettings)
     url: str
     db: str | None = None
     read_data: bool = False
@@ -216,6 +229,7 @@ class Configuration:
     databases: Mapping[str, DatabaseSection]
     repositories: Mapping[str, RepositorySection]
     retention: RetentionSection = field(default_factory=RetentionSection)
+    wal: WalSection = field(default_factory=WalSection)
     plugins: PluginChoice = field(default_factory=PluginChoice)
     output: OutputSection = field(default_factory=OutputSection)
 
@@ -225,7 +239,6 @@ class Configuration:
         A path that is a configured database's path gets that database's settings. Raises ConfigurationInvalid for an
         empty argument, and for one that no file can be called.
         """
-    wal: WalSection = field(default_factory=WalSection)
         if not argument:
             raise ConfigurationInvalid("the database is empty text", hint="name a file, such as app.db")
         if "\0" in argument:
@@ -251,6 +264,10 @@ class Configuration:
             check_every=section.check_every or defaults.check_every,
             backup_every=section.backup_every or defaults.backup_every,
             verify_every=section.verify_every or defaults.verify_every,
+            interval=section.interval or defaults.interval,
+            spool=section.spool or defaults.spool,
+            scrub=defaults.scrub if section.scrub is None else section.scrub,
+            wal=_wal_settings(section.wal or self.wal),
         )
 
     def log(self) -> str | None:
@@ -260,7 +277,6 @@ class Configuration:
 
     def repository(self, argument: str) -> RepositorySettings:
         """Return the settings of a configured name, or of a URL; a plain path becomes absolute.
-            wal=_wal_settings(section.wal or self.wal),
 
         Raises ConfigurationInvalid for an empty argument.
         """
@@ -321,6 +337,10 @@ def _settings(section: RetentionSection) -> RetentionSettings:
     return RetentionSettings(**{key: getattr(section, key) for key in RetentionSection.__struct_fields__})
 
 
+def _wal_settings(section: WalSection) -> WalSettings:
+    return WalSettings(**{key: getattr(section, key) for key in WalSection.__struct_fields__})
+
+
 def absolute_url(url: str, folder: Path) -> str:
     """Return a plain path as an absolute one, starting from `folder`; anything with a scheme unchanged."""
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", url):
@@ -333,10 +353,6 @@ def expand_home(path: str) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:
-def _wal_settings(section: WalSection) -> WalSettings:
-    return WalSettings(**{key: getattr(section, key) for key in WalSection.__struct_fields__})
-
-
         return Path(path)
 
 
@@ -364,6 +380,6 @@ def as_plain(configuration: Configuration) -> dict[str, Any]:
             name: msgspec.to_builtins(configuration.repository(name)) for name in configuration.repositories
         },
         "retention": msgspec.to_builtins(configuration.retention),
+        "wal": msgspec.to_builtins(configuration.wal),
         "plugins": msgspec.to_builtins(configuration.plugins),
     }
-        "wal": msgspec.to_builtins(configuration.wal),

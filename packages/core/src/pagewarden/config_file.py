@@ -172,11 +172,12 @@ _FIXES = {
     "jobs": "write a whole number from 1 to 64",
     "max_time": "write a number of seconds above 0",
     **dict.fromkeys(
-        ("within", "grace", "check_every", "backup_every", "verify_every"),
+        ("within", "commits", "grace", "check_every", "backup_every", "verify_every"),
         'write a length of time, such as "12h", "7d" or "4w"',
     ),
     **dict.fromkeys(
-        ("last", "hourly", "daily", "weekly", "monthly", "yearly", "minimum"), "write a whole number, 0 for none"
+        ("last", "minutely", "hourly", "daily", "weekly", "monthly", "yearly", "minimum"),
+        "write a whole number, 0 for none"
     ),
     "chain_segments": "write a whole number from 1",
     "chain_ratio": "write a number above 0",
@@ -232,7 +233,7 @@ def _check_lengths(file: _File, path: Path) -> None:
     sections |= {f"databases.{name}.retention": section.retention for name, section in file.databases.items()}
     sections |= {f"repositories.{name}.retention": section.retention for name, section in file.repositories.items()}
     for table, section in sections.items():
-        for key in ("within", "grace", "check_every", "backup_every", "verify_every"):
+        for key in ("within", "commits", "grace", "check_every", "backup_every", "verify_every"):
             value = getattr(section, key, None)
             if value is not None:
                 from pagewarden.times import parse_duration
@@ -266,6 +267,9 @@ jobs = 2                  # databases that are checked side by side; one for eac
 check_every = "7d"        # how old the last check may be before status says that it is overdue; never, if left out
 backup_every = "24h"      # likewise the newest backup
 verify_every = "30d"      # likewise the last verification of a backup
+interval = 0.02           # seconds between two looks of a guard at a database that is written to
+spool = 1024              # MiB that a guard keeps on this disk while the repository cannot be reached
+scrub = 4                 # MiB a second of the database file that a guard compares with what it followed; 0: none
 
 [databases.app]           # `pagewarden check app` finds it by this name
 path = "/srv/app/app.db"
@@ -281,6 +285,9 @@ compression = 3
 check_every = "1d"
 backup_every = "1h"
 verify_every = "7d"
+interval = 0.1
+spool = 4096
+scrub = 16
 retention = { within = "90d", monthly = 24 }   # instead of [retention], not beside it
 wal = { preset = "safe" }                      # instead of [wal], not beside it
 
@@ -290,10 +297,12 @@ db = "app.db"             # what --db is where it is left out
 read_data = true          # verify reads the data
 retention = { within = "30d", daily = 30 }     # instead of [retention], not beside it
 
-[retention]               # what prune keeps; without a rule everything
+[retention]               # what prune keeps; without a rule every restore point
 last = 3                  # restore points, the newest
 within = "14d"            # all that are not older, and the last one before them
-hourly = 24               # the last one of each hour, for so many hours that have one
+commits = "7d"            # of a database that is followed: every commit that is not older
+minutely = 20160          # the last one of each minute, for so many minutes that have one
+hourly = 24
 daily = 14
 weekly = 8
 monthly = 12

@@ -9,14 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from pagewarden.guard.reports import MarkReport as MarkReport
+from pagewarden.guard.reports import RunReport as RunReport
+from pagewarden.guard.reports import SyncReport as SyncReport
 from pagewarden.values import CheckerResult, Position, Verdict
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 from pagewarden.wal.reports import WalCheckpointReport as WalCheckpointReport
 from pagewarden.wal.reports import WalEnableReport as WalEnableReport
 from pagewarden.wal.reports import WalStatusReport as WalStatusReport
 from pagewarden.wal.reports import WalTuneReport as WalTuneReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Suspect:
     """A page that a check reported as damaged, and what became of it."""
 
@@ -107,6 +110,16 @@ class Verification:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PointCommits:
+    """Commits that lead to a restore point and can be restored, too, each by itself."""
+
+    count: int  # that of the restore point included
+    earliest: datetime  # the earliest time at which one of them was seen
+    bytes: int  # of their object
+    key: str  # of their object in the repository
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RestorePoint:
     """A position that can be restored, as `backups` lists it."""
 
@@ -116,11 +129,15 @@ class RestorePoint:
     pages: int
     page_size: int
     bytes: int  # of the restored database
-    bytes_stored: int
+    bytes_stored: int  # of its objects
     database_sum: str
     source: SourceVerdict
     verified_at: datetime  # when the stored object was read back and verified, as it was stored
     key: str  # of the object in the repository
+    continues: int = 0  # txid of the restore point before it on its timeline; 0 where it continues none there
+    commits: PointCommits | None = None  # None where only the restore point itself can be restored
+    merged: int = 0  # commits that were followed and are stored as one; 0 where it is a backup, or all can be restored
+    gap: str = ""  # why the commits before it were not followed; empty where none was missed
     # What only `backups` fills in:
     ratio: float = 0.0  # bytes of the database for each byte of the object
     chain: int = 1  # how many objects make it: a snapshot, and the segments since
@@ -154,6 +171,7 @@ class VerifiedPoint:
     read: bool = True  # whether its object was read in this run, which may be for a part only
     needs: str = ""  # the key of the damaged or missing object that it depends on; empty where that is its own
     instead: Position | None = None  # where it cannot be restored: the last one before it that can
+    commits: int = 0  # commits right before the restore point that this is about, and not that itself; mostly 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,6 +205,8 @@ class PrunedPoint:
     bytes_stored: int
     state: str  # "kept"; "goes": marked as deleted; "deleted": marked earlier; "purged": everything of it is removed
     why: str
+    commits: int = 1  # that can be restored: its own, and those of its batch before it
+    commits_gone: int = 0  # how many of those go, because every commit is kept for a time only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,6 +311,8 @@ class RestoreReport:
     database_sum: str
     verified: bool
     undo: str  # the command that takes it back; empty in a dry run
+    before: Position | None = None  # the moment right before it that could be restored, in the order of commits
+    after: Position | None = None  # the one right after it
     objects: int = 1  # how many page sets make it: a snapshot, and the segments since
     bytes_fetched: int = 0  # of those objects
     expected_seconds: float = 0.0  # as planned, from the speed of earlier restores or an assumed one

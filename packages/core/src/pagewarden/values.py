@@ -19,31 +19,35 @@ if TYPE_CHECKING:
     from pagewarden.reports import DoctorReport as DoctorReport
     from pagewarden.reports import InjuryReport as InjuryReport
     from pagewarden.reports import LedgerReport as LedgerReport
+    from pagewarden.reports import MarkReport as MarkReport
     from pagewarden.reports import PastRun as PastRun
     from pagewarden.reports import PinReport as PinReport
     from pagewarden.reports import PluginInfo as PluginInfo
     from pagewarden.reports import PluginsReport as PluginsReport
+    from pagewarden.reports import PointCommits as PointCommits
     from pagewarden.reports import PrunedDatabase as PrunedDatabase
     from pagewarden.reports import PrunedPoint as PrunedPoint
     from pagewarden.reports import PruneReport as PruneReport
     from pagewarden.reports import RestorePoint as RestorePoint
     from pagewarden.reports import RestoreReport as RestoreReport
+    from pagewarden.reports import RunReport as RunReport
     from pagewarden.reports import SourceVerdict as SourceVerdict
     from pagewarden.reports import StatusReport as StatusReport
     from pagewarden.reports import Suspect as Suspect
+    from pagewarden.reports import SyncReport as SyncReport
     from pagewarden.reports import UndeleteReport as UndeleteReport
     from pagewarden.reports import UndoReport as UndoReport
     from pagewarden.reports import Verification as Verification
     from pagewarden.reports import VerifiedPoint as VerifiedPoint
     from pagewarden.reports import VerifyReport as VerifyReport
-
-
-class Verdict(StrEnum):
-    """What is known about a file: sound, damaged, or unknown because it could not be judged."""
     from pagewarden.reports import WalCheckpointReport as WalCheckpointReport
     from pagewarden.reports import WalEnableReport as WalEnableReport
     from pagewarden.reports import WalStatusReport as WalStatusReport
     from pagewarden.reports import WalTuneReport as WalTuneReport
+
+
+class Verdict(StrEnum):
+    """What is known about a file: sound, damaged, or unknown because it could not be judged."""
 
     SOUND = "sound"
     UNKNOWN = "unknown"
