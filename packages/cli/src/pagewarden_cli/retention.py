@@ -39,8 +39,11 @@ def _database(database: PrunedDatabase, report: PruneReport, manner: Manner) -> 
     if not manner.quiet:
         shown = database.points if manner.verbose else _shown(database.points)
         words = _DONE if report.applied else _WOULD
-        rows = tuple(_row(point, words, manner) for point in shown)
-        blocks.append(Grid(_HEADER, rows, frozenset({2, 4}), indent=2))
+        # The commits of batches have a column only where a database is followed.
+        followed = any(point.commits > 1 for point in database.points)
+        header = (*_HEADER[:-2], "commits", *_HEADER[-2:]) if followed else _HEADER
+        rows = tuple(_row(point, words, manner, followed=followed) for point in shown)
+        blocks.append(Grid(header, rows, frozenset({2, 4, 5} if followed else {2, 4}), indent=2))
         left = len(database.points) - len(shown)
         if left:
             more = f"… and {number(left, 'more restore point')}, older ones; --verbose or --json show all"
@@ -53,7 +56,8 @@ def _database(database: PrunedDatabase, report: PruneReport, manner: Manner) -> 
 
 
 def _goes(database: PrunedDatabase) -> bool:
-    return any(point.state in ("goes", "purged") for point in database.points) or bool(database.folds)
+    going = any(point.state in ("goes", "purged") or point.commits_gone for point in database.points)
+    return going or bool(database.folds)
 
 
 def _shown(points: tuple[PrunedPoint, ...]) -> list[PrunedPoint]:
@@ -64,14 +68,17 @@ def _shown(points: tuple[PrunedPoint, ...]) -> list[PrunedPoint]:
     return [point for point in points if point.number not in hidden]
 
 
-def _row(point: PrunedPoint, words: dict[str, str], manner: Manner) -> tuple[Span, ...]:
+def _row(point: PrunedPoint, words: dict[str, str], manner: Manner, *, followed: bool) -> tuple[Span, ...]:
     time = point.position.time
+    left = point.commits - point.commits_gone
+    commits = Span(f"{point.commits:,} → {left:,}", "warn") if point.commits_gone else Span(f"{point.commits:,}")
     return (
         Span(str(point.position)),
         Span(moment(time)),
         Span(age(time, manner.now)),
         Span(point.kind),
         Span(size(point.bytes_stored)),
+        *((commits,) if followed else ()),
         Span(words.get(point.state, point.state), _STYLES[point.state]),
         Span(point.why),
     )
@@ -83,6 +90,8 @@ def _sum(database: PrunedDatabase, *, applied: bool) -> str:
     parts += [f"{number(counts['goes'])} {'deleted now' if applied else 'to go'}"] if counts["goes"] else []
     parts += [f"{number(counts['deleted'])} deleted earlier"] if counts["deleted"] else []
     parts += [f"{number(counts['purged'])} {'purged' if applied else 'to be purged'}"] if counts["purged"] else []
+    gone = sum(point.commits_gone for point in database.points)
+    parts += [f"{number(gone, 'commit')} {'gone' if applied else 'to go'}"] if gone else []
     stored = f", {size(database.bytes_stored)} stored anew" if database.bytes_stored else ""
     return f"{', '.join(parts)}; {size(database.bytes_freed)} {'freed' if applied else 'would be freed'}{stored}"
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 _RULES = (
     ("last", "the newest N restore points"),
-    ("hourly", "the last one of each hour, for N hours that have one"),
+    ("minutely", "the last one of each minute, for N minutes that have one"),
+    ("hourly", "the last one of each hour, for N hours"),
     ("daily", "the last one of each day, for N days"),
     ("weekly", "the last one of each week, for N weeks"),
     ("monthly", "the last one of each month, for N months"),
@@ -39,6 +40,7 @@ def _rules(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--apply", is_flag=True, help="Do it; without it the plan is shown and nothing is changed.")
 @_rules
 @click.option("--keep-within", metavar="TIME", help="Keep all that are not older than TIME, such as 30d.")
+@click.option("--keep-commits", metavar="TIME", help="Keep every commit that was followed for TIME, such as 7d.")
 @click.option("--keep-min", type=click.IntRange(min=0), metavar="N", help="Leave at least N.")
 @click.option("--grace", metavar="TIME", help="How long what goes can be undeleted, such as 7d.")
 @common
@@ -49,12 +51,14 @@ def command(
     db: str | None,
     apply: bool,
     keep_last: int | None,
+    keep_minutely: int | None,
     keep_hourly: int | None,
     keep_daily: int | None,
     keep_weekly: int | None,
     keep_monthly: int | None,
     keep_yearly: int | None,
     keep_within: str | None,
+    keep_commits: str | None,
     keep_min: int | None,
     grace: str | None,
 ) -> int:
@@ -67,6 +71,7 @@ def command(
     rules = {
         "last": keep_last,
         "within": keep_within,
+        "minutely": keep_minutely,
         "hourly": keep_hourly,
         "daily": keep_daily,
         "weekly": keep_weekly,
@@ -84,6 +89,7 @@ def command(
         if given:
             none = {name: getattr(RetentionSettings(), name) for name in rules}
             settings = replace(settings, **{**none, **given})
+        settings = settings if keep_commits is None else replace(settings, commits=keep_commits)
         return settings if grace is None else replace(settings, grace=grace)
 
     with session.runtime() as runtime:

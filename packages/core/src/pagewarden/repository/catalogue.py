@@ -1,15 +1,19 @@
 """The manifests of one database as they are found: of each restore point one that counts.
 
 A restore point may be stored anew, as a smaller chain or a snapshot of its own: then a manifest of a higher generation
-names the new object. The highest one that can be used counts; the others go when it is proved.
+names the new object. The highest one that can be used counts; the others go when it is proved. Where it holds what was
+followed in batches before it, too, it says from which number on: the manifests of those count no more, and go with the
+others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
+
+from msgspec import UNSET
 
 from pagewarden.errors import PagewardenError, RepositoryDamaged
 from pagewarden.repository import keys
@@ -17,6 +21,8 @@ from pagewarden.repository.keys import ManifestKey
 from pagewarden.repository.manifest import Manifest, decode_manifest
 from pagewarden.repository.numbers import FAR
 from pagewarden.repository.store import Store
+
+_TURNS = 5  # how often what stands there is listed again because some of it went away
 
 _AT_ONCE = 500
 """Manifests that are in memory before they are decoded; each may have 64 KiB."""
@@ -30,25 +36,74 @@ class Entry:
     manifest: Manifest | None  # None where it cannot be used
     sequence: int = 0  # the number that its key gives it; 0 where that is none of a manifest
     problem: str = ""  # why not, one sentence
-    others: tuple[Entry, ...] = ()  # its other generations: superseded, or broken
+    gone: bool = False  # whether it went away while it was looked at
+    others: tuple[Entry, ...] = ()  # its other generations, superseded or broken, and what is gathered in it
 
     @property
     def object_keys(self) -> frozenset[str]:
         """The keys of the objects that its generations name, superseded ones included."""
-        return frozenset(each.manifest.key for each in (self, *self.others) if each.manifest is not None)
+        each = (one.manifest for one in (self, *self.others))
+        return frozenset(key for manifest in each if manifest is not None for key in manifest.object_keys)
 
 
 def read_entries(store: Store, name: str) -> Iterator[Entry]:
     """Yield every manifest of `name`, usable or not, in order of commit. See `Repository.entries`."""
-    # Each document is asked for once, all in one go: there may be many thousands.
-    for sequence, group in groupby(_read(store, store.keys(keys.manifests_prefix(name))), attrgetter("sequence")):
-        found = list(group)
+    prefix = keys.manifests_prefix(name)
+    known: dict[str, Entry] = {}
+    for _ in range(_TURNS):
+        listed = store.keys(prefix)
+        known = {key: known[key] for key in listed if key in known}
+        # Each document is asked for once, all in one go: there may be many thousands.
+        known.update((each.key, each) for each in read_documents(store, [key for key in listed if key not in known]))
+        # Where some went away those that stand for them came meanwhile, and both must be of one listing.
+        gone = [key for key, each in known.items() if each.gone]
+        if not gone:
+            break
+        last = [known.pop(key) for key in gone]
+    else:
+        known.update((each.key, each) for each in last)
+    yield from without_gathered(arranged(store, name, (known[key] for key in listed)))
+
+
+def arranged(store: Store, name: str, found: Iterable[Entry]) -> Iterator[Entry]:
+    """Yield of each manifest of `name` the generation that counts; `found` are all of them, in order of their keys."""
+    for sequence, group in groupby(found, attrgetter("sequence")):
+        all_of = list(group)
         if sequence == 0:
-            yield from found
-        elif len(found) == 1 and found[0].manifest is not None:
-            yield found[0]
-        elif (entry := _newest_generation(store, name, sequence, found)) is not None:
+            yield from all_of
+        elif len(all_of) == 1 and all_of[0].manifest is not None:
+            yield all_of[0]
+        elif (entry := _newest_generation(store, name, sequence, all_of)) is not None:
             yield entry
+
+
+def without_gathered(found: Iterable[Entry]) -> Iterator[Entry]:
+    """Yield entries, of one database and in order of sequence; what is gathered in one is among its `others`."""
+    kept: list[Entry] = []
+    into = -1  # place of the entry in which older ones may be gathered
+    gathered: dict[int, list[Entry]] = {}  # by that place
+    for entry in reversed(list(found)):
+        if into >= 0 and _is_in(entry, kept[into]):
+            gathered.setdefault(into, []).extend((replace(entry, others=()), *entry.others))
+            continue
+        if entry.manifest is not None and entry.manifest.gathered is not UNSET:
+            into = len(kept)
+        kept.append(entry)
+    for place, others in gathered.items():
+        kept[place] = replace(kept[place], others=(*kept[place].others, *others))
+    yield from reversed(kept)
+
+
+def _is_in(entry: Entry, into: Entry) -> bool:
+    """Return whether an older entry is gathered in `into`: it is one of the commits that are stored there."""
+    one, other = entry.manifest, into.manifest
+    if one is None or other is None or other.gathered is UNSET or other.parent is None:
+        return False
+    return (
+        other.gathered <= entry.sequence
+        and one.position.timeline == other.position.timeline
+        and other.parent.txid < one.position.txid < other.position.txid
+    )
 
 
 def _newest_generation(store: Store, name: str, sequence: int, found: list[Entry]) -> Entry | None:
@@ -57,7 +112,7 @@ def _newest_generation(store: Store, name: str, sequence: int, found: list[Entry
         # It may have been stored anew since they were listed, or pruned.
         listed = store.keys(f"{keys.manifests_prefix(name)}{sequence:016}.")
         if listed != [entry.key for entry in found]:
-            found = list(_read(store, listed))
+            found = list(read_documents(store, listed))
     if not found:
         return None
     found.sort(key=_generation, reverse=True)
@@ -86,8 +141,8 @@ def _uncommitted(store: Store, usable: Sequence[Entry]) -> Entry | None:
     return last if second and parts is not None and store.exists(keys.pending_key(parts.nonce)) else None
 
 
-def _read(store: Store, listed: Sequence[str]) -> Iterator[Entry]:
-    """Read manifests; whatever is wrong with one must not hide the others."""
+def read_documents(store: Store, listed: Sequence[str]) -> Iterator[Entry]:
+    """Read manifests by their keys; whatever is wrong with one must not hide the others."""
     for start in range(0, len(listed), _AT_ONCE):
         some = listed[start : start + _AT_ONCE]
         # All of them, and then all are decoded: taken in turns both are slower.
@@ -102,19 +157,21 @@ def _entry(key: str, parsed: ManifestKey | None, data: bytes | PagewardenError |
         return Entry(key=key, manifest=None, problem=f"{key} is not where a manifest stands")
     sequence = parsed.sequence
     if data is None:
-        return Entry(key=key, sequence=sequence, manifest=None, problem=f"{key} went away while it was looked at")
+        problem = f"{key} went away while it was looked at"
+        return Entry(key=key, sequence=sequence, manifest=None, problem=problem, gone=True)
     if isinstance(data, PagewardenError):
         return Entry(key=key, sequence=sequence, manifest=None, problem=data.message)
     try:
         manifest = decode_manifest(data, key)
     except RepositoryDamaged as error:
         return Entry(key=key, sequence=sequence, manifest=None, problem=error.message)
-    at = manifest.position
+    at, commits = manifest.position, manifest.commits
     if (
         parsed.name != manifest.database
         or sequence != manifest.sequence
         or at.txid > keys.LAST
         or not keys.is_object_key(manifest.key, parsed.name, at.timeline, at.txid)
+        or (commits and not keys.is_object_key(commits.key, parsed.name, at.timeline, at.txid, commits=True))
     ):
         return Entry(key=key, sequence=sequence, manifest=None, problem=f"{key} holds the manifest of another place")
     return Entry(key=key, sequence=sequence, manifest=manifest)

@@ -6,6 +6,11 @@
 4. While the turn still stands, the superseded object goes, then its manifest. Cut before that, both are there, the
    highest generation counts, and the next prune proves it and removes the other.
 
+A followed history is made shorter in the same way. Batches are *gathered*: their segments become one, their commits
+become one page set of commits, and the manifest says from which number on it stands for all; from the moment that it is
+there those count no more, and they go as what is superseded does. A batch is *thinned*: its page set of commits becomes
+one of fewer commits, or goes, and its segment stays.
+
 What is purged goes in the same order: objects, manifests, the marks that say that it is gone. So nothing is ever left
 that nobody can explain, and what was begun is seen and ended by the next prune. An object that any manifest which stays
 names is never removed, whoever put that one there.
@@ -14,26 +19,30 @@ names is never removed, whoever put that one there.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET
+
 from pagewarden.errors import RepositoryBusy, RepositoryDamaged, VerificationFailed
 from pagewarden.repository import keys, marks
-from pagewarden.repository.catalogue import Entry
+from pagewarden.repository.catalogue import Entry, arranged
 from pagewarden.repository.chain import Chain, Chains, unfit
 from pagewarden.repository.format import Kind, PageSetHeader, PageSetInfo, pages_per_frame
 from pagewarden.repository.keys import ObjectKey
-from pagewarden.repository.manifest import Manifest, encode_manifest
+from pagewarden.repository.manifest import CommitsFacts, Manifest, encode_manifest
 from pagewarden.repository.pruning import Fold
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
     from pagewarden.repository.repository import Repository
     from pagewarden.repository.turn import Turn
     from pagewarden.runtime import Runtime
+    from pagewarden.values import Position
 
 
 class Compactor:
@@ -51,10 +60,11 @@ class Compactor:
         self._entries = {entry.sequence: entry for entry in entries}
         # How many manifests name each object: that of each is its own, unless somebody copied one.
         self._named = Counter(
-            each.manifest.key
+            key
             for entry in self._entries.values()
             for each in (entry, *entry.others)
             if each.manifest is not None
+            for key in each.manifest.object_keys
         )
         self._fetched: set[str] = set()  # objects below what is proved, of which there may be local copies
         self.bytes_freed = 0
@@ -68,50 +78,69 @@ class Compactor:
     def finish_earlier(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Prove page sets that were stored anew by prunes that were cut off, and remove what they supersede.
 
-        One that is not whole is removed where the one before it is. Returns what was done so, and what could not be
+        One that is not whole is removed where what was before it is. Returns what was done so, and what could not be
         proved either way, one sentence each; of the latter everything stays, and all that it may need must stay.
         """
         done, problems = [], []
         for entry in self.entries:
-            older = next((other for other in entry.others if other.manifest is not None), None)
-            if entry.manifest is None or older is None or older.manifest is None:
+            if entry.manifest is None or not any(other.manifest is not None for other in entry.others):
                 continue
             try:
                 self._prove_stored(entry.manifest)
             except RepositoryDamaged as error:
                 try:
-                    self._prove_stored(older.manifest)
+                    self._take_back(entry)
                 except RepositoryDamaged as second:
                     problems.append(
                         f"neither generation of a restore point is whole: {error.message}; {second.message}"
                     )
                     continue
-                self._turn.check()
-                self._remove(entry)
-                rest = tuple(other for other in entry.others if other is not older)
-                self._entries[entry.sequence] = replace(older, others=rest)
                 done.append(f"{entry.key} was removed, and the one before it counts again: {error.message}")
             else:
                 self._remove_superseded(entry)
         return tuple(done), tuple(problems)
 
-    def _prove_stored(self, manifest: Manifest) -> None:
-        """Read the object of a manifest. Raises RepositoryDamaged unless it is there, whole, and the right one."""
+    def _take_back(self, entry: Entry) -> None:
+        """Remove what was stored anew and is not whole. Raises RepositoryDamaged where what was before it is not."""
+        own = [other for other in entry.others if other.sequence == entry.sequence]
+        before = next((other for other in own if other.manifest is not None), None)
+        if before is None or before.manifest is None:
+            raise RepositoryDamaged(f"what was before {entry.key} is gone")
+        gathered = sorted((other for other in entry.others if other.sequence != entry.sequence), key=_key)
+        counting = tuple(arranged(self._store, self._database, gathered))
+        self._prove_stored(before.manifest, [each.manifest for each in counting if each.manifest is not None])
+        self._turn.check()
+        self._remove(entry)
+        own.remove(before)
+        self._entries[entry.sequence] = replace(before, others=tuple(own))
+        self._entries.update((each.sequence, each) for each in counting)
+
+    def _prove_stored(self, manifest: Manifest, gathered: Sequence[Manifest] = ()) -> None:
+        """Read the objects of a manifest. Raises RepositoryDamaged unless they are there, whole, and the right ones.
+
+        `gathered` are those that are gathered in one of which `manifest` is an earlier generation.
+        """
         try:
-            (path,) = self._paths((manifest,))
+            path, *commits = self._paths(manifest.object_keys)
             info = self._prove(path, f"verifying {manifest.database} {manifest.position}")
             if why := manifest.contradiction(info):
                 raise RepositoryDamaged(f"{manifest.key} {why}")
             if manifest.kind == "segment":
-                chain = self._chain(manifest)
+                chain = self._chain(manifest, gathered)
                 if chain.gap:
                     raise RepositoryDamaged(chain.gap)
                 self._prove_place(path, chain.links[:-1])
+            for each in commits:
+                proved = self._prove_commits(each, manifest)
+                if why := manifest.commits_contradiction(proved):
+                    raise RepositoryDamaged(f"{each} {why}")
+                if manifest.kind == "segment":
+                    self._runtime.reader.prove_gathered([path], path, [each], each)
         finally:
-            self._store.release(manifest.key)
+            self._release((manifest,))
 
     def fold(self, fold: Fold) -> None:
-        """Make one page set of several, and let the last of them be restored from it.
+        """Make one page set of several, and let the last of them be restored from it, with the commits that it has.
 
         Raises RepositoryDamaged where one of them, or what they make, is not whole; VerificationFailed where it did not
         read back as it was written; RepositoryBusy where another process took the turn; OutOfSpace, TargetFailed. What
@@ -123,11 +152,73 @@ class Compactor:
             links = list(chain.links)  # some of them may have been folded since it was planned
         staging = self._store.staging(self._turn.nonce)
         try:
-            info = self._make(links, chain, staging, snapshot=fold.snapshot)
-            self._commit(links, info, staging)
+            lower = chain.links[: len(chain.links) - len(links)]
+            info = self._make(links, lower[-1:], staging, snapshot=fold.snapshot)
+            if lower:
+                self._prove_place(staging, lower)
+            made = self._anew(links[-1], info, links[-1].parent if fold.snapshot else links[0].parent)
+            files = {made.key: staging}
+            if not fold.snapshot:
+                made = self._keep_commits(links, made, files, fold.keep)
+            self._commit(made, files)
         finally:
-            for link in links:
-                self._store.release(link.key)
+            self._release(links)
+            self._store.unstage(self._turn.nonce)
+
+    def gather(self, links: Sequence[Manifest], still: Callable[[], bool]) -> None:
+        """Let followed batches, each of which continues the one before it, be one; nothing of them is lost.
+
+        `still` is asked once that counts, before anything goes: where it says no, it is taken back, and RepositoryBusy
+        raised. Raises what `fold` raises.
+        """
+        top, staging = links[-1], self._store.staging(self._turn.nonce)
+        joined = self._store.staging(self._turn.nonce, "commits")
+        try:
+            info = self._make(links, (), staging, snapshot=False)
+            segments = self._paths(_page_sets(links))
+            parts = self._paths([link.object_keys[-1] for link in links])
+            reader, step = self._runtime.reader, f"gathering {top.database} {top.position}"
+            written = reader.join_commits(
+                parts, joined, level=top.compression, progress=partial(self._runtime.progress, step)
+            )
+            self._refuse_other(self._prove_commits(joined, top), written, top)
+            reader.prove_gathered(segments, staging, parts, joined)
+            made = self._anew(top, info, links[0].parent)
+            files = {made.key: staging}
+            made = self._with_commits(made, written, _earliest(links), joined, files)
+            lowest = links[0].sequence if links[0].gathered is UNSET else links[0].gathered
+            self._commit(replace(made, gathered=lowest), files, [link.sequence for link in links[:-1]], still)
+        finally:
+            self._release(links)
+            self._store.unstage(self._turn.nonce)
+
+    def thin(self, sequence: int, keep: Collection[int]) -> None:
+        """Let a followed batch have only the commits of the txids `keep`, and its last one.
+
+        Raises what `fold` raises.
+        """
+        manifest = self._manifest(sequence)
+        facts, position = manifest.commits, manifest.position
+        if facts is UNSET:
+            return
+        keep = sorted({*keep} - {position.txid})
+        made = replace(manifest, commits=UNSET, merged=manifest.span)
+        files: dict[str, Path] = {}
+        staging = self._store.staging(self._turn.nonce, "commits")
+        try:
+            if keep:
+                (path,) = self._paths([facts.key])
+                reader = self._runtime.reader
+                kept = [each.time for each in reader.commits_of(path) if each.txid in {*keep, position.txid}]
+                written = reader.thin_commits(path, keep, staging, level=manifest.compression)
+                self._refuse_other(self._prove_commits(staging, manifest), written, manifest)
+                if manifest.kind == "segment":
+                    segments = self._paths([manifest.key])
+                    reader.prove_gathered(segments, segments[0], [staging], staging)
+                made = self._with_commits(made, written, min(kept), staging, files)
+            self._commit(made, files)
+        finally:
+            self._release((manifest,))
             self._store.unstage(self._turn.nonce)
 
     def release(self) -> None:
@@ -149,8 +240,10 @@ class Compactor:
                 self._remove(each)
         marks.forget(self._store, self._database, sequence)
 
-    def _make(self, links: Sequence[Manifest], chain: Chain, staging: Path, *, snapshot: bool) -> PageSetInfo:
-        """Write the page set that `links` make to the file `staging`, and prove it."""
+    def _make(
+        self, links: Sequence[Manifest], below: Sequence[Manifest], staging: Path, *, snapshot: bool
+    ) -> PageSetInfo:
+        """Write the page set that `links` make to the file `staging`, and prove it; it continues `below`, if any."""
         top = links[-1]
         header = PageSetHeader(
             kind=Kind.SNAPSHOT if snapshot else Kind.SEGMENT,
@@ -164,20 +257,78 @@ class Compactor:
         )
         step = f"folding {top.database} {top.position}"
         *given, made = self._runtime.reader.fold(
-            self._paths(links), staging, header, top.compression, progress=partial(self._runtime.progress, step)
+            self._paths(_page_sets(links)),
+            staging,
+            header,
+            top.compression,
+            progress=partial(self._runtime.progress, step),
         )
-        lower = chain.links[: len(chain.links) - len(links)]
-        self._refuse_others(lower[-1:], links, given)
+        self._refuse_others(below, links, given)
         proved = self._prove(staging, f"reading back {top.database} {top.position}")
-        if proved != made:
-            raise self._not_as_written(top, f"the page set is {proved.sha256}, and {made.sha256} was written")
-        if f"{made.database_sum:016x}" != top.database_sum:
-            raise self._not_as_written(top, f"its database sum is {made.database_sum:016x}, not {top.database_sum}")
-        if lower:
-            if why := unfit(lower[-1], made):
-                raise self._not_as_written(top, f"the page set {why}")
-            self._prove_place(staging, lower)
+        self._refuse_other(proved, made, top)
+        if below and (why := unfit(below[-1], made)):
+            raise self._not_as_written(top, f"the page set {why}")
         return made
+
+    def _keep_commits(
+        self, links: Sequence[Manifest], made: Manifest, files: dict[str, Path], keep: Collection[int] | None
+    ) -> Manifest:
+        """Return the manifest `made` of folded segments with the commits that the last of them has, or `keep` of them.
+
+        Each holds what changed since the one before it, so the first one holds what changed in the others, too.
+        """
+        top = links[-1]
+        if top.commits is UNSET:
+            return made if top.merged is UNSET else replace(made, merged=made.span)
+        reader = self._runtime.reader
+        joined, thinned = (self._store.staging(self._turn.nonce, what) for what in ("joined", "commits"))
+        *lower, own = self._paths([*_page_sets(links[:-1]), top.commits.key])
+        stay = [each for each in reader.commits_of(own) if keep is None or each.txid in keep]
+        if not stay:
+            return replace(made, commits=UNSET, merged=made.span)
+        reader.join_commits([*lower, own], joined, level=top.compression)
+        written = reader.thin_commits(joined, [each.txid for each in stay], thinned, level=top.compression)
+        joined.unlink()
+        self._refuse_other(self._prove_commits(thinned, top), written, top)
+        reader.prove_gathered([files[made.key]], files[made.key], [thinned], thinned)
+        earliest = min(top.position.time, *(each.time for each in stay))
+        return self._with_commits(made, written, earliest, thinned, files)
+
+    def _anew(self, top: Manifest, info: PageSetInfo, parent: Position | None) -> Manifest:
+        """Return the manifest of a restore point that is stored anew as the page set `info`."""
+        return replace(
+            top,
+            kind=info.header.kind.name.lower(),
+            parent=parent,
+            key=self._key(top, commits=False),
+            bytes=info.bytes,
+            sha256=info.sha256,
+        )
+
+    def _with_commits(
+        self, made: Manifest, info: PageSetInfo, earliest: datetime, path: Path, files: dict[str, Path]
+    ) -> Manifest:
+        """Return `made` with the commits page set `info` at `path`, and add that to the files."""
+        facts = CommitsFacts(
+            key=self._key(made, commits=True),
+            bytes=info.bytes,
+            sha256=info.sha256,
+            count=info.header.commits,
+            earliest=earliest,
+        )
+        made = replace(made, commits=facts, merged=UNSET)
+        if why := made.commits_contradiction(info):
+            raise self._not_as_written(made, f"the page set of its commits {why}")
+        files[facts.key] = path
+        return made
+
+    def _key(self, manifest: Manifest, *, commits: bool) -> str:
+        """Return the key of an object that this prune stores."""
+        at = manifest.position
+        place = ObjectKey(
+            name=self._database, timeline=at.timeline, txid=at.txid, nonce=self._turn.nonce, commits=commits
+        )
+        return keys.object_key(place)
 
     def _prove_place(self, path: Path, lower: Sequence[Manifest]) -> None:
         """Prove that the page sums of the segment at `path`, and those of what is below it, make its database sum.
@@ -186,7 +337,7 @@ class Compactor:
         RepositoryDamaged where they do not, or something is missing; OutOfSpace where the rest of the chain has to be
         fetched and does not fit.
         """
-        below = self._paths(lower)
+        below = self._paths(_page_sets(lower))
         self._fetched.update(link.key for link in lower)
         self._runtime.reader.chain_infos([path, *reversed(below)])
 
@@ -199,50 +350,64 @@ class Compactor:
             if why := link.contradiction(info) or ("" if under is None else unfit(under, info)):
                 raise RepositoryDamaged(f"{link.key} in {self._repository.url} {why}")
 
-    def _commit(self, links: Sequence[Manifest], info: PageSetInfo, staging: Path) -> None:
-        """Store the proved page set at `staging` as the next generation of the last of `links`."""
-        top = links[-1]
-        entry = self._entries[top.sequence]
+    def _commit(
+        self,
+        manifest: Manifest,
+        files: Mapping[str, Path],
+        gathered: Sequence[int] = (),
+        still: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Store proved page sets by their keys, and `manifest` as the next generation of its own.
+
+        `gathered` are the sequences of others that it stands for, too.
+        """
+        entry = self._entries[manifest.sequence]
+        before = [entry, *(self._entries[sequence] for sequence in reversed(gathered))]
         generation = 1 + max(self._generation(each) for each in (entry, *entry.others))
-        place = ObjectKey(
-            name=self._database, timeline=top.position.timeline, txid=top.position.txid, nonce=self._turn.nonce
-        )
-        snapshot = info.header.kind is Kind.SNAPSHOT
-        manifest = replace(
-            top,
-            kind=info.header.kind.name.lower(),
-            parent=top.parent if snapshot else links[0].parent,
-            key=keys.object_key(place),
-            bytes=info.bytes,
-            sha256=info.sha256,
-            verified_at=self._runtime.clock(),
-        )
-        key, data = keys.manifest_key(self._database, top.sequence, generation), encode_manifest(manifest)
+        manifest = replace(manifest, verified_at=self._runtime.clock())
+        key, data = keys.manifest_key(self._database, manifest.sequence, generation), encode_manifest(manifest)
         self._turn.check()
         self._turn.in_doubt = True
-        self._store.adopt(manifest.key, staging)
+        for name, path in files.items():
+            size = path.stat().st_size
+            self._store.adopt(name, path)
+            self.bytes_stored += size
         # A target that tries again by itself may find its own first attempt there.
         if not self._store.put(key, data) and self._store.document(key) != data:
             raise RepositoryBusy(f"{key} in {self._repository.url} was put by another process", hint="try again")
         try:
             self._turn.check()
+            if not still():
+                raise RepositoryBusy(
+                    f"restore points of {self._database} in {self._repository.url} were pinned meanwhile",
+                    hint="try again",
+                )
         except RepositoryBusy:
-            # What took this process for dead may have removed the object. The one before it stands, or nothing goes.
-            if self._store.exists(entry.key):
+            # What took this process for dead may have removed the object. What was before it stands, or nothing goes.
+            if all(self._store.exists(each.key) for each in before):
                 self._store.delete(key)
             raise
         self._turn.in_doubt = False
-        self.bytes_stored += info.bytes
-        made = replace(entry, key=key, manifest=manifest, others=(replace(entry, others=()), *entry.others))
-        self._entries[top.sequence] = made
-        self._named[manifest.key] += 1
+        superseded = [each for old in before for each in (replace(old, others=()), *old.others)]
+        made = replace(entry, key=key, manifest=manifest, others=tuple(superseded))
+        self._entries[manifest.sequence] = made
+        for sequence in gathered:
+            del self._entries[sequence]
+        self._named.update(manifest.object_keys)
         self._runtime.emit(
-            "repository.folded", repository=self._repository.url, position=str(top.position), bytes=info.bytes
+            "repository.folded",
+            repository=self._repository.url,
+            position=str(manifest.position),
+            bytes=manifest.bytes_stored,
         )
         self._remove_superseded(made)
 
     def _remove_superseded(self, entry: Entry) -> None:
-        """Remove the generations of a manifest before the one that counts and was proved."""
+        """Remove what was before a manifest that counts and was proved.
+
+        Its own earlier generations go first: whoever sees that something is gone then sees it with the one that stands
+        for both.
+        """
         self._turn.check()
         for other in entry.others:
             if other.manifest is not None:
@@ -252,12 +417,15 @@ class Compactor:
         )
 
     def _remove(self, entry: Entry) -> None:
-        """Remove the object of a manifest, unless another manifest names it, then the manifest."""
-        if entry.manifest is not None:
-            self._named[entry.manifest.key] -= 1
-            if not self._named[entry.manifest.key]:
-                self._store.delete(entry.manifest.key)
-                self.bytes_freed += entry.manifest.bytes
+        """Remove the objects of a manifest, unless another manifest names them, then the manifest."""
+        manifest = entry.manifest
+        if manifest is not None:
+            sizes = (manifest.bytes, manifest.bytes_stored - manifest.bytes)
+            for key, size in zip(manifest.object_keys, sizes, strict=False):
+                self._named[key] -= 1
+                if not self._named[key]:
+                    self._store.delete(key)
+                    self.bytes_freed += size
         self._store.delete(entry.key)
 
     def _manifest(self, sequence: int) -> Manifest:
@@ -265,16 +433,39 @@ class Compactor:
         assert manifest is not None, sequence
         return manifest
 
-    def _chain(self, manifest: Manifest) -> Chain:
-        return Chains(entry.manifest for entry in self.entries if entry.manifest is not None).of(manifest)
+    def _chain(self, manifest: Manifest, more: Sequence[Manifest] = ()) -> Chain:
+        """Return the chain of a manifest, among those that count and `more`."""
+        counting = (entry.manifest for entry in self.entries if entry.manifest is not None)
+        return Chains((*counting, *more)).of(manifest)
 
-    def _paths(self, links: Sequence[Manifest]) -> list[Path]:
+    def _paths(self, names: Sequence[str]) -> list[Path]:
         """Return the local files of objects. Raises RepositoryDamaged where one is missing."""
-        found = self._store.locals([link.key for link in links])
-        missing = next((link.key for link in links if link.key not in found), None)
+        found = self._store.locals(names)
+        missing = next((key for key in names if key not in found), None)
         if missing is not None:
             raise RepositoryDamaged(f"{missing} is missing from {self._repository.url}")
-        return [found[link.key] for link in links]
+        return [found[key] for key in names]
+
+    def _release(self, links: Iterable[Manifest]) -> None:
+        """Remove the copies of the objects of manifests."""
+        for link in links:
+            for key in link.object_keys:
+                self._store.release(key)
+
+    def _prove_commits(self, path: Path, manifest: Manifest) -> PageSetInfo:
+        step = f"reading back the commits of {manifest.database} {manifest.position}"
+        return self._runtime.reader.verify_commits(
+            path, read_data=True, drop_cache=True, progress=partial(self._runtime.progress, step)
+        )
+
+    def _refuse_other(self, proved: PageSetInfo, written: PageSetInfo, manifest: Manifest) -> None:
+        """Raise VerificationFailed unless what was read back is what was written, and leads to a restore point."""
+        if proved != written:
+            why = f"the page set is {proved.sha256}, and {written.sha256} was written"
+            raise self._not_as_written(manifest, why)
+        if f"{proved.database_sum:016x}" != manifest.database_sum:
+            why = f"its database sum is {proved.database_sum:016x}, not {manifest.database_sum}"
+            raise self._not_as_written(manifest, why)
 
     def _prove(self, path: Path, step: str) -> PageSetInfo:
         return self._runtime.reader.verify_pageset(
@@ -290,3 +481,16 @@ class Compactor:
             f"what {manifest.database} at {manifest.position} was folded into is not what it must be: {why}",
             hint=f"look at the disk of {self._store.staging(self._turn.nonce).parent}: dmesg | tail",
         )
+
+
+def _earliest(links: Sequence[Manifest]) -> datetime:
+    """Return the earliest time at which a commit of followed batches was seen."""
+    return min(link.position.time if link.commits is UNSET else link.commits.earliest for link in links)
+
+
+def _page_sets(links: Sequence[Manifest]) -> list[str]:
+    return [link.key for link in links]
+
+
+def _key(entry: Entry) -> str:
+    return entry.key

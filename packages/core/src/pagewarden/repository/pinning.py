@@ -67,6 +67,10 @@ def run_pin(request: PinRequest, runtime: Runtime) -> PinReport:
         if outcome not in (KEPT, ""):
             marks.unpin(repository.store, name, number)
             raise _deleted(repository, manifest)
+    # So it is with whoever gathers batches: what became a commit of another one is no restore point any more.
+    if (batch := _batch_of(repository, name, manifest.position.txid)) is not None:
+        marks.unpin(repository.store, name, number)
+        raise _within(batch, repository, manifest.position.txid)
     return PinReport(
         repository=request.repository, database=name, position=manifest.position, pinned=True, note=request.note
     )
@@ -145,8 +149,31 @@ def _find(repository: Repository, request: PinRequest | UnpinRequest, runtime: R
     if request.at is not None and request.txid is not None:
         raise ConfigurationInvalid("a time and a txid exclude each other", hint="pagewarden backups lists both")
     at = None if request.at is None else parse_moment(request.at, now=runtime.clock(), local=False).time
-    point = repository.resolve(request.name, at=at, txid=request.txid)
-    return repository.chain(point).point
+    try:
+        point = repository.resolve(request.name, at=at, txid=request.txid)
+        return repository.chain(point).point
+    except RepositoryNotFound as error:
+        batch = None if request.txid is None else _batch_of(repository, request.name, request.txid)
+        if batch is None or request.txid is None:
+            raise
+        raise _within(batch, repository, request.txid) from error
+
+
+def _batch_of(repository: Repository, name: str | None, txid: int) -> Manifest | None:
+    """Return the batch of followed commits in which a txid is that is no restore point itself; None without one."""
+    points = repository.view(name, deleted=True).points
+    if any(each.position.txid == txid for each in points):
+        return None
+    return next((each for each in reversed(points) if 0 < each.position.txid - txid < each.span), None)
+
+
+def _within(batch: Manifest, repository: Repository, txid: int) -> RepositoryNotFound:
+    pin = ["pagewarden", "pin", "--repo", repository.url, "--db", batch.database, "--txid", str(batch.position.txid)]
+    return RepositoryNotFound(
+        f"txid {txid} of {batch.database} in {repository.url} is a commit of the batch that ends with txid "
+        f"{batch.position.txid}: a pin is of a batch, and keeps all commits that it has",
+        hint=shlex.join(pin),
+    )
 
 
 def _deleted(repository: Repository, manifest: Manifest) -> RepositoryNotFound:

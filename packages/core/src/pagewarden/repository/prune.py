@@ -5,7 +5,8 @@
 1. For each database the plan is made (`pruning`). Without `apply` it is only told.
 2. The turn is taken, so that no other prune is at the same database; what earlier ones left undone is done.
 3. What the policy lets go is marked: it is not listed any more, and `undelete` brings it back.
-4. What stays and is restored from what is to be purged is folded, proved, and stored anew.
+4. What stays and is restored from what is to be purged is folded, proved, and stored anew; of followed batches that are
+   older than every commit is kept, the commits go that no rule keeps.
 5. The end of each mark whose grace period is over is decided, from the newest down, so that whatever `undelete` takes
    back has all that it is restored from; then everything of it goes.
 """
@@ -20,6 +21,8 @@ from datetime import datetime
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING
+
+from msgspec import UNSET
 
 from pagewarden.config import RetentionSettings
 from pagewarden.errors import (
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 
     from pagewarden.repository.catalogue import Entry
     from pagewarden.repository.compaction import Compactor
+    from pagewarden.repository.format import Commit
     from pagewarden.repository.manifest import Manifest
     from pagewarden.repository.repository import Repository
     from pagewarden.repository.turn import Turn
@@ -105,6 +109,8 @@ def terms_of(settings: RetentionSettings, now: datetime) -> Terms:
         policy = Policy(
             last=settings.last,
             within=within,
+            commits=parse_duration(settings.commits),
+            minutely=settings.minutely,
             hourly=settings.hourly,
             daily=settings.daily,
             weekly=settings.weekly,
@@ -130,14 +136,18 @@ class _Prune:
         self.refused: DeletionRefused | None = None  # why nothing could be removed
         self._warnings: list[str] = []
         self._marked: list[int] = []  # sequences
+        self._unthinned: set[int] = set()  # sequences of which commits were to go, and did not
         self._kept: dict[int, tuple[str, str]] = {}  # by sequence: another state than the planned one, and why
+        self._commits: dict[str, tuple[Commit, ...] | None] = {}  # by key of the page set, as far as they were read
         self._pinned: list[int] = []  # sequences of what was pinned after the plan was made
 
     def run(self, *, apply: bool) -> PrunedDatabase:
         """Prune, or tell what that would do."""
         if not apply:
             plan = self._plan(read_marks(self._store, self._name), tuple(self._repository.entries(self._name)))
-            return self._report(plan, freed=sum(each.bytes for each in plan.in_state("purged")), stored=0)
+            freed = sum(each.bytes_stored for each in plan.in_state("purged"))
+            freed += sum(row.manifest.bytes_stored - row.manifest.bytes for row in plan.rows if row.keep == ())
+            return self._report(plan, freed=freed, stored=0)
         from pagewarden.repository.compaction import Compactor
         from pagewarden.repository.turn import Turn
 
@@ -167,11 +177,12 @@ class _Prune:
         Raises DeletionRefused before anything is decided.
         """
         stored_anew = any(entry.others for entry in compactor.entries)
-        if stored_anew or plan.folds or plan.in_state("purged") or plan.orphans:
+        if stored_anew or plan.folds or plan.thins or plan.in_state("purged") or plan.orphans:
             self._may_delete(turn)
             if stored_anew:
                 plan = self._after_earlier(compactor)
             self._fold(plan, compactor)
+            self._thin(plan, compactor)
             self._purge(plan, compactor, turn)
         for key in marks.settled(self._store, self._name):
             self._store.delete(key)
@@ -183,7 +194,8 @@ class _Prune:
         self._warnings += (*done, *problems)
         plan = self._plan(read_marks(self._store, self._name), compactor.entries)
         if problems:
-            plan = replace(plan, folds=())
+            plan = replace(plan, folds=(), thins=())
+            self._unthinned.update(row.manifest.sequence for row in plan.rows)
             why = "what may need it cannot be proved"
             self._kept.update({each.sequence: ("deleted", why) for each in plan.in_state("purged")})
         return plan
@@ -199,7 +211,30 @@ class _Prune:
             damaged=self._found_damaged(manifests) | lost,
             unended=unended,
             frozen=self._frozen(manifests),
+            named=self._named(),
+            look=self._look_at_commits,
         )
+
+    def _named(self) -> frozenset[int]:
+        """Return the txids of moments that have a name; which timeline one is of does not matter here."""
+        parsed = (keys.parse_moment_key(key) for key in self._store.keys(keys.moments_prefix(self._name)))
+        return frozenset(parts.txid for parts in parsed if parts is not None)
+
+    def _look_at_commits(self, manifest: Manifest) -> tuple[Commit, ...] | None:
+        """Return the commits of a batch, None where they cannot be read: then all of them stay."""
+        if manifest.commits is UNSET:
+            return None
+        key = manifest.commits.key
+        if key not in self._commits:
+            self._commits[key] = None
+            try:
+                path = self._store.local(key)
+                self._commits[key] = None if path is None else self._runtime.reader.commits_of(path)
+            except PagewardenError as error:
+                self._warn(f"{key} cannot be read, so all of it stays: {error.message}")
+            finally:
+                self._store.release(key)
+        return self._commits[key]
 
     def _look(self, entries: Sequence[Entry], said: Marks) -> tuple[frozenset[int], frozenset[int]]:
         """Return the restore points whose backups have not ended, and those whose objects are not as they were stored.
@@ -207,7 +242,7 @@ class _Prune:
         In this order: `entries` were read, then intents are listed, then what is there now. A manifest of which no
         intent stood, and that is there after that, was committed, because a backup ends its intent after its manifest.
         """
-        begun = tidy.unfinished(self._store)
+        begun = tidy.undecided(self._store)
         sizes = self._store.sizes(f"{keys.escape_name(self._name)}/")
         unended, lost = set(), set()
         for entry in entries:
@@ -220,12 +255,16 @@ class _Prune:
                 if entry.key not in sizes or (parts is not None and parts.nonce in begun):
                     unended.add(entry.sequence)
                     continue
-            if (size := sizes.get(manifest.key)) != manifest.bytes:
-                lost.add(entry.sequence)
+            wanted = (manifest.bytes, manifest.bytes_stored - manifest.bytes)
+            for key, bytes_wanted in zip(manifest.object_keys, wanted, strict=False):
+                if (size := sizes.get(key)) == bytes_wanted:
+                    continue
+                if key == manifest.key:  # without its commits it can be restored all the same
+                    lost.add(entry.sequence)
                 if said.gone(entry.sequence):
                     continue  # its purge was cut off
-                what = "is missing from" if size is None else f"has {size:,} bytes, not {manifest.bytes:,}, in"
-                self._warn(f"{manifest.key} {what} {self._repository.url}")
+                what = "is missing from" if size is None else f"has {size:,} bytes, not {bytes_wanted:,}, in"
+                self._warn(f"{key} {what} {self._repository.url}")
         return frozenset(unended), frozenset(lost)
 
     def _found_damaged(self, manifests: Sequence[Manifest]) -> frozenset[int]:
@@ -299,8 +338,22 @@ class _Prune:
                 raise  # the turn is lost, or nothing can be removed: that is not a matter of this fold
             except PagewardenError as error:
                 self._warn(f"{fold.why}, but it could not be folded: {error.message}")
+                self._unthinned.add(fold.links[-1].sequence)
                 for link in fold.links[:-1]:
                     self._kept.setdefault(link.sequence, ("deleted", "what is restored from it could not be folded"))
+
+    def _thin(self, plan: PrunePlan, compactor: Compactor) -> None:
+        """Let go of commits that no rule keeps; where that fails they stay."""
+        keep = {row.manifest.sequence: row.keep for row in plan.rows}
+        for number, sequence in enumerate(plan.thins):
+            self._runtime.progress("thinning", number, len(plan.thins))
+            try:
+                compactor.thin(sequence, keep[sequence] or ())
+            except (RepositoryBusy, DeletionRefused):
+                raise
+            except PagewardenError as error:
+                self._unthinned.add(sequence)
+                self._warn(f"the commits of number {sequence} stay, because they could not be thinned: {error.message}")
 
     def _purge(self, plan: PrunePlan, compactor: Compactor, turn: Turn) -> None:
         """Decide the ends of marks, from the newest down, and remove what is purged."""
@@ -342,14 +395,16 @@ class _Prune:
                     number=manifest.sequence,
                     position=manifest.position,
                     kind=manifest.kind,
-                    bytes_stored=manifest.bytes,
+                    bytes_stored=manifest.bytes_stored,
                     state=kept[0] if kept is not None and moved else row.state,
                     why="; ".join((*row.why, kept[1]) if kept is not None and moved else row.why),
+                    commits=1 if manifest.commits is UNSET else manifest.commits.count,
+                    commits_gone=0 if manifest.sequence in self._unthinned else row.thinned,
                 )
             )
         return PrunedDatabase(
             database=self._name,
-            policy=describe(self._terms.policy),
+            policy=describe(self._terms.policy, followed=any(row.manifest.followed for row in plan.rows)),
             frozen=plan.frozen,
             points=tuple(points),
             folds=tuple(fold.why for fold in plan.folds),

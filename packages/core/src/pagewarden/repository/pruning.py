@@ -8,20 +8,33 @@
 4. Where anything cannot be told for certain, nothing happens: a manifest that cannot be read freezes its database, and
    a chain with a gap, with damage, or of a backup that has not ended keeps all that is left of it.
 5. What cannot be restored, or may still go away, is no reason for anything else to go.
+6. Of a batch of followed commits that is older than every commit is kept, those stay that the policy keeps, and those
+   whose moment has a name. One that is marked as deleted goes, or comes back, with all that it has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+
+from msgspec import UNSET
 
 from pagewarden.repository.catalogue import Entry
 from pagewarden.repository.chain import Chains
+from pagewarden.repository.format import Commit
 from pagewarden.repository.manifest import Manifest
 from pagewarden.repository.marks import PURGED, Marks
-from pagewarden.repository.retention import Candidate, Policy, decide, grace_ended
-from pagewarden.times import format_moment
+from pagewarden.repository.retention import (
+    Candidate,
+    Decision,
+    Policy,
+    decide,
+    ends_of_minutes,
+    grace_ended,
+    whole_batches,
+)
+from pagewarden.times import format_duration, format_moment
 from pagewarden.values import Level, Verdict
 
 _THOROUGH = tuple(level.value for level in Level if level.includes(Level.STANDARD))
@@ -52,6 +65,13 @@ class Row:
     manifest: Manifest
     state: str  # "kept"; "goes": to be marked; "deleted": marked before; "purged": to be removed
     why: tuple[str, ...]  # clauses
+    keep: tuple[int, ...] | None = None  # txids of the commits before it that stay; None: all that it has
+
+    @property
+    def thinned(self) -> int:
+        """How many of its commits go."""
+        commits = self.manifest.commits
+        return 0 if self.keep is None or commits is UNSET else commits.count - 1 - len(self.keep)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +81,7 @@ class Fold:
     links: tuple[Manifest, ...]  # in the order of the chain
     snapshot: bool  # whether it is to be a snapshot; else a segment
     why: str
+    keep: tuple[int, ...] | None = None  # txids of the commits of the last of them that stay; None: all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +93,7 @@ class PrunePlan:
     rows: tuple[Row, ...]  # in order of sequence
     folds: tuple[Fold, ...] = ()  # from the lowest up
     unmarked: tuple[int, ...] = ()  # sequences that go, or are purged at once, and have no mark yet
+    thins: tuple[int, ...] = ()  # sequences of which commits go, and that are not folded
     orphans: tuple[int, ...] = ()  # sequences that were purged up to their marks
     problems: tuple[str, ...] = ()  # what cannot be read, one sentence each
 
@@ -89,11 +111,15 @@ def make_plan(
     damaged: Collection[int] = (),
     unended: Collection[int] = (),
     frozen: str = "",
+    named: Collection[int] = (),
+    look: Callable[[Manifest], Sequence[Commit] | None] = lambda _manifest: None,
 ) -> PrunePlan:
     """Return what is to be done. `damaged` are sequences whose objects are known to be damaged or missing.
 
     `unended` are those whose backup has not ended, and may still take its manifest back. `frozen` says why nothing may
     go, as far as that is known elsewhere: a check on this machine. The verdicts of the manifests are looked at here.
+    `named` are txids of moments that have a name, on whatever timeline. `look` returns the commits of a batch, None
+    where they cannot be told.
     """
     manifests = tuple(entry.manifest for entry in entries if entry.manifest is not None)
     problems = tuple(entry.problem for entry in entries if entry.manifest is None)
@@ -104,17 +130,21 @@ def make_plan(
         for each in manifests
         if each.source.verdict is Verdict.SOUND and each.sequence not in ties.faulty and each.sequence not in ties.open
     }
-    rows = _decide(ties, marks, terms, sound, frozen)
+    old = {} if frozen else _old(ties, marks, terms, named, look)
+    rows, keep = _decide(ties, marks, terms, sound, frozen, named, old)
     grown = "" if frozen else _grown(ties, rows, terms.limits)
     if grown:
-        # Nothing below the newest is needed for it any more, once it has a snapshot of its own.
-        ties.bases[manifests[-1].sequence] = manifests[-1].sequence
-        rows = _decide(ties, marks, terms, sound, frozen)
+        ties.end_chain(manifests[-1])
+        rows, keep = _decide(ties, marks, terms, sound, frozen, named, old)
+    told = tuple(_row(each, rows[each.sequence], keep.get(each.sequence), terms) for each in manifests)
+    folds = () if frozen else tuple(_folds(ties, rows, grown, keep))
+    folded = {fold.links[-1].sequence for fold in folds}
     return PrunePlan(
         database=database,
         frozen=frozen,
-        rows=tuple(Row(manifest=each, state=rows[each.sequence][0], why=rows[each.sequence][1]) for each in manifests),
-        folds=() if frozen else tuple(_folds(ties, rows, grown)),
+        rows=told,
+        folds=folds,
+        thins=tuple(row.manifest.sequence for row in told if row.thinned and row.manifest.sequence not in folded),
         unmarked=tuple(n for n in sorted(rows) if rows[n][0] in ("goes", "purged") and n not in marks.deletions),
         orphans=tuple(
             n for n, each in sorted(marks.deletions.items()) if each.end == PURGED and n not in rows and not problems
@@ -136,8 +166,11 @@ class _Ties:
         self.broken: set[int] = set()  # those whose chain has a gap
         self.faulty: set[int] = set()  # those, and the ones of whose chain something is damaged or missing
         self.open: set[int] = set()  # those of which something may still be taken back by its backup
+        self.under: dict[int, int] = {}  # what the commits of snapshots continue, by sequence
         for each in manifests:  # in order of sequence, in which chains ascend
             below = chains.below(each)
+            if each.commits is not UNSET and each.kind == "snapshot" and (parent := chains.parent(each)) is not None:
+                self.under[each.sequence] = parent.sequence
             self.below[each.sequence] = None if below is None else below.sequence
             self.bases[each.sequence] = each.sequence if below is None else self.bases[below.sequence]
             if self.manifests[self.bases[each.sequence]].kind == "segment":
@@ -151,6 +184,13 @@ class _Ties:
         """Return whether it can be restored, as far as is known, and will stay so."""
         return sequence not in self.faulty and sequence not in self.open
 
+    def end_chain(self, manifest: Manifest) -> None:
+        """Let a restore point have a snapshot of its own: nothing below is needed for it, but for its commits."""
+        self.bases[manifest.sequence] = manifest.sequence
+        below = self.below[manifest.sequence]
+        if manifest.commits is not UNSET and below is not None:
+            self.under[manifest.sequence] = below
+
     def chain(self, sequence: int) -> list[int]:
         """Return the chain of a restore point, from the top down."""
         links = [sequence]
@@ -162,27 +202,76 @@ class _Ties:
 _Rows = dict[int, tuple[str, tuple[str, ...]]]
 
 
-def _decide(ties: _Ties, marks: Marks, terms: Terms, sound: set[int], frozen: str) -> _Rows:
-    """Return what becomes of each restore point, by sequence."""
-    decisions = decide(
+def _old(
+    ties: _Ties,
+    marks: Marks,
+    terms: Terms,
+    named: Collection[int],
+    look: Callable[[Manifest], Sequence[Commit] | None],
+) -> dict[int, list[Candidate]]:
+    """Return of each batch that is older than every commit is kept the commits that a rule may keep, by sequence."""
+    listed = {
+        sequence: each
+        for sequence, each in ties.manifests.items()
+        if not marks.hidden(sequence) and ties.whole(sequence)
+    }
+    young = whole_batches(
         [
-            Candidate(
-                sequence=sequence,
-                time=each.position.time,
-                sound=sequence in sound,
-                pinned=marks.pins.get(sequence),
-                base=ties.bases[sequence],
-                faulty=sequence in ties.faulty,
-                open=sequence in ties.open,
-            )
-            for sequence, each in ties.manifests.items()
-            if not marks.hidden(sequence)
+            Candidate(sequence=sequence, time=each.position.time, followed=each.followed)
+            for sequence, each in listed.items()
         ],
         terms.policy,
         now=terms.now,
-        frozen=frozen,
     )
-    rows = {each.sequence: ("kept" if each.keep else "goes", each.why) for each in decisions}
+    newest = max(ties.manifests, default=0)
+    found = {}
+    for sequence, each in listed.items():
+        if each.commits is UNSET or sequence in young or sequence in marks.pins or sequence == newest:
+            continue
+        commits = look(each)
+        if commits is None:
+            continue
+        inner = [commit for commit in commits if commit.txid < each.position.txid]
+        ends = set(ends_of_minutes([*(commit.time for commit in inner), each.position.time]))
+        found[sequence] = [
+            Candidate(
+                sequence=sequence, commit=commit.txid, time=commit.time, followed=True, named=commit.txid in named
+            )
+            for place, commit in enumerate(inner)
+            if place in ends or commit.txid in named
+        ]
+    return found
+
+
+def _decide(
+    ties: _Ties,
+    marks: Marks,
+    terms: Terms,
+    sound: set[int],
+    frozen: str,
+    named: Collection[int],
+    old: Mapping[int, list[Candidate]],
+) -> tuple[_Rows, dict[int, tuple[Decision, ...]]]:
+    """Return what becomes of each restore point, by sequence, and which commits stay of those of which some may go."""
+    points = [
+        Candidate(
+            sequence=sequence,
+            time=each.position.time,
+            sound=sequence in sound,
+            pinned=marks.pins.get(sequence),
+            base=ties.bases[sequence],
+            faulty=sequence in ties.faulty,
+            open=sequence in ties.open,
+            followed=each.followed or each.facts.gap is not UNSET,
+            named=each.position.txid in named,
+            under=ties.under.get(sequence),
+        )
+        for sequence, each in ties.manifests.items()
+        if not marks.hidden(sequence)
+    ]
+    inner = [replace(each, base=ties.bases[sequence]) for sequence, some in old.items() for each in some]
+    decisions = decide([*points, *inner], terms.policy, now=terms.now, frozen=frozen)
+    rows = {each.sequence: ("kept" if each.keep else "goes", each.why) for each in decisions if not each.commit}
     for sequence in ties.manifests:
         if sequence not in rows:
             rows[sequence] = _marked(sequence, marks, terms, frozen or _unended(sequence, ties))
@@ -190,7 +279,24 @@ def _decide(ties: _Ties, marks: Marks, terms: Terms, sound: set[int], frozen: st
             rows[sequence] = ("purged", rows[sequence][1])
     if not frozen:
         _spare(ties, rows, sound, marks)
-    return rows
+    keep: dict[int, list[Decision]] = {sequence: [] for sequence in old if rows[sequence][0] == "kept"}
+    for each in decisions:
+        if each.commit and each.keep and each.sequence in keep:
+            keep[each.sequence].append(each)
+    return rows, {sequence: tuple(some) for sequence, some in keep.items()}
+
+
+def _row(manifest: Manifest, row: tuple[str, tuple[str, ...]], keep: tuple[Decision, ...] | None, terms: Terms) -> Row:
+    """Return what becomes of one restore point, and of its commits."""
+    state, why = row
+    told = Row(manifest=manifest, state=state, why=why, keep=None if keep is None else tuple(k.commit for k in keep))
+    if not told.thinned or terms.policy.commits is None:
+        return told
+    commits = f"{told.thinned:,} of the commits before it go: older than {format_duration(terms.policy.commits)}"
+    if keep:
+        kinds = sorted({each.split(",")[0] for decision in keep for each in decision.why})
+        commits += f", and {len(keep):,} stay: {'; '.join(kinds)}"
+    return replace(told, why=(*why, commits))
 
 
 def _frozen(manifests: tuple[Manifest, ...], problems: tuple[str, ...], unended: set[int], frozen: str) -> str:
@@ -258,6 +364,8 @@ def _spare(ties: _Ties, rows: _Rows, sound: set[int], marks: Marks) -> None:
     for sequence in sorted(rows, reverse=True):
         if rows[sequence][0] == "purged":
             continue
+        if sequence in ties.under:
+            spare(ties.under[sequence], f"the commits of number {sequence} continue it")
         if not ties.whole(sequence):
             for link in ties.chain(sequence)[1:]:
                 if link in needed:
@@ -277,7 +385,7 @@ def _why_all(sequence: int, ties: _Ties) -> str:
     return f"the backup of number {sequence} has not ended"
 
 
-def _folds(ties: _Ties, rows: _Rows, grown: str) -> Iterator[Fold]:
+def _folds(ties: _Ties, rows: _Rows, grown: str, keep: Mapping[int, tuple[Decision, ...]]) -> Iterator[Fold]:
     """Yield what is to be folded, from the lowest up; `grown` says how the chain of the newest grew too much."""
     newest = max(rows, default=0)
     for sequence in sorted(rows):
@@ -287,7 +395,9 @@ def _folds(ties: _Ties, rows: _Rows, grown: str) -> Iterator[Fold]:
         while (below := ties.below[links[-1]]) is not None and rows[below][0] == "purged":
             links.append(below)
         if len(links) > 1:
-            yield _fold(ties, links, f"number {sequence} is restored from what goes")
+            fold = _fold(ties, links, f"number {sequence} is restored from what goes")
+            stay = keep.get(sequence)
+            yield fold if stay is None else replace(fold, keep=tuple(each.commit for each in stay))
     if grown:
         yield _fold(ties, ties.chain(newest), grown)
 

@@ -13,6 +13,9 @@ from pagewarden.repository.keys import MARKER
 from pagewarden.repository.manifest import LARGEST
 from pagewarden.repository.spool import Spool
 
+STAGED = ("pageset", "commits", "joined")
+"""What a run writes before it is stored: a page set, one of commits, and one that becomes that."""
+
 
 class Store:
     """The objects of one repository. Raises TargetFailed or OutOfSpace where the target fails."""
@@ -160,20 +163,22 @@ class Store:
         """Remove the copies of all objects."""
         self._spool.forget()
 
-    def staging(self, nonce: str) -> Path:
-        """Return where the page set of the backup `nonce` is written."""
+    def staging(self, nonce: str, what: str = "pageset") -> Path:
+        """Return where the page set of the run `nonce` is written; `what` is one of STAGED."""
         with self._errors("be written to"):
             folder = self._target.staging()
-            name = f"{nonce}.pageset.zst"
+            name = f"{nonce}.{what}.zst"
             return self._spool.reserve(name) if folder is None else folder / name
 
     def unstage(self, nonce: str) -> None:
-        """Remove what the backup `nonce` wrote to its staging file."""
-        path = self.staging(nonce)
+        """Remove what the run `nonce` wrote to its staging files."""
+        paths = [self.staging(nonce, what) for what in STAGED]
         with self._errors("be tidied"):
-            path.unlink(missing_ok=True)
-            path.with_name(f"{path.name}.ordered").unlink(missing_ok=True)  # see SnapshotWriter.seal
-        self._spool.give_back(path.name)
+            for path in paths:
+                path.unlink(missing_ok=True)
+            paths[0].with_name(f"{paths[0].name}.ordered").unlink(missing_ok=True)  # see SnapshotWriter.seal
+        for path in paths:
+            self._spool.give_back(path.name)
 
     def _prove(self) -> None:
         """Raise SharedWritingRefused, before anything is written, where a put replaces what is there (H38)."""

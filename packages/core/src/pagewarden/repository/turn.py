@@ -14,17 +14,17 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
+from msgspec import UNSET
+
 from pagewarden.errors import DeletionRefused, PagewardenError, RepositoryBusy
 from pagewarden.repository import keys, tidy
 from pagewarden.repository.intent import Pruning, Runner
 from pagewarden.repository.manifest import encode_document
+from pagewarden.repository.rivals import Rank, first_of
 from pagewarden.repository.store import Store
 from pagewarden.times import format_moment
 
-PATIENCE = 2.0
-"""Seconds in which a prune that began a moment later, and will see that it did, has given way."""
-
-_GLANCE = 0.05  # seconds between two looks whether it has
+_MOMENTS = 30.0  # seconds that gathering may take
 
 _LEFT: dict[tuple[str, str], Turn] = {}  # turns of this process that are over, and may stand yet, by URL and nonce
 
@@ -32,13 +32,24 @@ _LEFT: dict[tuple[str, str], Turn] = {}  # turns of this process that are over, 
 class Turn:
     """The turn to prune one database. A context manager: leaving it gives the turn back."""
 
-    def __init__(self, store: Store, database: str, nonce: str, now: datetime, sleep: Callable[[float], None]) -> None:
-        """`nonce` will be that of all objects that this prune stores."""
+    def __init__(
+        self,
+        store: Store,
+        database: str,
+        nonce: str,
+        now: datetime,
+        sleep: Callable[[float], None],
+        *,
+        gathering: bool = False,
+    ) -> None:
+        """`nonce` will be that of all objects that this prune stores; `gathering` says that it takes moments only."""
         self.nonce = nonce
         self.in_doubt = False  # whether an object may have been stored that no manifest names
         self._store = store
         self._sleep = sleep
-        self._mine = Pruning(database=database, time=now, runner=Runner.current())
+        self._mine = Pruning(
+            database=database, time=now, runner=Runner.current(), gathering=True if gathering else UNSET
+        )
 
     def __enter__(self) -> Self:
         """Take the turn. Raises RepositoryBusy where another prune has it."""
@@ -73,23 +84,25 @@ class Turn:
 
     def _wait(self) -> None:
         """Give way to who was first; wait until who came later has given way."""
-        waited = 0.0
-        while others := self._others():
-            nonce, first = min(others, key=_rank)
-            if _rank((nonce, first)) < _rank((self.nonce, self._mine)) or waited >= PATIENCE:
-                raise RepositoryBusy(
-                    f"another prune of {self._mine.database} in {self._store.url} is under way: process "
-                    f"{first.runner.pid} of {first.runner.host} began it at {format_moment(first.time)}",
-                    hint=self._hint(nonce, first),
-                )
-            self._sleep(_GLANCE)
-            waited += _GLANCE
+        mine = self._mine.time, self.nonce
+        first = first_of(self._others, mine, self._sleep, patience=self._patience)
+        if first is not None:
+            nonce, other = first
+            raise RepositoryBusy(
+                f"another prune of {self._mine.database} in {self._store.url} is under way: process "
+                f"{other.runner.pid} of {other.runner.host} began it at {format_moment(other.time)}",
+                hint=self._hint(nonce, other),
+            )
 
-    def _others(self) -> list[tuple[str, Pruning]]:
+    def _patience(self, other: tuple[str, Pruning]) -> float:
+        """Return how long another one, which was first, is waited for, in seconds."""
+        return _MOMENTS if other[1].gathering is True and self._mine.gathering is UNSET else 0.0
+
+    def _others(self) -> list[tuple[Rank, tuple[str, Pruning]]]:
         """Return the other prunes of the database that may be under way."""
         here, now = self._mine.runner, self._mine.time
         return [
-            (nonce, other)
+            ((other.time, nonce), (nonce, other))
             for nonce, other in tidy.pending_backups(self._store)
             if isinstance(other, Pruning)
             and nonce != self.nonce
@@ -130,8 +143,3 @@ class Turn:
             if url == self._store.url:
                 with suppress(DeletionRefused):  # noted in the repository, where everybody sees that it is over
                     turn._end(self._store)
-
-
-def _rank(run: tuple[str, Pruning]) -> tuple[datetime, str]:
-    """Return what orders prunes that are under way, the same for everybody who looks."""
-    return run[1].time, run[0]
