@@ -57,7 +57,8 @@ class Change:
 class History:
     """A database that changes, grows and shrinks from commit to commit; the first one comes after position FIRST."""
 
-    def __init__(self, seed: int, *, commits: int = 12, pages: int = 20) -> None:
+    def __init__(self, seed: int, *, commits: int = 12, pages: int = 20, merging: bool = True) -> None:
+        self._merging = merging  # whether some commits stand for others
         self.rng = random.Random(seed)
         self.before = image(pages, seed=seed)
         self.changes: list[Change] = []
@@ -81,7 +82,7 @@ class History:
         rng = self.rng
         before = self.changes[-1].after if self.changes else self.before
         now, old = bytearray(before), len(before) // PAGE
-        merged = rng.choice((1, 1, 1, 1, 3))
+        merged = rng.choice((1, 1, 1, 1, 3)) if self._merging else 1
         if rng.random() < 0.3:
             now += image(rng.randrange(1, 9), seed=rng.randrange(1000))
         elif rng.random() < 0.4 and old > 5:

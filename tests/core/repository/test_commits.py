@@ -15,20 +15,21 @@ from pagewarden.errors import RepositoryDamaged, RepositoryNotFound
 from pagewarden.pages import ENVIRONMENT
 from pagewarden.repository import blocks
 from pagewarden.repository.blocks import micros
-from pagewarden.repository.commits import CommitsFile, extract, join, verify_commits
+from pagewarden.repository.commits import CommitsFile, CommitsWriter, extract, join, verify_commits
 from pagewarden.repository.format import Beside, Kind
 from pagewarden.repository.pageset import verify_pageset
 from tests.core.repository.commitsets import (
     FIRST,
     PAGE,
     History,
+    commits_header,
     merged_into,
     parse_commits,
     replayed,
     write_commits,
 )
 from tests.core.repository.segments import parse, segment_header
-from tests.core.repository.sets import assemble, header, write
+from tests.core.repository.sets import NOW, assemble, header, write
 from tests.support.segments import segment_between
 
 SEEDS = 60 if os.environ.get("PAGEWARDEN_FULL") else 8
@@ -168,6 +169,35 @@ def test_joining_loses_nothing(tmp_path: Path, seed: int) -> None:
         extract(tmp_path / "joined", one.txid, tmp_path / f"{one.txid}", level=1)
         assert parse(tmp_path / f"{one.txid}").applied_to(history.before) == history.image(one.txid)
         assert (one.pages, one.database_sum) == (ends[one.txid].pages, ends[one.txid].database_sum)
+
+
+@pytest.mark.usefixtures("either")
+@pytest.mark.parametrize("per_frame", [1, 4, 100])
+def test_many_commits_at_once_are_written_as_one_by_one(tmp_path: Path, per_frame: int) -> None:
+    """The same bytes, however they come: all at once, in several parts, or mixed with single ones."""
+    for seed in range(SEEDS // 2):
+        changes = History(seed, commits=18, merging=False).changes
+        changes = [replace(each, commit=replace(each.commit, time=NOW)) for each in changes]
+        single, several, mixed = (tmp_path / f"{name}-{seed}" for name in ("single", "several", "mixed"))
+        for path, steps in ((single, [0] * 18), (several, [18]), (mixed, [1, 0, 3, 0, 0, 5, 0, 6])):
+            with CommitsWriter(path, commits_header(per_frame=per_frame), level=1) as writer:
+                at = 0
+                for step in steps:
+                    some = changes[at : at + (step or 1)]
+                    at += len(some)
+                    numbers = tuple(pgno for change in some for pgno in change.pages)
+                    pages = b"".join(page for change in some for page in change.pages.values())
+                    sums = b"".join(change.sums for change in some)
+                    if step:
+                        rows = [(one.pages, one.entries, one.database_sum) for one in (each.commit for each in some)]
+                        writer.extend(NOW, rows, numbers, pages, sums)
+                    else:
+                        writer.add(some[0].commit, numbers, pages, sums)
+                assert at == 18
+                writer.extend(NOW, [], (), b"", b"")
+                writer.seal(5)
+        assert single.read_bytes() == several.read_bytes() == mixed.read_bytes()
+        verify_commits(single, threads=1, read_data=True)
 
 
 def test_merging_keeps_the_last_version_of_each_page(tmp_path: Path) -> None:

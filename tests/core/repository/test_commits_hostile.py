@@ -257,6 +257,10 @@ def test_a_history_that_cannot_be_is_not_written(tmp_path: Path) -> None:
     def put(*numbers: int) -> Callable[[CommitsWriter], object]:
         return lambda writer: writer.put(numbers, bytes(PAGE * len(numbers)), bytes(8 * len(numbers)))
 
+    def extend(rows: list[tuple[int, int, int]], *numbers: int) -> Callable[[CommitsWriter], object]:
+        pages, sums = bytes(PAGE * len(numbers)), bytes(8 * len(numbers))
+        return lambda writer: writer.extend(NOW, rows, numbers, pages, sums)
+
     second = replace(first, txid=FIRST + 2)
     for steps, words in (
         ((), "no commits"),
@@ -276,7 +280,26 @@ def test_a_history_that_cannot_be_is_not_written(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=words):
             write(*steps)
-        assert not (tmp_path / "set").exists()
+    for rows, numbers, words in (
+        ([(10, 2, 1), (10, 1, 1)], (1, 2), "commit 9 lacks 1 of its pages"),
+        ([(10, 2, 1), (10, 1, 1)], (1, 2, 3, 4), "4 page numbers, of 3"),
+        ([(10, 2, 1)], (2, 1), "pages 2 to 1 of commit 8"),
+        ([(10, 1, 1), (10, 2, 1)], (1, 3, 2), "pages 3 to 2 of commit 9"),
+        ([(10, 1, 1), (10, 1, 1)], (1, 0), "pages 0 to 0 of commit 9"),
+        ([(10, 1, 1), (10, 1, 1)], (1, 11), "pages 11 to 11 of commit 9, of 10 pages"),
+        ([(10, 1, 1), (12, 1, 1)], (1, 12), "1 by which the database grew"),
+        ([(10, 1, 1), (9, 1, 1), (10, 1, 1)], (1, 9, 9), "1 by which the database grew"),
+        ([(10, 1, 1 << 64)], (1,), "what no commit after 7 can be"),
+        ([(10, -1, 1)], (), "what no commit after 7 can be"),
+        ([(1, 2, 1)], (1, 2), "2 pages changed in a database of 1"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            write(extend(rows, *numbers))
+    with pytest.raises(ValueError, match="lacks 1 of its pages"):
+        write(add(first, 1), extend([(10, 1, 1)], 1))
+    with pytest.raises(ValueError, match="1 by which the database grew"):
+        write(add(first, 1, 2), extend([(11, 1, 1)], 1))
+    assert not (tmp_path / "set").exists()
     write(add(first, 1), put(), put(5), add(replace(second, pages=11), 1, 11))
     with pytest.raises(ValueError, match="of the kind SEGMENT"):
         CommitsWriter(tmp_path / "other", segment_header(), level=1)

@@ -57,6 +57,10 @@ _TRAILER_TAG = b"TAIL"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+CommitRow = tuple[int, int, int, int, int, int]
+"""An entry of the commits: time in microseconds, pages, entries, database sum, commits it stands for, flags."""
+
+
 def hash64(data: Buffer) -> int:
     """Return the XXH64 of `data`, seed 0: the checksum of blocks. Page sums are seeded with their page numbers."""
     return backend().page_sum(0, data)
@@ -81,6 +85,10 @@ def block_place(number: int, entries: int, entry_size: int) -> tuple[int, int]:
 def micros(time: datetime) -> int:
     """Return a time as it is stored: microseconds since 1970-01-01 00:00:00 UTC."""
     return (time - _EPOCH) // timedelta(microseconds=1)
+
+
+TIMES = range(micros(datetime.min.replace(tzinfo=UTC)), micros(datetime.max.replace(tzinfo=UTC)) + 1)
+"""Times that a commit can have been seen at, as `micros` has them."""
 
 
 def encode_header(header: PageSetHeader) -> bytes:
@@ -201,27 +209,44 @@ def encode_commit(commit: Commit) -> bytes:
     return _COMMIT.pack(micros(commit.time), commit.pages, commit.entries, commit.database_sum, commit.merged, 0)
 
 
+def encode_row(time: int, pages: int, entries: int, database_sum: int) -> bytes:
+    """Return the entry of one commit that stands for itself; `time` as `micros` has it. Raises struct.error."""
+    return _COMMIT.pack(time, pages, entries, database_sum, 1, 0)
+
+
+def commit_rows(entries: Buffer) -> Iterator[CommitRow]:
+    """Yield the commits of a block as they stand there, nothing proved."""
+    return _COMMIT.iter_unpack(entries)
+
+
 def decode_commits(entries: Buffer, txid: int, where: str) -> Iterator[Commit]:
     """Yield the commits of a block, the first of which comes after position `txid`. Raises RepositoryDamaged."""
-    for time, pages, some, database_sum, merged, flags in _COMMIT.iter_unpack(entries):
-        try:
-            commit = Commit(
-                txid=txid + merged,
-                time=_EPOCH + timedelta(microseconds=time),
-                pages=pages,
-                entries=some,
-                database_sum=database_sum,
-                merged=merged,
-            )
-        except (ValueError, OverflowError) as error:
-            raise RepositoryDamaged(f"the commit after position {txid} in {where} names {error}") from error
-        if flags:
-            raise RepositoryDamaged(
-                f"the commit after position {txid} in {where} has flags {flags:#x}, which this version cannot read",
-                hint="install a newer pagewarden",
-            )
-        txid = commit.txid
+    for row in _COMMIT.iter_unpack(entries):
+        commit = decode_row(row, txid, where)
         yield commit
+        txid = commit.txid
+
+
+def decode_row(row: CommitRow, txid: int, where: str) -> Commit:
+    """Return the commit after position `txid`. Raises RepositoryDamaged."""
+    time, pages, some, database_sum, merged, flags = row
+    try:
+        commit = Commit(
+            txid=txid + merged,
+            time=_EPOCH + timedelta(microseconds=time),
+            pages=pages,
+            entries=some,
+            database_sum=database_sum,
+            merged=merged,
+        )
+    except (ValueError, OverflowError) as error:
+        raise RepositoryDamaged(f"the commit after position {txid} in {where} names {error}") from error
+    if flags:
+        raise RepositoryDamaged(
+            f"the commit after position {txid} in {where} has flags {flags:#x}, which this version cannot read",
+            hint="install a newer pagewarden",
+        )
+    return commit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

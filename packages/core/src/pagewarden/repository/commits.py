@@ -50,6 +50,7 @@ from pagewarden.repository.pageset import PageSetFile, verify_pageset
 __all__ = ["Commit", "CommitTable", "CommitsFile", "CommitsWriter", "extract", "join", "verify_commits"]
 
 _SUM = blocks.SUMS_ENTRY
+_FEW = 64  # pages that most commits change at most
 
 
 class CommitTable(Sequence[Commit]):
@@ -160,21 +161,44 @@ class CommitsFile(PageSetFile):
 
     def _prove_entries(self) -> None:
         """Prove that commits, page numbers, header and trailer agree."""
-        header = self.info.header
+        header, held, lock = self.info.header, self.info.held, lock_page(self.page_size)
         self.commits = CommitTable(self, header.commits)
-        txid, place = header.txid_from, 0
-        last: Commit | None = None
+        txid, place, size = header.txid_from, 0, None
+        first, numbers = 0, tuple[int, ...]()  # page numbers at hand, and the place of the first of them
+        last: blocks.CommitRow | None = None
         for number in range(-(-header.commits // blocks.BLOCK_ENTRIES)):
             self.commits.begins(txid, place)
-            for commit in self.commits_in(number, txid):
-                if place + commit.entries > self.info.held:
-                    raise RepositoryDamaged(f"the commits of {self._where} have more pages than the {self.info.held}")
-                self._prove_commit(commit, place, None if last is None else last.pages)
-                txid, place, last = commit.txid, place + commit.entries, commit
+            for row in blocks.commit_rows(self._entries(blocks.COMMITS_TAG, number)):
+                last = time, pages, entries, _, merged, flags = row
+                if place + entries > first + len(numbers) and place < held:
+                    first = place
+                    numbers = self.numbers(place, min(blocks.BLOCK_ENTRIES, held - place))
+                some = numbers[place - first : place - first + entries] if entries <= _FEW else ()
+                # There may be very many, and most of them only change some pages of a database that stays as large.
+                if (
+                    some
+                    and len(some) == entries
+                    and pages == size
+                    and some[-1] <= pages
+                    and some[0] > 0
+                    and lock not in some
+                    and merged
+                    and not flags
+                    and time in blocks.TIMES
+                    and (entries == 1 or all(map(lt, some, some[1:])))
+                ):
+                    txid += merged
+                else:
+                    commit = blocks.decode_row(row, txid, self._where)
+                    if place + entries > held:
+                        raise RepositoryDamaged(f"the commits of {self._where} have more pages than the {held}")
+                    self._prove_commit(commit, place, size)
+                    txid, size = commit.txid, pages
+                place += entries
         if (
             last is None
-            or (txid, place) != (header.txid, self.info.held)
-            or (last.time, last.pages, last.database_sum) != (header.time, header.pages, self._trailer.database_sum)
+            or (txid, place) != (header.txid, held)
+            or (last[0], last[1], last[3]) != (blocks.micros(header.time), header.pages, self._trailer.database_sum)
         ):
             raise RepositoryDamaged(f"the commits of {self._where} do not lead to what its header and trailer say")
 
@@ -208,7 +232,7 @@ def verify_commits(
 ) -> PageSetInfo:
     """Prove the page set of commits at `path`, as `verify_pageset` does one of another kind.
 
-    Database sums within are proved where the pages before are known: see `proof.SumsMap.take_commits`.
+    Database sums within are proved where the pages before are known: see `proof.SumsMap.prove`.
     """
     return verify_pageset(
         path, threads=threads, read_data=read_data, drop_cache=drop_cache, progress=progress, opened=CommitsFile

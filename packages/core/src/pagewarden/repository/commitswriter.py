@@ -9,6 +9,7 @@ import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from operator import lt
 from pathlib import Path
 
@@ -67,24 +68,78 @@ class CommitsWriter(ListedContainer):
 
     def put(self, numbers: Sequence[int], pages: Buffer, sums: bytes) -> None:
         """Append pages of the commit that was begun last, after those that it has."""
+        self._check_room(numbers, pages, sums, self._left)
+        if numbers:
+            self._last, came = self._check(numbers)
+            self._came += came
+            self._left -= len(numbers)
+            self._fill(numbers, pages, sums)
+
+    def extend(
+        self, time: datetime, rows: Sequence[tuple[int, int, int]], numbers: Sequence[int], pages: Buffer, sums: bytes
+    ) -> None:
+        """Append many commits at once, which is much faster: all of them were seen at `time`, and none was merged.
+
+        `rows` are of pages of the database, pages that changed, and database sum. `numbers`, `pages` and `sums` are of
+        all of them, commit after commit, in each by page number.
+        """
+        self.end()
+        self._check_room(numbers, pages, sums, len(numbers))
+        moment, place, lock = blocks.micros(time), 0, self._lock_page
+        txid = self.header.txid_from if self._now is None else self._now.txid
+        size = None if self._now is None else self._now.pages
+        try:
+            entries = b"".join([blocks.encode_row(moment, *row) for row in rows])
+        except struct.error as error:
+            raise NoHistory(f"what no commit after {txid} can be: {error}") from error
+        for new, count, _ in rows:
+            txid += 1
+            some = numbers[place : place + count]
+            # Most of them only change some pages of a database that stays as large.
+            if not (
+                new == size
+                and 0 < count == len(some)
+                and some[0] > 0
+                and some[-1] <= new
+                and lock not in some
+                and (count == 1 or all(map(lt, some, some[1:])))
+            ):
+                self._now = Commit(txid=txid, time=time, pages=new, entries=count, database_sum=0)
+                self._before, self._left, self._last, self._came = size, count - len(some), 0, 0
+                if some:
+                    self._last, self._came = self._check(some)
+                self.end()
+                size = new
+            place += count
+        if place != len(numbers):
+            raise NoHistory(f"{len(numbers)} page numbers, of {place}")
+        if rows:
+            new, count, database_sum = rows[-1]
+            self._now = Commit(txid=txid, time=time, pages=new, entries=count, database_sum=database_sum)
+            self._before, self._left = None, 0  # it was looked at
+        with self._errors():
+            self._commits.put(self._commits.count, entries)
+        self._fill(numbers, pages, sums)
+
+    def _check_room(self, numbers: Sequence[int], pages: Buffer, sums: bytes, most: int) -> None:
+        """Refuse bytes that are not of so many pages, and more pages than `most`."""
         size, count = self.header.page_size, len(numbers)
-        if (len(pages), len(sums)) != (count * size, count * blocks.SUMS_ENTRY) or count > self._left:
-            raise NoHistory(f"{count} page numbers with {len(pages)} bytes and {len(sums)} of sums, of {self._left}")
-        if not count:
-            return
-        self._last, came = self._check(numbers)
-        self._came += came
-        self._left -= count
-        given, at = memoryview(pages), 0
+        if (len(pages), len(sums)) != (count * size, count * blocks.SUMS_ENTRY) or count > most:
+            raise NoHistory(f"{count} page numbers with {len(pages)} bytes and {len(sums)} of sums, of {most}")
+
+    def _fill(self, numbers: Sequence[int], pages: Buffer, sums: bytes) -> None:
+        """Append pages to the frames."""
+        given, at, size, count = memoryview(pages), 0, self.header.page_size, len(numbers)
+        per_frame, held = self.header.pages_per_frame, len(self._held_sums) // blocks.SUMS_ENTRY
         while at < count:
-            held = len(self._held_sums) // blocks.SUMS_ENTRY
-            some = min(count - at, self.header.pages_per_frame - held)
+            some = min(count - at, per_frame - held)
             self._pages[held * size : (held + some) * size] = given[at * size : (at + some) * size]
             self._held_numbers += struct.pack(f"<{some}I", *numbers[at : at + some])
             self._held_sums += sums[at * blocks.SUMS_ENTRY : (at + some) * blocks.SUMS_ENTRY]
-            at += some
-            if held + some == self.header.pages_per_frame:
+            at, held = at + some, held + some
+            if held == per_frame:
                 self._flush()
+                held = 0
 
     def end(self) -> None:
         """Refuse a commit that was begun and lacks pages. `begin` and `seal` do it too."""
