@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pagewarden.errors import RepositoryNotFound
@@ -47,7 +47,7 @@ def run_backups(request: BackupsRequest, runtime: Runtime) -> BackupsReport:
             else:
                 manifests.append(entry.manifest)
         problems += marks.problems
-        stored += sum(each.bytes for each in manifests)
+        stored += sum(each.bytes_stored for each in manifests)
         points += _listed(manifests, marks, results, deleted=request.deleted)
     return BackupsReport(
         repository=request.repository,
@@ -84,19 +84,10 @@ def _listed(manifests: Sequence[Manifest], marks: Marks, results: Results, *, de
         if deletion is not None and not (deleted and deletion.time is not None and not deletion.end):
             continue
         gap = chains.gap(manifest)
-        yield RestorePoint(
-            database=manifest.database,
-            position=manifest.position,
-            kind=manifest.kind,
-            pages=manifest.pages,
-            page_size=manifest.page_size,
-            bytes=manifest.pages * manifest.page_size,
-            bytes_stored=manifest.bytes,
-            database_sum=manifest.database_sum,
-            source=manifest.source,
-            verified_at=manifest.verified_at,
-            key=manifest.key,
-            ratio=round(manifest.pages * manifest.page_size / manifest.bytes, 3),
+        size_restored = manifest.pages * manifest.page_size
+        yield replace(
+            manifest.restore_point,
+            ratio=round(size_restored / manifest.bytes, 3),
             chain=objects + 1,
             chain_bytes=size + manifest.bytes,
             verification=_broken(manifest, gap) if gap else verified[manifest.key],

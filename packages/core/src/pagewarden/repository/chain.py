@@ -6,19 +6,36 @@ Along a chain positions fall, and so do the numbers of the manifests: it cannot 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pagewarden.repository.format import PageSetInfo, grown
-from pagewarden.repository.manifest import Manifest
+from pagewarden.repository.format import Commit, PageSetInfo, grown
+from pagewarden.repository.manifest import CommitsFacts, Manifest
+from pagewarden.values import Position, RestorePoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inner:
+    """A commit between two restore points: in the commits page set of the second one."""
+
+    batch: Manifest  # of the second one; the first one is its parent
+    commits: CommitsFacts  # of that manifest
+    commit: Commit
+
+    @property
+    def position(self) -> Position:
+        """The position of the commit."""
+        timeline = self.batch.position.timeline
+        return Position(timeline=timeline, txid=self.commit.txid, time=self.commit.time)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
-    """What makes one restore point."""
+    """What makes one restore point, or a commit after it that has none of its own."""
 
     links: tuple[Manifest, ...]  # from the lowest that was found, a snapshot where there is no gap, up to the point's
     gap: str = ""  # what is missing below the lowest: a clause that names it
+    inner: Inner | None = None  # what is wanted, if not the point itself: a commit of the batch that continues it
 
     @property
     def point(self) -> Manifest:
@@ -26,13 +43,33 @@ class Chain:
         return self.links[-1]
 
     @property
+    def restore_point(self) -> RestorePoint:
+        """What is to be restored: the point, or the commit after it."""
+        if self.inner is None:
+            return self.point.restore_point
+        batch, commits, commit = self.inner.batch, self.inner.commits, self.inner.commit
+        return RestorePoint(
+            database=batch.database,
+            position=self.inner.position,
+            kind="commit",
+            pages=commit.pages,
+            page_size=batch.page_size,
+            bytes=commit.pages * batch.page_size,
+            bytes_stored=commits.bytes,
+            database_sum=f"{commit.database_sum:016x}",
+            source=batch.source,
+            verified_at=batch.verified_at,
+            key=commits.key,
+        )
+
+    @property
     def bytes(self) -> int:
         """Bytes of all its objects."""
-        return sum(link.bytes for link in self.links)
+        return sum(link.bytes for link in self.links) + (0 if self.inner is None else self.inner.commits.bytes)
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys of its objects, from the lowest up."""
+        """The keys of its page sets, from the lowest up; that of the commits is not among them."""
         return tuple(link.key for link in self.links)
 
 
@@ -49,14 +86,16 @@ class Chains:
 
     def below(self, manifest: Manifest) -> Manifest | None:
         """Return the manifest that a segment is relative to; None for a snapshot, and where there is none."""
-        if manifest.sequence in self._below:
-            return self._below[manifest.sequence]
-        parent, below = manifest.parent, None
-        if manifest.kind == "segment" and parent is not None:
-            for each in self._at.get((parent.timeline, parent.txid), ()):
-                below = each if _fits(manifest, each) else below
-        self._below[manifest.sequence] = below
-        return below
+        if manifest.sequence not in self._below:
+            self._below[manifest.sequence] = self.parent(manifest) if manifest.kind == "segment" else None
+        return self._below[manifest.sequence]
+
+    def parent(self, manifest: Manifest) -> Manifest | None:
+        """Return the manifest at the position that `manifest` continues, of whatever kind it is; None without one."""
+        at, found = manifest.parent, None
+        for each in () if at is None else self._at.get((at.timeline, at.txid), ()):
+            found = each if _fits(manifest, each) else found
+        return found
 
     def of(self, manifest: Manifest) -> Chain:
         """Return the chain of the restore point of `manifest`."""
@@ -75,6 +114,20 @@ class Chains:
         gap = _gap(above[-1]) if at is None else self._gaps[at.sequence]
         self._gaps.update((each.sequence, gap) for each in above)
         return gap
+
+
+def batches(manifests: Iterable[Manifest], *, count: int, size: int) -> Iterator[list[Manifest]]:
+    """Cut into batches of at most `count` objects and `size` bytes, in their order; one larger object is a batch."""
+    batch: list[Manifest] = []
+    held = 0
+    for manifest in manifests:
+        if batch and (len(batch) == count or held + manifest.bytes > size):
+            yield batch
+            batch, held = [], 0
+        batch.append(manifest)
+        held += manifest.bytes
+    if batch:
+        yield batch
 
 
 def contradictions(links: Sequence[Manifest], infos: Sequence[PageSetInfo]) -> str:

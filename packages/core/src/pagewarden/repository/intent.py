@@ -1,4 +1,4 @@
-"""Backups and prunes under way: what one means to store, who runs it, and whether it is dead.
+"""Backups, prunes and sessions under way: what one means to store, who runs it, and whether it is dead.
 
 An intent is put before anything else is, and removed after everything else. Whether its process lives is exact on one
 machine and a guess from another one; so nothing rests on it but tidiness (see `Repository.clean`).
@@ -12,13 +12,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from msgspec import UNSET, UnsetType
+
 from pagewarden.repository.format import Kind, PageSetHeader, pages_per_frame
 from pagewarden.repository.keys import LAST
 from pagewarden.repository.manifest import FORMAT, Manifest
 from pagewarden.values import Position
 
 FOREIGN_LIFE = timedelta(days=7)
-"""How long a backup or prune of a process that cannot be looked at is believed to run."""
+"""How long a run of a process that cannot be looked at is believed to last, unless it is renewed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +94,7 @@ class Pruning:
     database: str  # name in the repository
     time: datetime  # when it began, UTC
     runner: Runner
+    gathering: bool | UnsetType = UNSET  # whether it only makes one batch of many, which takes moments
 
     def __post_init__(self) -> None:
         if self.time.utcoffset() != timedelta(0):
@@ -99,6 +102,27 @@ class Pruning:
 
     def is_dead(self, here: Runner, now: datetime, proc: Path = Path("/proc")) -> bool:
         """Return whether it will never end, as far as process `here` can tell."""
+        return _is_dead(self.runner, self.time, here, now, proc)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """What stands in the repository of a guard that follows a database: every object of it with its nonce is its own.
+
+    A session commits again and again, and renews its intent by taking another nonce.
+    """
+
+    format: int = FORMAT
+    database: str  # name in the repository
+    time: datetime  # when it began, or was renewed, UTC
+    runner: Runner
+
+    def __post_init__(self) -> None:
+        if self.time.utcoffset() != timedelta(0):
+            raise ValueError(f"a time that is not UTC: {self.time}")
+
+    def is_dead(self, here: Runner, now: datetime, proc: Path = Path("/proc")) -> bool:
+        """Return whether it will never commit again, as far as process `here` can tell."""
         return _is_dead(self.runner, self.time, here, now, proc)
 
 

@@ -4,10 +4,12 @@
     <name>/manifests/<sequence>.json                          one restore point; putting it is the commit
     <name>/manifests/<sequence>.<generation>.json             the same one, stored anew: the highest generation counts
     <name>/objects/<timeline>/<txid>-<nonce>.pageset.zst      one page set
+    <name>/objects/<timeline>/<txid>-<nonce>.commits.zst      every commit that led there, each with its own pages
+    <name>/marks/<txid>-<nonce>.json                          the name of a moment
     <name>/pins/<sequence>-<nonce>.json                       a restore point that is kept whatever the policy
     <name>/deleted/<sequence>-<nonce>.json                    one that is to go once its grace period is over
     <name>/deleted/<sequence>-<nonce>.end                     how that ended: it was kept, or it is purged
-    pending/<nonce>.json                                      a backup that has begun and not ended
+    pending/<nonce>.json                                      a backup, a prune or a session that has not ended
     pending/<nonce>.claimed                                   somebody is removing what that backup left
     pending/<nonce>.done                                      it was committed, and its intent may not be removed
     pending/<nonce>.refused                                   it was not, and what it stored may not be removed
@@ -36,8 +38,10 @@ _OTHERWISE = "pagewarden backup --name NAME gives it another"
 _LONGEST = 200  # bytes of an escaped name; file systems allow 255
 _MANIFEST = re.compile(r"([^/]+)/manifests/([0-9]{16})(?:\.([0-9]{4}))?\.json")
 _MARK = re.compile(r"([^/]+)/(pins|deleted)/([0-9]{16})-([0-9a-f]{16})\.(json|end)")
-_OBJECT = re.compile(r"([^/]+)/objects/([0-9a-f]{32})/(\d{16})-([0-9a-f]{16})\.pageset\.zst")
+_OBJECT = re.compile(r"([^/]+)/objects/([0-9a-f]{32})/([0-9]{16})-([0-9a-f]{16})\.(pageset|commits)\.zst")
 _OBJECT_END = re.compile(r"[0-9a-f]{16}\.pageset\.zst")
+_COMMITS_END = re.compile(r"[0-9a-f]{16}\.commits\.zst")
+_MOMENT = re.compile(r"([^/]+)/marks/([0-9]{16})-([0-9a-f]{16})\.json")
 _INTENT = re.compile(r"pending/([0-9a-f]{16})\.(json|claimed|done|refused)")
 
 
@@ -49,6 +53,7 @@ class ObjectKey:
     timeline: str
     txid: int
     nonce: str
+    commits: bool = False  # whether it is a commits page set
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +71,15 @@ class MarkKey:
 
     name: str
     sequence: int  # of the restore point's manifest
+    nonce: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MomentKey:
+    """What the key of the name of a moment says."""
+
+    name: str
+    txid: int  # of the position that is named
     nonce: str
 
 
@@ -192,7 +206,8 @@ def object_key(parts: ObjectKey) -> str:
     """Return the key of an object. Raises RepositoryDamaged for a txid beyond LAST."""
     if parts.txid > LAST:
         raise RepositoryDamaged(f"txid {parts.txid} of {parts.name} has no key: there are no numbers left")
-    return f"{objects_prefix(parts.name)}{parts.timeline}/{parts.txid:016}-{parts.nonce}.pageset.zst"
+    kind = "commits" if parts.commits else "pageset"
+    return f"{objects_prefix(parts.name)}{parts.timeline}/{parts.txid:016}-{parts.nonce}.{kind}.zst"
 
 
 def parse_object_key(key: str) -> ObjectKey | None:
@@ -201,17 +216,41 @@ def parse_object_key(key: str) -> ObjectKey | None:
     name = unescape_name(match[1]) if match else None
     if match is None or name is None:
         return None
-    return ObjectKey(name=name, timeline=match[2], txid=int(match[3]), nonce=match[4])
+    return ObjectKey(name=name, timeline=match[2], txid=int(match[3]), nonce=match[4], commits=match[5] == "commits")
 
 
-def is_object_key(key: str, name: str, timeline: str, txid: int) -> bool:
-    """Return whether the key is one of an object of that place: cheaper than to parse it. `name` must be one."""
+def is_object_key(key: str, name: str, timeline: str, txid: int, *, commits: bool = False) -> bool:
+    """Return whether the key is one of an object of that place: cheaper than to parse it. `name` must be one.
+
+    With `commits`, whether it is one of a commits page set.
+    """
     begin = f"{objects_prefix(name)}{timeline}/{txid:016}-"
-    return key.startswith(begin) and _OBJECT_END.fullmatch(key, len(begin)) is not None
+    return key.startswith(begin) and (_COMMITS_END if commits else _OBJECT_END).fullmatch(key, len(begin)) is not None
+
+
+def moments_prefix(name: str) -> str:
+    """Return what the keys of the names of all moments of `name` begin with."""
+    return f"{escape_name(name)}/marks/"
+
+
+def moment_key(parts: MomentKey) -> str:
+    """Return the key of the name of a moment. Raises RepositoryDamaged for a txid beyond LAST."""
+    if parts.txid > LAST:
+        raise RepositoryDamaged(f"txid {parts.txid} of {parts.name} has no key: there are no numbers left")
+    return f"{moments_prefix(parts.name)}{parts.txid:016}-{parts.nonce}.json"
+
+
+def parse_moment_key(key: str) -> MomentKey | None:
+    """Return what the key says, None for a key that is none of a moment's name."""
+    match = _MOMENT.fullmatch(key)
+    name = unescape_name(match[1]) if match else None
+    if match is None or name is None:
+        return None
+    return MomentKey(name=name, txid=int(match[2]), nonce=match[3])
 
 
 def pending_key(nonce: str) -> str:
-    """Return the key of the intent of the backup `nonce`."""
+    """Return the key of the intent of the backup, prune or session `nonce`."""
     return f"{PENDING}{nonce}.json"
 
 

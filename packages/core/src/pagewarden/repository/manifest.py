@@ -14,11 +14,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from pagewarden.errors import RepositoryDamaged
 from pagewarden.pages import MAX_PAGES, is_page_size
 from pagewarden.repository.format import PageSetInfo
-from pagewarden.values import Position, RestorePoint, SourceVerdict
+from pagewarden.values import PointCommits, Position, RestorePoint, SourceVerdict
 
 FORMAT = 1
 """Version of the repository's format: of marker, manifests and intents, and of the page sets that they name."""
@@ -54,6 +55,18 @@ class SourceFacts:
     wal_salts: str = ""  # 16 hexadecimal digits, empty where the WAL was not used
     wal_frames: int = 0  # frames of the WAL that belong to the commit
     sqlite_version: str = ""  # of the library that pinned the commit
+    gap: str | UnsetType = UNSET  # why the commits before this one were not followed; unset where none was missed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitsFacts:
+    """A commits page set: every commit between the parent's position and its manifest's, each with its own pages."""
+
+    key: str
+    bytes: int
+    sha256: str  # over all its bytes but the last 40
+    count: int  # commits that can be restored from it, that of the manifest's position included
+    earliest: datetime  # the earliest time at which one of them was seen, UTC: clocks step back (H23)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +92,11 @@ class Manifest:
     facts: SourceFacts
     verified_at: datetime  # when the object was read back and verified, UTC
     created_by: str  # program and version
+    # What only a followed batch has, one of the two; unset elsewhere, so that older documents stay byte for byte.
+    commits: CommitsFacts | UnsetType = UNSET
+    merged: int | UnsetType = UNSET  # commits that it stands for, of which only the last can be restored
+    # The lowest number that it stands for: those from there up to its own are gathered in it, and count no more.
+    gathered: int | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         # Thousands are decoded by one command, so each look is the cheapest that sees the same.
@@ -107,6 +125,49 @@ class Manifest:
             or self.parent.txid >= self.position.txid
         ):
             raise ValueError(f"a segment that continues {self.parent}, at {self.position}")
+        if self.commits is not UNSET or self.merged is not UNSET or self.gathered is not UNSET:
+            self._check_followed()
+
+    def _check_followed(self) -> None:
+        """Raise ValueError unless what is said of followed commits fits the rest."""
+        commits, merged, gathered = self.commits, self.merged, self.gathered
+        if gathered is not UNSET and not 0 < gathered < self.sequence:
+            raise ValueError(f"number {self.sequence}, in which those from {gathered} on are gathered")
+        if commits is UNSET and merged is UNSET:
+            return
+        span = self.span
+        if not span or (commits is not UNSET and merged is not UNSET):
+            raise ValueError("commits that were followed, and none that they follow or two accounts of them")
+        if merged is not UNSET and not 0 < merged <= span:
+            raise ValueError(f"{merged} commits in one of {span}")
+        if commits is not UNSET:
+            if not 1 < commits.count <= span:
+                raise ValueError(f"{commits.count} commits of {span}")
+            if not 0 < commits.bytes < _PAST_BYTES or _HEX64(commits.sha256) is None:
+                raise ValueError("commits in an object that there cannot be")
+            if commits.earliest.utcoffset() != _NO_OFFSET:
+                raise ValueError("a time that is not UTC")
+
+    @property
+    def span(self) -> int:
+        """How many commits its position is after its parent's on the same timeline; 0 where it continues none there."""
+        parent, at = self.parent, self.position
+        return at.txid - parent.txid if parent is not None and parent.timeline == at.timeline else 0
+
+    @property
+    def followed(self) -> bool:
+        """Whether it is of commits that were followed, and not of a backup."""
+        return self.commits is not UNSET or self.merged is not UNSET
+
+    @property
+    def bytes_stored(self) -> int:
+        """Bytes of its objects: the page set, and that of the commits."""
+        return self.bytes + (0 if self.commits is UNSET else self.commits.bytes)
+
+    @property
+    def object_keys(self) -> tuple[str, ...]:
+        """The keys of its objects, that of the commits last."""
+        return (self.key,) if self.commits is UNSET else (self.key, self.commits.key)
 
     def contradiction(self, info: PageSetInfo) -> str:
         """Return why the page set `info` is not the one that this manifest names: a clause, empty if it is."""
@@ -126,9 +187,30 @@ class Manifest:
                 return f"is a whole page set, but not the one of its manifest: {what} {seen}, not {said}"
         return ""
 
+    def commits_contradiction(self, info: PageSetInfo) -> str:
+        """Return why `info` is not the commits page set that this manifest names: a clause, empty if it is."""
+        commits, parent, header = self.commits, self.parent, info.header
+        if commits is UNSET or parent is None:
+            return "is of commits, and its manifest names none"
+        for what, said, seen in (
+            ("kind", "commits", header.kind.name.lower()),
+            ("bytes", commits.bytes, info.bytes),
+            ("SHA-256", commits.sha256, info.sha256),
+            ("position", self.position, info.position),
+            ("beginning", parent.txid, header.txid_from),
+            ("page size", self.page_size, header.page_size),
+            ("pages", self.pages, header.pages),
+            ("commits", commits.count, header.commits),
+            ("database sum", self.database_sum, f"{info.database_sum:016x}"),
+        ):
+            if said != seen:
+                return f"is a whole page set, but not the one of its manifest: {what} {seen}, not {said}"
+        return ""
+
     @property
     def restore_point(self) -> RestorePoint:
         """What `backups` lists."""
+        commits, span = self.commits, self.span
         return RestorePoint(
             database=self.database,
             position=self.position,
@@ -136,11 +218,17 @@ class Manifest:
             pages=self.pages,
             page_size=self.page_size,
             bytes=self.pages * self.page_size,
-            bytes_stored=self.bytes,
+            bytes_stored=self.bytes_stored,
             database_sum=self.database_sum,
             source=self.source,
             verified_at=self.verified_at,
             key=self.key,
+            continues=self.position.txid - span if span else 0,
+            commits=None
+            if commits is UNSET
+            else PointCommits(count=commits.count, earliest=commits.earliest, bytes=commits.bytes, key=commits.key),
+            merged=0 if self.merged is UNSET else self.merged,
+            gap="" if self.facts.gap is UNSET else self.facts.gap,
         )
 
 

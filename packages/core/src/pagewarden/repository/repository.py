@@ -29,8 +29,8 @@ from pagewarden.errors import (
     RepositoryNotFound,
 )
 from pagewarden.repository import givenup, keys, tidy
-from pagewarden.repository.catalogue import Entry, read_entries, unread_after
-from pagewarden.repository.chain import Chain, Chains, contradictions
+from pagewarden.repository.catalogue import Entry, read_entries
+from pagewarden.repository.chain import Chain, contradictions
 from pagewarden.repository.format import PageSetInfo
 from pagewarden.repository.intent import Intent, Pending, Runner
 from pagewarden.repository.keys import ObjectKey
@@ -44,12 +44,10 @@ from pagewarden.repository.manifest import (
 )
 from pagewarden.repository.marks import marked_numbers, read_marks
 from pagewarden.repository.numbers import next_sequence, next_txid
-from pagewarden.repository.rivals import PATIENCE, give_way
+from pagewarden.repository.rivals import give_way, glances
 from pagewarden.repository.store import Store
-from pagewarden.times import format_moment
+from pagewarden.repository.view import View
 from pagewarden.values import Position, RestorePoint, SourceVerdict
-
-_GLANCE = 0.05  # seconds between two looks whether a cleaner has decided
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +114,7 @@ class Repository:
                 f"{url} holds other files and is no repository: it has no {keys.MARKER}",
                 hint="choose an empty directory, or look where that file went",
             )
-        hint = "it is the same everywhere: copy that of another repository over it, then " + repository._command(
+        hint = "it is the same everywhere: copy that of another repository over it, then " + repository.command(
             "verify"
         )
         if decode_document("repository", data, Marker, f"{url}/{keys.MARKER}", hint=hint) != Marker():
@@ -189,7 +187,7 @@ class Repository:
         timeline: str | None = None,
     ) -> RestorePoint:
         """Return the restore point that is meant; see `resolve_chain`. Its chain may have a gap."""
-        return self._resolve(name, at, txid, timeline)[0].restore_point
+        return self.view(name, deleted=txid is not None).find(at=at, txid=txid, timeline=timeline).restore_point
 
     def resolve_chain(
         self,
@@ -205,57 +203,28 @@ class Repository:
         choice; where several timelines have the `txid`, the one that was committed last is meant. "Last" is by the
         order of commits, because clocks step back (H23). One that is deleted is only meant where its `txid` is given.
         Raises RepositoryNotFound, naming what there is, and RepositoryDamaged where one whose manifest is lost or
-        cannot be read may be the one that is meant, or is part of its chain.
+        cannot be read may be the one that is meant, or is part of its chain. Commits between restore points are found
+        by `locate`.
         """
-        return self._chain(*self._resolve(name, at, txid, timeline))
+        view = self.view(name, deleted=txid is not None)
+        return view.chain(view.find(at=at, txid=txid, timeline=timeline))
 
-    def _resolve(
-        self, name: str | None, at: datetime | None, txid: int | None, timeline: str | None
-    ) -> tuple[Manifest, tuple[Entry, ...]]:
+    def view(self, name: str | None = None, *, deleted: bool = False) -> View:
+        """Look at the restore points of `name`, which may be left out where the repository holds one database.
+
+        With `deleted`, also at those that are deleted and can be undeleted. Raises RepositoryNotFound where there is
+        none, RepositoryDamaged where none can be read.
+        """
         name = self.only_name() if name is None else name
         said = read_marks(self.store, name)  # before the manifests: what is purged meanwhile is gone then
         entries, strays = self.look(name)
-        left_out = said.hidden if txid is None else said.gone
-        points = tuple(
-            entry.manifest for entry in entries if entry.manifest is not None and not left_out(entry.sequence)
-        )
-        if not points:
-            if problem := next((entry.problem for entry in entries if entry.manifest is None), ""):
-                raise RepositoryDamaged(
-                    f"no manifest of {name} in {self.url} can be read: {problem}",
-                    hint=self._command("verify"),
-                )
-            raise RepositoryNotFound(f"{self.url} holds no restore point of {name}", hint=self._command("backups"))
-        found, asked = points, []
-        if timeline is not None:
-            found = tuple(point for point in found if point.position.timeline.startswith(timeline))
-            asked.append(f"on timeline {timeline}")
-        if txid is not None:
-            found = tuple(point for point in found if point.position.txid == txid)
-            asked.append(f"at txid {txid}")
-        if at is not None:
-            found = tuple(point for point in found if point.position.time <= at)
-            asked.append(f"at or before {format_moment(at)}")
-        if not found:
-            first, last = points[0].position, points[-1].position
-            raise RepositoryNotFound(
-                f"{self.url} holds no restore point of {name} {' '.join(asked)}: they reach from txid {first.txid} at "
-                f"{format_moment(first.time)} to txid {last.txid} at {format_moment(last.time)}",
-                hint=self._command("backups", "--db", name),
-            )
-        if txid is None and (why := unread_after(entries, strays, found[-1])):
-            at_txid = found[-1].position.txid
-            raise RepositoryDamaged(
-                f"{self.url} holds a backup of {name} after txid {at_txid} that cannot be read: {why}",
-                hint=f"to go back to the one before it: --txid {at_txid}",
-            )
-        return found[-1], entries
+        return View(self, name, entries, strays, said.gone if deleted else said.hidden)
 
     def only_name(self) -> str:
         """Return the name of the one database here. Raises RepositoryNotFound where there is none, or several."""
         names = self.names()
         if not names:
-            raise RepositoryNotFound(f"{self.url} holds no backup yet", hint=self._command("backup", "DATABASE"))
+            raise RepositoryNotFound(f"{self.url} holds no backup yet", hint=self.command("backup", "DATABASE"))
         if len(names) > 1:
             raise RepositoryNotFound(
                 f"{self.url} holds {len(names)} databases: {', '.join(names)}",
@@ -271,32 +240,15 @@ class Repository:
         entries = tuple(self.entries(point.database))
         for entry in entries:
             if entry.manifest is not None and entry.manifest.position == point.position:
-                return self._chain(entry.manifest, entries)
+                return View(self, point.database, entries).chain(entry.manifest)
         if any(entry.manifest is None for entry in entries):
             raise RepositoryDamaged(
                 f"the manifest of {point.database} at {point.position} in {self.url} is gone or broken",
-                hint=self._command("verify"),
+                hint=self.command("verify"),
             )
         raise RepositoryNotFound(
             f"{self.url} holds no restore point of {point.database} at {point.position} any more",
-            hint=self._command("backups", "--db", point.database),
-        )
-
-    def _chain(self, manifest: Manifest, entries: tuple[Entry, ...]) -> Chain:
-        """Return the chain of one of `entries`. Raises RepositoryDamaged where it has a gap."""
-        chains = Chains(entry.manifest for entry in entries if entry.manifest is not None)
-        chain = chains.of(manifest)
-        if not chain.gap:
-            return chain
-        below = chain.links[0].sequence
-        whole = [
-            entry.manifest.position.txid
-            for entry in entries
-            if entry.manifest is not None and entry.sequence < below and not chains.gap(entry.manifest)
-        ]
-        raise RepositoryDamaged(
-            f"{self.url} cannot bring back {manifest.database} at {manifest.position}: {chain.gap}",
-            hint=f"to go back to the last one before it: --txid {whole[-1]}" if whole else self._command("verify"),
+            hint=self.command("backups", "--db", point.database),
         )
 
     def object_path(self, key: str) -> Path:
@@ -307,7 +259,7 @@ class Repository:
         """
         path = self.store.local(key)
         if path is None:
-            raise RepositoryDamaged(f"{key} is missing from {self.url}", hint=self._command("verify"))
+            raise RepositoryDamaged(f"{key} is missing from {self.url}", hint=self.command("verify"))
         return path
 
     def confirm(self, links: Sequence[Manifest], infos: Sequence[PageSetInfo]) -> None:
@@ -317,7 +269,7 @@ class Repository:
         belongs there, and what it continues: call this before a restored file is used. Raises RepositoryDamaged.
         """
         if why := contradictions(links, infos):
-            raise RepositoryDamaged(f"in {self.url}, {why}", hint=self._command("verify", "--read-data"))
+            raise RepositoryDamaged(f"in {self.url}, {why}", hint=self.command("verify", "--read-data"))
 
     # Storing
 
@@ -403,10 +355,9 @@ class Repository:
 
     def _settle(self, intent: Intent) -> None:
         """End the intent of a backup whose manifest stands. Raises RepositoryBusy where it was taken for dead."""
-        pending, waited = self._pending(intent), 0.0
-        while (done := tidy.outcome(self.store, intent.nonce, pending)) is None and waited < PATIENCE:
-            self._sleep(_GLANCE)
-            waited += _GLANCE
+        for _ in glances(self._sleep):
+            if (done := tidy.outcome(self.store, intent.nonce, intent.key)) is not None:
+                break  # a cleaner that was at it has decided
         if not done:
             removed = "and removed" if done is False else "and may be removed"
             raise RepositoryBusy(
@@ -428,7 +379,7 @@ class Repository:
         givenup.end(self.store)
         return tidy.clean(self.store, self._clock())
 
-    def _command(self, verb: str, *words: str) -> str:
+    def command(self, verb: str, *words: str) -> str:
         """Return a command about this repository, for a hint."""
         return shlex.join(["pagewarden", verb, "--repo", self.url, *words])
 
@@ -488,7 +439,7 @@ class Repository:
         givenup.note(self.store, intent.nonce, self._pending(intent))
         try:
             if not self.abandon(intent):
-                hint = f"the backup may be committed: {self._command('backups', '--db', intent.database)}"
+                hint = f"the backup may be committed: {self.command('backups', '--db', intent.database)}"
                 error.add_note(hint)
                 if isinstance(error, PagewardenError):
                     error.hint = hint

@@ -1,4 +1,6 @@
-"""What dead backups and prunes left: found by their intents, removed without taking an object from a manifest.
+"""What dead runs left: found by their intents, and removed without taking an object from a manifest.
+
+Runs are backups, prunes, and the sessions of those who follow a database.
 
 Nothing locks. Whoever cleans claims the intent first and then looks for its manifest; whoever commits puts the manifest
 first and then looks whether its intent still stands unclaimed (`outcome`). From the moment that the manifest stands
@@ -10,6 +12,10 @@ committed, `.refused` if something of it stays. Backups pass both over; whoever 
 
 A prune that makes page sets anew does likewise; all its objects have the nonce of its one intent. It takes its manifest
 back only where the one before it still stands, and it removes that one only while its own intent stands.
+
+A session of a guard commits again and again with one intent, which another session claims before it begins. So what was
+committed after that is found out: whoever claimed removes what no manifest names, and the manifest of what it removed;
+whose intent is claimed waits until that has ended, and counts what it committed last where its objects are there still.
 """
 
 from __future__ import annotations
@@ -21,13 +27,15 @@ from datetime import datetime
 from pagewarden.errors import DeletionRefused, RepositoryDamaged
 from pagewarden.repository import keys
 from pagewarden.repository.catalogue import read_entries
-from pagewarden.repository.intent import Pending, Pruning, Runner
+from pagewarden.repository.intent import Pending, Pruning, Runner, Session
 from pagewarden.repository.manifest import Manifest, decode_document, decode_manifest
 from pagewarden.repository.store import Store
 
+Run = Pending | Pruning | Session
 
-def pending_backups(store: Store) -> Iterator[tuple[str, Pending | Pruning | None]]:
-    """Yield nonce and intent of each backup or prune that has begun and not ended; None for one that cannot be read."""
+
+def pending_backups(store: Store) -> Iterator[tuple[str, Run | None]]:
+    """Yield nonce and intent of each run that has begun and not ended; None for one that cannot be read."""
     yield from _begun(store, _listed(store))
 
 
@@ -35,6 +43,29 @@ def unfinished(store: Store) -> frozenset[str]:
     """Return the nonces that an object without a manifest may have: of runs under way, and of what could not go."""
     listed = _listed(store)
     return frozenset(listed["json"] - listed["done"])
+
+
+def undecided(store: Store) -> frozenset[str]:
+    """Return the nonces of runs that may still take back a manifest which was seen before this was called.
+
+    A session whose intent stands unclaimed does not: whoever claims it later will see the manifest, too, and leaves
+    its objects. See `unfinished` for the others.
+    """
+    listed = _listed(store)
+    begun = listed["json"] - listed["done"]
+    unclaimed = (_read(store, nonce) for nonce in sorted(begun - listed["claimed"] - listed["refused"]))
+    sessions = {each[0] for each in unclaimed if each is not None and isinstance(each[1], Session)}
+    # In this order: a claim that is put after it was not seen here is put after the manifest was.
+    return frozenset(begun - {nonce for nonce in sessions if not store.exists(keys.claim_key(nonce))})
+
+
+def sessions(store: Store, database: str) -> tuple[tuple[str, Session], ...]:
+    """Return nonce and intent of each session of a database that has not ended."""
+    return tuple(
+        (nonce, each)
+        for nonce, each in pending_backups(store)
+        if isinstance(each, Session) and each.database == database
+    )
 
 
 def leftovers(store: Store, now: datetime) -> tuple[str, ...]:
@@ -71,8 +102,10 @@ def clean(store: Store, now: datetime, *, ended: bool = False) -> tuple[str, ...
         with suppress(DeletionRefused):  # noted in the repository
             if isinstance(pending, Pending):
                 removed += remove(store, nonce, pending)
-            else:
+            elif isinstance(pending, Pruning):
                 removed += remove_pruning(store, nonce, pending)
+            else:
+                removed += remove_session(store, nonce, pending)
     if ended:
         for nonce in sorted(listed["done"]):
             store.delete(keys.pending_key(nonce))
@@ -104,15 +137,16 @@ def stands(store: Store, nonce: str) -> bool:
     return not store.exists(keys.claim_key(nonce)) and store.exists(keys.pending_key(nonce))
 
 
-def outcome(store: Store, nonce: str, pending: Pending) -> bool | None:
-    """Return whether the backup `nonce`, whose manifest was put, is committed; None while a cleaner is deciding that.
+def outcome(store: Store, nonce: str, *object_keys: str) -> bool | None:
+    """Return whether what the run `nonce` put a manifest of is committed; None while a cleaner is deciding that.
 
-    In this order: a cleaner removes the object before the intent, and the intent before its claim.
+    `object_keys` are of all its objects. In this order: a cleaner removes an object before the intent, and the intent
+    before its claim.
     """
     if stands(store, nonce):
         return True
     ended = not store.exists(keys.pending_key(nonce))
-    if not store.exists(pending.key):
+    if not all(store.exists(key) for key in object_keys):
         return False
     return True if ended else None
 
@@ -194,7 +228,7 @@ def _uncommitted(store: Store, pending: Pending) -> tuple[str, ...] | None:
                 continue
             if each.manifest is None:
                 return None
-            if each.manifest.key == pending.key:
+            if pending.key in each.manifest.object_keys:
                 return ()  # it belongs to another backup, whatever this intent says
     return (pending.key,)
 
@@ -247,7 +281,32 @@ def remove_pruning(store: Store, nonce: str, pruning: Pruning) -> tuple[str, ...
     return found
 
 
-def _objects_of(store: Store, nonce: str, pending: Pending | Pruning) -> tuple[str, ...] | None:
+def remove_session(store: Store, nonce: str, session: Session) -> tuple[str, ...]:
+    """Remove staging file, objects and intent of a session, once it is claimed or over; return the objects' keys.
+
+    What a manifest names stays. Where one cannot be read nobody knows what it names, and everything stays.
+    """
+    store.unstage(nonce)
+    found = _objects_of(store, nonce, session)
+    if found is None:
+        return ()
+    try:
+        for key in found:
+            store.delete(key)
+        if found:  # a manifest may have been put since: it has no object any more
+            gone = frozenset(found)
+            for entry in read_entries(store, session.database):
+                for each in (entry, *entry.others):
+                    if each.manifest is not None and not gone.isdisjoint(each.manifest.object_keys):
+                        store.delete(each.key)
+    except DeletionRefused:
+        store.put(keys.refused_key(nonce), b"")
+        raise
+    end(store, nonce)
+    return found
+
+
+def _objects_of(store: Store, nonce: str, pending: Run) -> tuple[str, ...] | None:
     """Return the keys of the objects of a run that no manifest names; None where a broken manifest may name them."""
     if isinstance(pending, Pending):
         found = _uncommitted(store, pending)
@@ -277,23 +336,25 @@ def _forget(store: Store, nonce: str, listed: dict[str, set[str]]) -> None:
             store.delete(key(nonce))
 
 
-def _begun(store: Store, listed: dict[str, set[str]]) -> Iterator[tuple[str, Pending | Pruning | None]]:
+def _begun(store: Store, listed: dict[str, set[str]]) -> Iterator[tuple[str, Run | None]]:
     for nonce in sorted(listed["json"] - listed["done"] - listed["refused"]):
         if (found := _read(store, nonce)) is not None:
             yield found
 
 
-def _read(store: Store, nonce: str) -> tuple[str, Pending | Pruning | None] | None:
+def _read(store: Store, nonce: str) -> tuple[str, Run | None] | None:
     """Return nonce and intent, None where it ended meanwhile."""
     key = keys.pending_key(nonce)
     data = store.document(key)
     return None if data is None else (nonce, _decode(data, key, nonce))
 
 
-def _decode(data: bytes, key: str, nonce: str) -> Pending | Pruning | None:
+def _decode(data: bytes, key: str, nonce: str) -> Run | None:
     try:
         if data.startswith(b'{"prune":'):
             return decode_document("prune", data, Pruning, key)
+        if data.startswith(b'{"session":'):
+            return decode_document("session", data, Session, key)
         pending = decode_document("intent", data, Pending, key)
         parts = keys.parse_object_key(pending.key)
     except RepositoryDamaged:
