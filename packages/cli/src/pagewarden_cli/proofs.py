@@ -36,7 +36,8 @@ def show_verify(report: VerifyReport, manner: Manner) -> list[Block]:
 
 def _summary(report: VerifyReport) -> Iterator[Block]:
     strays = sum(point.position is None and point.state == "missing" for point in report.points)
-    counted = number(len(report.points) - strays, "restore point")
+    lost = sum(point.commits > 0 for point in report.points)
+    counted = number(len(report.points) - strays - lost, "restore point")
     counted += f", {number(strays, 'object')} without a manifest" if strays else ""
     proved = (
         "data read, page sums and database sums proved"
@@ -54,7 +55,7 @@ def _rows(points: Sequence[VerifiedPoint], manner: Manner) -> Iterator[tuple[Spa
     if manner.quiet or (len(points) > SHOWN_POINTS and not manner.verbose):
         return
     for point in points:
-        if point.position is not None:
+        if point.position is not None and not point.commits:
             state = Span(point.state, STYLES.get(point.state, ""))
             yield Span(point.database), Span(str(point.position)), Span(moment(point.position.time)), state
 

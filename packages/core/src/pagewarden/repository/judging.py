@@ -1,8 +1,11 @@
-"""Judging the objects of one database: batch by batch through the page reader, each read once.
+"""Judging the objects of one database: some at a time through the page reader, each read once.
 
 With data, batches follow the chains, so that the page reader's running map proves the database sum of each restore
 point. Where a batch does not begin where the map is, the map is brought there from the page sums that the objects below
 record, which costs their tables and not their pages; a target that keeps no local files is spared that.
+
+A commits page set goes right before the page set of its manifest, while the map is at the position where both begin: so
+the database sum of every commit in it is proved, too.
 """
 
 from __future__ import annotations
@@ -13,12 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from pagewarden.errors import PagewardenError, ReaderCrashed, RepositoryDamaged
-from pagewarden.repository.chain import Chains, unfit
+from pagewarden.repository.chain import Chains, batches, unfit
 from pagewarden.repository.manifest import Manifest
 from pagewarden.repository.proof import Link, Proved
 
 if TYPE_CHECKING:
     from pagewarden.processes.client import PageProgress
+    from pagewarden.repository.format import PageSetInfo
     from pagewarden.repository.store import Store
     from pagewarden.runtime import Runtime
 
@@ -62,14 +66,14 @@ class Judge:
 
     def judge(
         self, manifests: Sequence[Manifest], chains: Chains, time_is_up: Callable[[], bool] | None = None
-    ) -> Iterator[tuple[Manifest, Judged]]:
-        """Yield what was found of each object, in the order of `manifests`, until the time is up."""
-        total, done = sum(each.bytes for each in manifests), 0
-        for batch in _batches(manifests, _BYTES if time_is_up is None else _HASTY):
+    ) -> Iterator[tuple[Manifest, tuple[Judged, ...]]]:
+        """Yield what was found of the objects of each manifest, as `object_keys` has them, until the time is up."""
+        total, done = sum(each.bytes_stored for each in manifests), 0
+        for batch in batches(manifests, count=_OBJECTS, size=_BYTES if time_is_up is None else _HASTY):
             if time_is_up is not None and time_is_up():
                 return
             yield from zip(batch, self._batch(batch, chains, done, total), strict=True)
-            done += sum(each.bytes for each in batch)
+            done += sum(each.bytes_stored for each in batch)
             self._runtime.progress(self._step, done, total)
 
     def again(self, one: Judged) -> bool:
@@ -77,30 +81,29 @@ class Judge:
         self._lost.clear()
         return one.state == "missing" or (self._data and one.state == "ok" and not one.summed)
 
-    def _batch(self, batch: Sequence[Manifest], chains: Chains, done: int, total: int) -> list[Judged]:
+    def _batch(self, batch: Sequence[Manifest], chains: Chains, done: int, total: int) -> list[tuple[Judged, ...]]:
         """Judge a batch; where its reading kills the page reader, each half by itself."""
         try:
-            paths = self._store.locals(each.key for each in batch)
+            paths = self._store.locals(key for each in batch for key in each.object_keys)
         except PagewardenError as error:
             if len(batch) == 1:
-                return [Judged(state="unknown", why=error.message)]
+                return [_unknown(batch[0], error)]
             return self._halves(batch, chains, done, total)
         try:
             self.bytes_read += sum(path.stat().st_size for path in paths.values() if path.exists())
-            present = [each for each in batch if each.key in paths]
-            found = self._prove(present, paths, chains, lambda some, _: self._tell(done + some, total))
-            proved = {each.key: one for each, one in zip(present, found, strict=True)}
+            proved = self._prove(batch, paths, chains, lambda some, _: self._tell(done + some, total))
         except ReaderCrashed as error:
             self._proof, self._at = None, None
             if len(batch) == 1:
-                return [Judged(state="unknown", why=error.message)]
+                return [_unknown(batch[0], error)]
             return self._halves(batch, chains, done, total)
         finally:
             for each in batch:
-                self._store.release(each.key)
-        return [_judged(each, chains.below(each), proved.get(each.key)) for each in batch]
+                for key in each.object_keys:
+                    self._store.release(key)
+        return [_judged(each, chains, proved) for each in batch]
 
-    def _halves(self, batch: Sequence[Manifest], chains: Chains, done: int, total: int) -> list[Judged]:
+    def _halves(self, batch: Sequence[Manifest], chains: Chains, done: int, total: int) -> list[tuple[Judged, ...]]:
         middle = len(batch) // 2
         first = self._batch(batch[:middle], chains, done, total)
         return first + self._batch(batch[middle:], chains, done, total)
@@ -110,24 +113,33 @@ class Judge:
 
     def _prove(
         self, batch: Sequence[Manifest], paths: Mapping[str, Path], chains: Chains, progress: PageProgress
-    ) -> list[Proved]:
-        """Let the page reader prove objects, the map being where it must be at each."""
-        found: list[Proved] = []
+    ) -> dict[str, Proved]:
+        """Let the page reader prove the objects that are there, the map being where it must be at each."""
+        found: dict[str, Proved] = {}
         keys: list[str] = []
         links: list[Link] = []
         for manifest in batch:
             below = chains.below(manifest)
-            chained = self._data and self._reachable(manifest, below)
+            chained = manifest.key in paths and self._data and self._reachable(manifest, below)
             if chained and below is not None and below.key != self._at:
-                found += self._send(keys, links, progress)
+                found.update(self._send(keys, links, progress))
                 keys, links = [], []
                 chained = self._bring(chains.of(below).links)
+            commits = manifest.object_keys[-1]
+            if commits != manifest.key and commits in paths:
+                parent = chains.parent(manifest)
+                begins = self._data and parent is not None and parent.key == self._at
+                keys.append(commits)
+                links.append(Link(path=str(paths[commits]), chained=begins, data=self._data, commits=True))
+            if manifest.key not in paths:
+                continue
             if not chained:
                 self._lost.add(manifest.key)
             keys.append(manifest.key)
             links.append(Link(path=str(paths[manifest.key]), chained=chained, data=self._data))
             self._at = manifest.key if chained else self._at
-        return found + self._send(keys, links, progress)
+        found.update(self._send(keys, links, progress))
+        return found
 
     def _reachable(self, manifest: Manifest, below: Manifest | None) -> bool:
         """Return whether the map can be brought to what `manifest` continues, as far as is known."""
@@ -158,35 +170,34 @@ class Judge:
             self._send([each.key for each in some], wanted, None)
         return self._at == links[-1].key
 
-    def _send(self, keys: Sequence[str], links: Sequence[Link], progress: PageProgress | None) -> list[Proved]:
+    def _send(self, keys: Sequence[str], links: Sequence[Link], progress: PageProgress | None) -> dict[str, Proved]:
         if not links:
-            return []
+            return {}
         if self._proof is None:
             self._proof = self._runtime.reader.begin_proof()
         found = self._runtime.reader.prove_links(self._proof, links, drop_cache=True, progress=progress)
         for key, link, one in zip(keys, links, found, strict=True):
-            if link.chained:
+            if link.chained and not link.commits:
                 self._at = key if one.summed else None
                 if not one.summed:
                     self._lost.add(key)
-        return found
+        return dict(zip(keys, found, strict=True))
 
 
-def _batches(manifests: Sequence[Manifest], most: int) -> Iterator[list[Manifest]]:
-    """Cut into batches of at most `most` bytes, or of one object that is larger."""
-    batch: list[Manifest] = []
-    size = 0
-    for manifest in manifests:
-        if batch and (len(batch) == _OBJECTS or size + manifest.bytes > most):
-            yield batch
-            batch, size = [], 0
-        batch.append(manifest)
-        size += manifest.bytes
-    if batch:
-        yield batch
+def _unknown(manifest: Manifest, error: PagewardenError) -> tuple[Judged, ...]:
+    return tuple(Judged(state="unknown", why=error.message) for _ in manifest.object_keys)
 
 
-def _judged(manifest: Manifest, below: Manifest | None, proved: Proved | None) -> Judged:
+def _judged(manifest: Manifest, chains: Chains, proved: Mapping[str, Proved]) -> tuple[Judged, ...]:
+    """Return what was found of the objects of a manifest; what is not in `proved` is not there."""
+    below, commits = chains.below(manifest), manifest.object_keys[-1]
+    found = [_one(proved.get(manifest.key), manifest.contradiction, below)]
+    if commits != manifest.key:
+        found.append(_one(proved.get(commits), manifest.commits_contradiction, chains.parent(manifest)))
+    return tuple(found)
+
+
+def _one(proved: Proved | None, contradiction: Callable[[PageSetInfo], str], below: Manifest | None) -> Judged:
     """Return what was found of one object; None stands for one that is not there."""
     if proved is None:
         return Judged(state="missing", why="the object is gone")
@@ -194,5 +205,5 @@ def _judged(manifest: Manifest, below: Manifest | None, proved: Proved | None) -
         state = "damaged" if isinstance(proved.error, RepositoryDamaged) else "unknown"
         return Judged(state=state, why=proved.error.message, alone=proved.info is None)
     assert proved.info is not None
-    why = manifest.contradiction(proved.info) or ("" if below is None else unfit(below, proved.info))
+    why = contradiction(proved.info) or ("" if below is None else unfit(below, proved.info))
     return Judged(state="damaged", why=why) if why else Judged(state="ok", summed=proved.summed)

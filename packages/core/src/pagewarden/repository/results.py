@@ -23,7 +23,7 @@ import msgspec
 
 from pagewarden import durable
 from pagewarden.lineage import file_name, readable
-from pagewarden.repository.manifest import Manifest
+from pagewarden.repository.manifest import CommitsFacts, Manifest
 from pagewarden.values import Verification
 
 if TYPE_CHECKING:
@@ -60,9 +60,9 @@ class Found(msgspec.Struct, frozen=True, array_like=True):
         if self.state not in _RANKS or self.depth not in tuple(Depth) or self.time.utcoffset() != timedelta(0):
             raise ValueError(f"an object that is {self.state}, by its {self.depth}, at {self.time}")
 
-    def is_of(self, manifest: Manifest) -> bool:
-        """Return whether it was found of the very bytes that the manifest names."""
-        return self.bytes == manifest.bytes and self.sha256 == manifest.sha256
+    def is_of(self, named: Manifest | CommitsFacts) -> bool:
+        """Return whether it was found of the very bytes that a manifest names."""
+        return self.bytes == named.bytes and self.sha256 == named.sha256
 
     def outlives(self, depth: str) -> bool:
         """Return whether it counts still where the same bytes were found whole, by `depth`, which may not show it."""
@@ -88,10 +88,10 @@ class Results:
     cursors: Mapping[str, int] = field(default_factory=dict)  # by depth and database: the number that was last read
     warning: str = ""  # what a person should know: that the file was damaged, and where it is kept
 
-    def of(self, manifest: Manifest) -> Found | None:
-        """Return what was last found of the object of `manifest`; None where it was never proved as it is now."""
-        found = self.objects.get(manifest.key)
-        return found if found is not None and found.is_of(manifest) else None
+    def of(self, named: Manifest | CommitsFacts) -> Found | None:
+        """Return what was last found of an object that is named; None where it was never proved as it is now."""
+        found = self.objects.get(named.key)
+        return found if found is not None and found.is_of(named) else None
 
     def verification(self, links: Sequence[Manifest]) -> Verification | None:
         """Return what is known of a restore point by the objects of its whole chain, from the lowest up.

@@ -2,7 +2,8 @@
 
 1. The manifests of a database make its chains; what is missing of one is damage of every restore point above.
 2. The objects are read, each once (see `judging`): all of them, or a part, which begins where the last run ended and
-   goes round.
+   goes round. Of a batch of commits that were followed there are two: with data the database sum of every commit in the
+   second one is proved. Where that is not whole its commits are lost, and the end of the batch is not.
 3. What is damaged of one object is damage of every restore point that needs it. Each is told with the last one before
    it that is whole.
 4. What was found is kept (see `results`), for `backups`, `status` and `prune`.
@@ -20,6 +21,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET
+
 from pagewarden.errors import ConfigurationInvalid
 from pagewarden.repository import keys
 from pagewarden.repository.backups import choose_names
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from pagewarden.repository.catalogue import Entry
-    from pagewarden.repository.manifest import Manifest
+    from pagewarden.repository.manifest import CommitsFacts, Manifest
     from pagewarden.repository.repository import Repository
     from pagewarden.runtime import Runtime
 
@@ -43,6 +46,7 @@ _VERDICTS = {
     "missing": Verdict.DAMAGED,
     "unknown": Verdict.UNKNOWN,
 }
+_WRONG = ("damaged", "missing")
 _TURNS = 5  # how often the manifests are read again because objects went away under a run
 _SUBSET = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?%|([0-9]+)")
 
@@ -107,10 +111,10 @@ def _share(text: str) -> Callable[[Sequence[Manifest]], Sequence[Manifest]]:
     def take(objects: Sequence[Manifest]) -> Sequence[Manifest]:
         if percent is None:
             return objects[:count]
-        wanted = math.ceil(sum(each.bytes for each in objects) * percent / 100)
+        wanted = math.ceil(sum(each.bytes_stored for each in objects) * percent / 100)
         taken = 0
         while wanted > 0 and taken < len(objects):
-            wanted -= objects[taken].bytes
+            wanted -= objects[taken].bytes_stored
             taken += 1
         return objects[:taken]
 
@@ -174,7 +178,7 @@ class _Run:
                 for key in [key for key, one in judged.items() if judge.again(one)]:
                     judged.pop(key)
             self.bytes_read += judge.bytes_read
-        self.alive.update(each.key for each in manifests)
+        self.alive.update(key for each in manifests for key in each.object_keys)
         self._remember(manifests, judged)
         self.points[name] = [
             *_Points(entries, chains, judged, self._known, self.depth),
@@ -219,20 +223,19 @@ class _Run:
         if self._share is not None:
             # What was stored anew under a run for a part is left to the next run.
             todo = [] if again else self._share(todo)
-        todo = [each for each in todo if each.key not in judged]
+        todo = [each for each in todo if not judged.keys() >= {*each.object_keys}]
         missing = []
-        for manifest, one in judge.judge(todo, chains, None if self._until is None else self._time_is_up):
-            judged[manifest.key] = one
-            if one.state == "missing":
-                missing.append(manifest.key)
+        for manifest, found in judge.judge(todo, chains, None if self._until is None else self._time_is_up):
+            judged.update(zip(manifest.object_keys, found, strict=True))
+            missing += [key for key in manifest.object_keys if judged[key].state == "missing"]
             if not whole:
                 self._cursors[f"{self.depth.value} {name}"] = manifest.sequence
         if not whole:
             listed = set(self.repository.store.keys(keys.objects_prefix(name)))
-            for each in objects:
-                if each.key not in listed and each.key not in judged:
-                    judged[each.key] = Judged(state="missing", why="the object is gone")
-                    missing.append(each.key)
+            for key in (key for each in objects for key in each.object_keys):
+                if key not in listed and key not in judged:
+                    judged[key] = Judged(state="missing", why="the object is gone")
+                    missing.append(key)
         return missing
 
     def _rotated(self, name: str, objects: Sequence[Manifest]) -> Sequence[Manifest]:
@@ -245,12 +248,13 @@ class _Run:
 
     def _moved(self, name: str, missing: Sequence[str]) -> bool:
         """Return whether the manifests name other objects now: some were pruned, or stored anew, meanwhile."""
-        named = {entry.manifest.key for entry in self._look(name)[0] if entry.manifest is not None}
+        manifests = (entry.manifest for entry in self._look(name)[0])
+        named = {key for each in manifests if each is not None for key in each.object_keys}
         return not named.issuperset(missing)
 
     def _remember(self, manifests: Sequence[Manifest], judged: dict[str, Judged]) -> None:
         now = self.runtime.clock()
-        for each in manifests:
+        for each in (part for manifest in manifests for part in _parts(manifest)):
             one = judged.get(each.key)
             if one is not None:
                 depth = Depth.DATA if self.depth is Depth.DATA and (one.summed or one.state != "ok") else Depth.STORED
@@ -268,6 +272,11 @@ class _Run:
             if self.repository.store.exists(key):
                 why = _stray(f"{self.repository.url}/{key}")
                 yield VerifiedPoint(database=name, position=None, key=key, state="missing", why=why)
+
+
+def _parts(manifest: Manifest) -> tuple[Manifest | CommitsFacts, ...]:
+    """Return what a manifest says of each of its objects."""
+    return (manifest,) if manifest.commits is UNSET else (manifest, manifest.commits)
 
 
 def _along_chains(objects: Sequence[Manifest], chains: Chains) -> list[Manifest]:
@@ -321,7 +330,28 @@ class _Points:
                 why = f"{manifest.key} is named by another manifest, too"
                 yield VerifiedPoint(database=manifest.database, position=None, key=entry.key, state="damaged", why=why)
             else:
-                yield self._point(manifest)
+                point = self._point(manifest)
+                yield point
+                if manifest.commits is not UNSET and (lost := self._commits(manifest, manifest.commits)) is not None:
+                    yield lost
+
+    def _commits(self, manifest: Manifest, commits: CommitsFacts) -> VerifiedPoint | None:
+        """Return what is wrong with the commits that lead to a restore point; None where nothing is."""
+        state, why, _ = self._own(commits)
+        if state == "ok":
+            return None
+        one = self._judged.get(commits.key)
+        last = manifest.position.txid
+        return VerifiedPoint(
+            database=manifest.database,
+            position=manifest.position,
+            key=commits.key,
+            state=state,
+            why=f"txids {last - manifest.span + 1} to {last - 1} cannot be restored, but {last} itself: {why}",
+            read=one is not None and one.state != "missing",
+            instead=manifest.parent,
+            commits=commits.count - 1,
+        )
 
     def _point(self, manifest: Manifest) -> VerifiedPoint:
         state, why, needs = self._own(manifest)
@@ -349,12 +379,12 @@ class _Points:
             self._whole = manifest.position
         return point
 
-    def _own(self, manifest: Manifest) -> tuple[str, str, str]:
+    def _own(self, named: Manifest | CommitsFacts) -> tuple[str, str, str]:
         """Return state, reason and what else it needs of the object itself: as found now, else as found last."""
-        one, found = self._judged.get(manifest.key), self._known.of(manifest)
+        one, found = self._judged.get(named.key), self._known.of(named)
         depth = Depth.DATA if one is not None and one.summed else Depth.STORED
         if one is not None and (found is None or one.state != "ok" or not found.outlives(depth)):
             return one.state, one.why, ""
-        if found is not None and found.state in ("damaged", "missing"):
+        if found is not None and found.state in _WRONG:
             return found.state, f"{found.why} (as of {found.time:%Y-%m-%d %H:%M}Z)", ""
         return "ok", "", ""
