@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from rich.console import Console
 
-from pagewarden.values import BackupsReport, RestorePoint, SourceVerdict, Verdict, Verification
+from pagewarden.values import BackupsReport, PointCommits, RestorePoint, SourceVerdict, Verdict, Verification
 from pagewarden_cli.blocks import paint_plain, paint_rich
 from pagewarden_cli.render import Manner, render
 from pagewarden_cli.timeline import SHOWN_DAYS, SHOWN_POINTS, show_backups
@@ -122,3 +122,67 @@ def test_it_fits_the_terminal(width: int) -> None:
     assert ("age" in header, "of size" in header) == (width >= 120, width >= 100)
     if width > 60:
         assert len(lines) < 45
+
+
+def batches(counts: list[int], *, merged: bool = False, after: int = 1) -> list[RestorePoint]:
+    """Return a snapshot and batches of commits that were followed, one a minute."""
+    found, txid = points(1), after
+    for number, count in enumerate(counts, 1):
+        time = NOW + timedelta(minutes=number)
+        commits = PointCommits(count=count, earliest=time - timedelta(seconds=count), bytes=100, key="k")
+        found.append(
+            replace(
+                found[0],
+                position=replace(found[0].position, txid=txid + count, time=time),
+                kind="segment",
+                chain=1 + number,
+                bytes_stored=1000,
+                continues=txid,
+                commits=None if merged or count == 1 else commits,
+                merged=count if merged or count == 1 else 0,
+            )
+        )
+        txid += count
+    return found
+
+
+def test_a_run_of_commits_has_one_row() -> None:
+    """From where to where, from when to when, how many and how large; --all gives each batch its own."""
+    found = batches([3, 1, 6])
+    lines = text(found).splitlines()
+    assert lines[0].startswith("app.db: 1 restore point and 10 commits, ")
+    (row,) = [line for line in lines if "2b1f93aa:2-11" in line]
+    assert "2026-11-22 10:15:57Z to 10:18:00Z" in row and " 10 commits " in row and " 2.9 KiB " in row
+    assert len([line for line in lines if "2b1f93aa:" in line]) == 2 and "--all" in lines[-1]
+    everything = text(found, everything=True).splitlines()
+    assert [line.split()[0] for line in everything if "2b1f93aa:" in line] == [
+        "2b1f93aa:1",
+        "2b1f93aa:2-4",
+        "2b1f93aa:5",
+        "2b1f93aa:6-11",
+    ]
+
+
+def test_merged_commits_are_told_apart() -> None:
+    """Of a run in which some cannot be had by themselves it says how many can."""
+    assert " 2 of 7 commits " in text(batches([3, 4], merged=True))
+
+
+def test_what_ends_a_run_of_commits() -> None:
+    """A backup, a gap, a pin and a deletion stand by themselves; the gap says its cause."""
+    found = batches([2] * 9)
+    found[2] = replace(found[2], pin="")
+    found[5] = replace(found[5], commits=None, gap="guard-was-down")
+    found[8] = replace(found[8], deleted=NOW)
+    shown = [line for line in text(found).splitlines() if "2b1f93aa:" in line]
+    firsts = [line.split()[0].removeprefix("2b1f93aa:") for line in shown]
+    assert firsts == ["1", "2-3", "4-5", "6-9", "11", "12-15", "16-17", "18-19"]
+    assert "gap: guard-was-down" in shown[4]
+
+
+def test_a_long_run_hides_nothing_before_it() -> None:
+    """Thousands of batches are one row of the twenty that are shown in full."""
+    found = batches([2] * 3000)
+    shown = text(found)
+    assert len(shown.splitlines()) == 5 and "2b1f93aa:2-6001" in shown and "6,000 commits" in shown
+    assert "earlier" not in shown

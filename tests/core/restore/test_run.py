@@ -190,9 +190,10 @@ def test_a_dry_run_tells_the_plan_and_touches_nothing(tmp_path: Path, runtime: R
     assert "if there is still nothing" in new.steps[-1]
     chain = runtime.repository(backups.url).resolve_chain()
     plan = make_plan(chain, str(to), force=False, read_back=False, speed=Speed())
-    assert str(plan).startswith(
-        f"1. read a snapshot, {chain.bytes:,} bytes; about 0.0 s, at 100 MB/s, which is assumed"
-    )
+    first, second, *_ = str(plan).splitlines()
+    assert first == f"1. bring back app.db as of txid 2, {format_moment(chain.point.position.time)}"
+    read = f"2. read a snapshot, {chain.bytes:,} bytes; about 0.0 s, at 100 MB/s, which is assumed"
+    assert second.startswith(read)
     assert (report.objects, report.bytes_fetched) == (1, chain.bytes)
 
 

@@ -166,11 +166,11 @@ def test_a_dry_run_names_objects_bytes_and_seconds(stored: History, tmp_path: Pa
     report = run_restore(request, runtime)
     assert (report.objects, report.bytes_fetched) == (4, chain.bytes)
     assert report.expected_seconds == pytest.approx((chain.bytes + report.bytes) / (5 << 20))
-    assert report.steps[0] == (
+    assert report.steps[1] == (
         f"read a snapshot and 3 segments, {chain.bytes:,} bytes; about {report.expected_seconds:,.1f} s, at 5 MB/s, as "
         "measured at 2026-11-22T10:15:00.123456Z"
     )
-    assert "a snapshot and 1 segment," in run_restore(replace(request, txid=2), runtime).steps[0]
+    assert "a snapshot and 1 segment," in run_restore(replace(request, txid=2), runtime).steps[1]
     assert names(tmp_path) == []
 
 

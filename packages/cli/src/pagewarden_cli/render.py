@@ -242,7 +242,7 @@ def _restore(report: RestoreReport, manner: Manner) -> list[Block]:
     if report.dry_run:
         place = f" would be restored to {report.position} of {moment(report.time)}"
         plan: list[Block] = [line(f"{n}. {step}", indent=2) for n, step in enumerate(report.steps, start=1)]
-        return [line(Span(report.to, "strong"), place), *plan]
+        return [line(Span(report.to, "strong"), place), *plan, *_warnings(report.warnings)]
     if manner.quiet:
         return _warnings(report.warnings)
     speed = f", {size(round(report.bytes / report.seconds))}/s" if report.seconds > 0 else ""
@@ -252,6 +252,13 @@ def _restore(report: RestoreReport, manner: Manner) -> list[Block]:
         line(f"{number(report.pages, 'page')}, {size(report.bytes)}; {seconds(report.seconds)}{speed}", indent=2),
         line(f"database sum {report.database_sum}; {proof}", indent=2),
     ]
+    beside = [
+        f"right {word} it {at} of {moment(at.time)}"
+        for word, at in (("before", report.before), ("after", report.after))
+        if at is not None
+    ]
+    if beside and manner.verbose:
+        blocks.append(line("; ".join(beside), indent=2))
     if report.undo:
         blocks.append(line(Span("undo: ", "dim"), safe_command(report.undo), indent=2))
     return blocks + _warnings(report.warnings)

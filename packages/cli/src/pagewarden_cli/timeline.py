@@ -1,6 +1,7 @@
 """The restore points of a repository as a time line: the newest in full, older ones by day, still older ones by month.
 
 Time runs downwards, so that the newest stands last, next to the prompt. Pinned restore points are always shown in full.
+Commits that were followed without a gap have one row for all of them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from pagewarden_cli.human import age, moment, number, size
 from pagewarden_cli.render import STYLES, Manner
 
 SHOWN_POINTS = 20
-"""Newest restore points of a database that are shown in full."""
+"""Newest rows of a database that are shown in full: restore points, and runs of commits."""
+
+Row = Sequence[RestorePoint]
+"""What has one row: a restore point, or a run of batches of commits."""
 
 SHOWN_DAYS = 14
 """Days before those that have a row each; what is older has one for each month."""
@@ -34,12 +38,13 @@ def show_backups(report: BackupsReport, manner: Manner, *, everything: bool = Fa
         if blocks:
             blocks.append(Line())
         blocks.append(_headline(name, points))
-        shown = points if everything or manner.verbose else _in_full(points)
-        hidden = _Hidden(points, shown)
+        rows: list[Row] = [[point] for point in points] if everything or manner.verbose else _runs(points)
+        shown = rows if everything or manner.verbose else _in_full(rows)
+        hidden = _Hidden(rows, shown)
         if hidden.rows:
             blocks.append(hidden.grid())
-        blocks.append(Grid(_HEADER, tuple(_row(point, manner) for point in shown), _RIGHT, indent=2, less=_LESS))
-        if hidden.rows:
+        blocks.append(Grid(_HEADER, tuple(_row(row, manner) for row in shown), _RIGHT, indent=2, less=_LESS))
+        if len(shown) < len(points):
             blocks.append(line(Span("--all gives each its row, --json everything", "dim"), indent=2))
     if not report.backups and not manner.quiet:
         blocks.append(line(f"no restore points in {report.repository}"))
@@ -52,23 +57,62 @@ def _headline(name: str, points: Sequence[RestorePoint]) -> Line:
     stored = size(sum(point.bytes_stored for point in points))
     first, last = points[0].position.time, points[-1].position.time
     span = f"{first:%Y-%m-%d} to {last:%Y-%m-%d}" if first.date() != last.date() else f"{last:%Y-%m-%d}"
-    return line(Span(name, "strong"), f": {number(len(points), 'restore point')}, {span}, {stored} stored")
+    return line(Span(name, "strong"), f": {_counted_points(points)}, {span}, {stored} stored")
 
 
-def _in_full(points: Sequence[RestorePoint]) -> list[RestorePoint]:
+def _counted_points(points: Sequence[RestorePoint]) -> str:
+    """Return how many restore points there are that were made one by one, and how many commits that were followed."""
+    commits = sum(_moments(point) for point in points if _followed(point))
+    single = sum(not _followed(point) for point in points)
+    return " and ".join(
+        number(count, what) for count, what in ((single, "restore point"), (commits, "commit")) if count
+    )
+
+
+def _followed(point: RestorePoint) -> bool:
+    return point.commits is not None or point.merged > 0
+
+
+def _moments(point: RestorePoint) -> int:
+    """Return how many positions can be restored with a restore point."""
+    return 1 if point.commits is None else point.commits.count
+
+
+def _runs(points: Sequence[RestorePoint]) -> list[Row]:
+    """Gather batches of commits that follow each other; what is pinned or deleted stands by itself."""
+    rows: list[list[RestorePoint]] = []
+    for point in points:
+        last = rows[-1][-1] if rows else None
+        if (
+            last is not None
+            and _joins(last)
+            and _joins(point)
+            and (point.position.timeline, point.continues) == (last.position.timeline, last.position.txid)
+        ):
+            rows[-1].append(point)
+        else:
+            rows.append([point])
+    return list(rows)
+
+
+def _joins(point: RestorePoint) -> bool:
+    return _followed(point) and point.pin is None and point.deleted is None
+
+
+def _in_full(rows: Sequence[Row]) -> list[Row]:
     """Return those that are shown in full: the newest, those that are pinned, and all where few more are left."""
-    if len(points) <= SHOWN_POINTS + 5:
-        return list(points)
-    newest = len(points) - SHOWN_POINTS
-    return [point for at, point in enumerate(points) if at >= newest or point.pin is not None]
+    if len(rows) <= SHOWN_POINTS + 5:
+        return list(rows)
+    newest = len(rows) - SHOWN_POINTS
+    return [row for at, row in enumerate(rows) if at >= newest or row[0].pin is not None]
 
 
 class _Hidden:
     """What is not shown in full, counted by day and by month."""
 
-    def __init__(self, points: Sequence[RestorePoint], shown: Sequence[RestorePoint]) -> None:
-        full = {id(point) for point in shown}
-        left = [point for point in points if id(point) not in full]
+    def __init__(self, rows: Sequence[Row], shown: Sequence[Row]) -> None:
+        full = {id(row) for row in shown}
+        left = [point for row in rows if id(row) not in full for point in row]
         # Clocks step back (H23): what belongs to one day is counted once, wherever it stands. Times are UTC.
         days: dict[date, list[RestorePoint]] = {}
         for point in left:
@@ -109,24 +153,43 @@ def _counts(spans: Iterable[Span]) -> Span:
     return Span(", ".join(f"{number(count)} {text}" for (text, _), count in counted.most_common()), style)
 
 
-def _row(point: RestorePoint, manner: Manner) -> tuple[Span, ...]:
+def _row(row: Row, manner: Manner) -> tuple[Span, ...]:
+    point = row[-1]
+    stored = sum(each.bytes_stored for each in row)
     kind = point.kind if point.chain == 1 else f"{point.kind} {point.chain - 1:,}"
-    share = f"{100 * point.bytes_stored / point.bytes:.1f} %" if point.bytes else ""
+    where, when = str(point.position), moment(point.position.time)
+    if _followed(point):
+        count, span = sum(map(_moments, row)), point.position.txid - row[0].continues
+        kind = number(span, "commit") if count == span else f"{count:,} of {number(span, 'commit')}"
+        if span > 1:
+            where = f"{point.position.timeline[:8]}:{row[0].continues + 1}-{point.position.txid}"
+        when = _from_to(row)
     return (
-        Span(str(point.position)),
-        Span(moment(point.position.time)),
+        Span(where),
+        Span(when),
         Span(age(point.position.time, manner.now)),
         Span(kind, "strong" if point.kind == "snapshot" else ""),
         Span(size(point.bytes)),
-        Span(size(point.bytes_stored)),
-        Span(share),
-        _source(point),
-        _verified(point),
+        Span(size(stored)),
+        Span(f"{100 * stored / point.bytes:.1f} %" if point.bytes else ""),
+        _counts(map(_source, row)),
+        _counts(map(_verified, row)),
         Span("; ".join(_notes(point)), "warn" if point.deleted is not None else ""),
     )
 
 
+def _from_to(row: Row) -> str:
+    """Return when the first and the last commit of a run were seen, as far as clocks can be believed (H23)."""
+    times = [each.position.time if each.commits is None else each.commits.earliest for each in row]
+    first, last = moment(min(times)), moment(row[-1].position.time)
+    if first == last:
+        return last
+    return f"{first} to {last[11:] if first[:10] == last[:10] else last}"
+
+
 def _notes(point: RestorePoint) -> Iterator[str]:
+    if point.gap:
+        yield f"gap: {point.gap}"
     if point.deleted is not None:
         yield f"deleted {point.deleted:%Y-%m-%d}"
     if point.pin is not None:

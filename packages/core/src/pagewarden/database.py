@@ -197,22 +197,26 @@ class Database:
         *,
         at: datetime | str | None = None,
         txid: int | None = None,
+        mark: str | None = None,
         read_back: bool = False,
         dry_run: bool = False,
         force: bool = False,
     ) -> RestoreReport:
         """Bring the database back at `to`; a file there is not touched until the new one is verified and durable.
 
-        `at` is a datetime with an offset, or text such as "2026-11-22T10:15:00Z" or "-15m"; without it and `txid`, the
-        newest restore point is used. `read_back` compares every page again, read from the disk, before the new file is
-        used. `dry_run` returns the plan in the report's `steps`. A file that any process has open is refused without
-        `force`: an application closes its own connections first, and opens new ones.
+        `at` is a datetime with an offset, or text such as "2026-11-22T10:15:00Z" or "-15m": the last commit that was
+        seen by then; `mark` is the name of a moment. Without them and `txid` the newest restore point is used.
+        `before` and `after` of the report are the moments beside that which was found. `read_back` compares every page
+        again, read from the disk, before the new file is used. `dry_run` returns the plan in the report's `steps`. A
+        file that any process has open is refused without `force`: an application closes its own connections first, and
+        opens new ones.
         """
         request = {
             **self._in_repository(),
             "to": _absolute("to", to),
             "at": None if at is None else _moment(at),
             "txid": txid,
+            "mark": mark,
             "read_back": read_back,
             "dry_run": dry_run,
             "force": force,
@@ -230,6 +234,8 @@ class Database:
         apply: bool = False,
         last: int = 0,
         within: str | None = None,
+        commits: str | None = None,
+        minutely: int = 0,
         hourly: int = 0,
         daily: int = 0,
         weekly: int = 0,
@@ -240,17 +246,18 @@ class Database:
     ) -> PruneReport:
         """Apply the retention policy to the database's backups; without `apply`, only tell what that would do.
 
-        Rules that are given stand in place of all rules of the configuration; `within` and `grace` are lengths of time
-        such as "30d". What goes is deleted softly, and purged when `grace` is over. Never the last backup known to be
-        sound goes, and nothing while the newest check says damaged.
+        Rules that are given stand in place of all rules of the configuration; `within`, `commits` (how long every
+        commit stays that was followed) and `grace` are lengths of time such as "30d". What goes is deleted softly, and
+        purged when `grace` is over. Never the last backup known to be sound goes, and nothing while the newest check
+        says damaged.
         """
         repository = self._in_repository()
         general, by_name = self._configuration.retention_in(str(repository["repository"]))
         settings = by_name.get(str(repository["name"]), general)
-        rules = {"last": last, "within": within, "hourly": hourly, "daily": daily, "weekly": weekly}
-        rules |= {"monthly": monthly, "yearly": yearly, "minimum": minimum}
+        rules = {"last": last, "within": within, "minutely": minutely, "hourly": hourly, "daily": daily}
+        rules |= {"weekly": weekly, "monthly": monthly, "yearly": yearly, "minimum": minimum}
         retention = {**asdict(settings), **(rules if any(rules.values()) else {})}
-        retention |= {} if grace is None else {"grace": grace}
+        retention |= {key: value for key, value in (("commits", commits), ("grace", grace)) if value is not None}
         return self._worker.call("prune", {**repository, "apply": apply, "retention": retention}, PruneReport)
 
     def pin(self, *, at: datetime | str | None = None, txid: int | None = None, note: str = "") -> PinReport:
@@ -275,9 +282,6 @@ class Database:
         """Look at the machine, and at the database's surroundings."""
         return self._worker.call("doctor", {"database": self.path}, DoctorReport)
 
-    def plugins(self) -> PluginsReport:
-        """Return what is installed, faults included."""
-        return self._worker.call("plugins", {}, PluginsReport)
     def wal_status(self) -> WalStatusReport:
         """Return how the log stands: mode, size, frames, readers, locks, and whether a checkpoint would be good."""
         request = {"database": self.path, "settings": asdict(self._settings.wal)}
@@ -319,6 +323,9 @@ class Database:
         settings = asdict(self._settings.wal) | {key: value for key, value in given.items() if value is not None}
         return self._worker.call("wal_tune", {"database": self.path, "settings": settings}, WalTuneReport)
 
+    def plugins(self) -> PluginsReport:
+        """Return what is installed, faults included."""
+        return self._worker.call("plugins", {}, PluginsReport)
 
     def close(self) -> None:
         """End the worker, if one was started. What was closed stays so: `pagewarden.open` gives another handle."""

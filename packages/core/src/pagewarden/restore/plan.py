@@ -14,10 +14,11 @@ from pagewarden.holders import COMPANIONS, Holders, find_holders
 from pagewarden.restore.quarantine import FOLDER
 from pagewarden.restore.speed import Speed
 from pagewarden.restore.swap import pending_intents
+from pagewarden.times import format_moment
 
 if TYPE_CHECKING:
     from pagewarden.repository import Chain
-    from pagewarden.values import RestorePoint
+    from pagewarden.values import Position, RestorePoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +32,13 @@ class RestorePlan:
     holders: Holders
     force: bool
     read_back: bool
+    before: Position | None = None  # the moment right before it that could be restored
+    after: Position | None = None  # the one right after it
 
     @property
     def point(self) -> RestorePoint:
-        """The restore point."""
-        return self.chain.point.restore_point
+        """The restore point, or the commit between two of them."""
+        return self.chain.restore_point
 
     @property
     def seconds(self) -> float:
@@ -52,7 +55,13 @@ class RestorePlan:
         """What will be done, one sentence each."""
         point, path, segments = self.point, self.path, len(self.chain.links) - 1
         objects = "a snapshot" + (f" and {segments:,} segment{'s' * (segments > 1)}" if segments else "")
+        inner = self.chain.inner
+        if inner is not None:
+            first, last = self.chain.point.position.txid + 1, inner.batch.position.txid
+            objects += f", and of the commits {first:,} to {last:,} those up to {point.position.txid:,}"
         steps = [
+            f"bring back {point.database} as of txid {point.position.txid}, {format_moment(point.position.time)}"
+            f"{_neighbours(self.before, self.after)}",
             f"read {objects}, {self.chain.bytes:,} bytes; about {self.seconds:,.1f} s, {self.speed}",
             f"write {point.pages:,} pages of {point.database} at {point.position} to a new file in {path.parent}",
             "compare every page with its page sum before it is written, and make the file durable",
@@ -76,16 +85,36 @@ class RestorePlan:
         return "\n".join(f"{number}. {step}" for number, step in enumerate(self.steps, start=1))
 
 
-def make_plan(chain: Chain, to: str, *, force: bool, read_back: bool, speed: Speed) -> RestorePlan:
+def _neighbours(before: Position | None, after: Position | None) -> str:
+    """Return which moments stand beside one, as the end of a sentence; nothing where there are none."""
+    beside = [
+        f"right {word} it txid {at.txid}, {format_moment(at.time)}"
+        for word, at in (("before", before), ("after", after))
+        if at is not None
+    ]
+    return f"; {' and '.join(beside)}" if beside else ""
+
+
+def make_plan(
+    chain: Chain,
+    to: str,
+    *,
+    force: bool,
+    read_back: bool,
+    speed: Speed,
+    before: Position | None = None,
+    after: Position | None = None,
+) -> RestorePlan:
     """Return the plan to restore what `chain` makes to the path `to`, a link's target if it is one. Changes nothing.
 
-    Raises RestoreRefused where that cannot or must not be, OutOfSpace where the new file would not fit.
+    `before` and `after` are the moments beside it, to be told. Raises RestoreRefused where that cannot or must not be,
+    OutOfSpace where the new file would not fit.
     """
     path = Path(os.path.realpath(to))
     check_place(path)
     disk = os.statvfs(path.parent)
     free = disk.f_bavail * disk.f_frsize
-    needed = chain.point.restore_point.bytes
+    needed = chain.restore_point.bytes
     if free < needed:
         raise OutOfSpace(
             f"{path.parent} has {free:,} bytes free, and the restored file needs {needed:,}",
@@ -99,6 +128,8 @@ def make_plan(chain: Chain, to: str, *, force: bool, read_back: bool, speed: Spe
         holders=find_holders(str(path)),
         force=force,
         read_back=read_back,
+        before=before,
+        after=after,
     )
 
 

@@ -2,7 +2,7 @@
 
 Beside the database, in the same directory and so on the same file system:
 
-    .pagewarden-….new, .settled       files that are being made; gone when no restore is under way
+    .pagewarden-….new, .new.commit, .settled   files that are being made; gone when no restore is under way
     .pagewarden/                      owner only
       app.db/                         all that was ever put aside for app.db
         lock                          held (flock) by the restore or undo that is under way
@@ -103,6 +103,11 @@ class Entry:
         return self.phase in (Phase.WRITING, Phase.SWAPPING, Phase.UNDOING)
 
 
+def extracted_beside(new: Path) -> Path:
+    """Return where what leads to a commit between two restore points waits, while the file `new` is made of it."""
+    return new.with_name(f"{new.name}.commit")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quarantine:
     """The quarantine of one database. `path` is its real path; a file need not stand there."""
@@ -185,7 +190,7 @@ class Quarantine:
 
     def remove_temporaries(self) -> None:
         """Remove the files beside the path, and what SQLite put beside them."""
-        for temporary in (self.new, self.settled):
+        for temporary in (self.new, extracted_beside(self.new), self.settled):
             for suffix in COMPANIONS:
                 Path(f"{temporary}{suffix}").unlink(missing_ok=True)
 

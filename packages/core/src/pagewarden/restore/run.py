@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pagewarden import durable, lineage
+from pagewarden.errors import ConfigurationInvalid, RepositoryNotFound
 from pagewarden.holders import find_holders
 from pagewarden.ledger.store import note_restore
 from pagewarden.lineage import Lineage
+from pagewarden.repository.locate import Located, locate
 from pagewarden.restore.hold import Copy, give_ownership, take_hold
 from pagewarden.restore.plan import RestorePlan, check_place, make_plan
 from pagewarden.restore.quarantine import Origin, Phase, Quarantine
@@ -37,8 +39,9 @@ class RestoreRequest:
     repository: str  # URL
     to: str
     name: str | None = None  # of the database in the repository; None where it holds one
-    at: str | None = None  # the last restore point at or before it: RFC 3339, or "-15m"
+    at: str | None = None  # the last moment at or before it: RFC 3339, or "-15m"; or the name of a moment
     txid: int | None = None
+    mark: str | None = None  # the name of a moment, whatever it looks like
     dry_run: bool = False  # only tell what would be done
     read_back: bool = False  # compare every page again, from the disk, before the new file takes the path
     force: bool = False  # go on although other processes have the file open
@@ -52,20 +55,22 @@ def run_restore(request: RestoreRequest, runtime: Runtime) -> RestoreReport:
     """
     began = runtime.monotonic()
     repository = runtime.repository(request.repository)
-    at = None if request.at is None else parse_moment(request.at, now=runtime.clock(), local=False).time
-    chain = repository.resolve_chain(request.name, at=at, txid=request.txid)
+    located = _locate(request, repository, runtime)
+    chain = located.chain
     plan = make_plan(
         chain,
         request.to,
         force=request.force,
         read_back=request.read_back,
         speed=read_speed(runtime.state, repository.url),
+        before=located.before,
+        after=located.after,
     )
     point = plan.point
-    warnings: tuple[str, ...] = ()
+    warnings = located.warnings
     if not request.dry_run:
         runtime.emit("restore.started", str(plan.path), repository=request.repository, position=str(point.position))
-        warnings = _execute(plan, repository, runtime)
+        warnings = (*warnings, *_execute(plan, repository, runtime))
     report = RestoreReport(
         to=str(plan.path),
         position=point.position,
@@ -77,7 +82,9 @@ def run_restore(request: RestoreRequest, runtime: Runtime) -> RestoreReport:
         verified=not request.dry_run,
         undo="" if request.dry_run else plan.undo,
         dry_run=request.dry_run,
-        objects=len(chain.links),
+        before=plan.before,
+        after=plan.after,
+        objects=len(chain.links) + (chain.inner is not None),
         bytes_fetched=chain.bytes,
         expected_seconds=plan.seconds,
         steps=plan.steps,
@@ -86,6 +93,22 @@ def run_restore(request: RestoreRequest, runtime: Runtime) -> RestoreReport:
     if not request.dry_run:
         runtime.emit("restore.finished", report.to, seconds=report.seconds, position=str(point.position))
     return report
+
+
+def _locate(request: RestoreRequest, repository: Repository, runtime: Runtime) -> Located:
+    """Find the moment that was asked for. Raises ConfigurationInvalid for what is no time, and no moment's name."""
+    find = partial(locate, repository, runtime.reader, request.name, txid=request.txid)
+    if request.mark is not None or request.at is None:
+        return find(mark=request.mark)
+    try:
+        at = parse_moment(request.at, now=runtime.clock(), local=False).time
+    except ConfigurationInvalid as error:
+        try:
+            return find(mark=request.at)
+        except RepositoryNotFound as second:
+            error.message = f"{error.message}; {second.message}"
+            raise error from second
+    return find(at=at)
 
 
 def put_in_place(
