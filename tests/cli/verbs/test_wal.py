@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from pagewarden.guard.control import Control
+from pagewarden.guard.only import guard_places
 from pagewarden.versions import LinkedSQLite
 from pagewarden.wal import enable, status, tune
 from tests.cli.conftest import Type
@@ -79,6 +82,22 @@ def test_status_of_what_nobody_has_open(type_in: Type, item: Path, writer: sqlit
     (home / "empty.db").touch()
     assert "it is empty" in type_in("wal", "status", "empty.db").out
     assert "rollback-journal mode" in type_in("wal", "status", build(home / "old.db", rows=5)).out
+
+
+def test_what_a_guard_and_a_damaged_log_look_like(
+    type_in: Type, item: Path, writer: sqlite3.Connection, home: Path
+) -> None:
+    """Who follows it, whether it answers, and a log of which nothing can be told."""
+    commit(writer)
+    state = home / ".local" / "state" / "pagewarden"
+    path = guard_places(state, str(item), "").socket
+    for reply, words in (({"status": {"pid": 77}}, "followed by: process 77"), ({}, "a guard that does not answer")):
+        with closing(Control(path, lambda _request, reply=reply: reply)):  # type: ignore[misc]
+            assert words in type_in("wal", "status", item).out
+    left = home / "left.db"
+    left.write_bytes(item.read_bytes())
+    os.mkfifo(f"{left}-wal")
+    assert type_in("wal", "status", left).code == 12
 
 
 def test_enable_explains_refuses_and_switches(type_in: Type, home: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pagewarden.errors import DatabaseBusy, DatabaseUnreadable, DatabaseUnsettled, NotADatabase
+from pagewarden.errors import DatabaseBusy, DatabaseUnreadable, DatabaseUnsettled, NotADatabase, OutOfSpace
 from pagewarden.live import Pin, examine, failure, open_readonly
 from pagewarden.live import connection as module
 from tests.support.databases import build
@@ -175,6 +175,7 @@ def test_errors_have_the_names_that_callers_know(tmp_path: Path) -> None:
     for name, kind in (
         ("SQLITE_NOTADB", NotADatabase),
         ("SQLITE_BUSY_RECOVERY", DatabaseBusy),
+        ("SQLITE_FULL", OutOfSpace),
         ("SQLITE_LOCKED_SHAREDCACHE", DatabaseBusy),
         ("SQLITE_PROTOCOL", DatabaseBusy),
         ("SQLITE_READONLY_ROLLBACK", DatabaseUnsettled),

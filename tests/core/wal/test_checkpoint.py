@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import resource
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
 
-from pagewarden.errors import DatabaseBusy, DatabaseUnsettled
+from pagewarden.errors import DatabaseBusy, DatabaseUnreadable, DatabaseUnsettled, NotADatabase
 from pagewarden.live import Pin, examine
+from pagewarden.live.connection import open_writable
 from pagewarden.processes.reader import PageReader
+from pagewarden.wal import checkpoint
 from pagewarden.wal.checkpoint import Checkpointer, readers_in_the_log
 from tests.core.wal.conftest import commit, wal_of
 from tests.support import load
@@ -206,6 +209,27 @@ def test_a_mode_that_changed_is_no_success(tmp_path: Path) -> None:
         checkpointer.passive()
 
 
+def test_what_cannot_be_opened_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No database, and one that the second connection does not get: nothing stays open."""
+    (tmp_path / "text.db").write_text("a text, and a long one: " * 20)
+    with pytest.raises(NotADatabase):
+        Checkpointer(str(tmp_path / "text.db"))
+    database = build(tmp_path / "a.db", mode="wal", rows=5)
+    opened: list[sqlite3.Connection] = []
+
+    def once(path: str, *, timeout: float) -> sqlite3.Connection:
+        if opened:
+            raise DatabaseUnreadable(f"{path} is gone", hint="look")
+        opened.append(open_writable(path, timeout=timeout))
+        return opened[0]
+
+    monkeypatch.setattr(checkpoint, "open_writable", once)
+    with pytest.raises(DatabaseUnreadable, match="is gone"):
+        Checkpointer(str(database))
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        opened[0].execute("SELECT 1")
+
+
 def test_closed_before_the_pin_it_leaves_the_log(database: Path, writer: sqlite3.Connection) -> None:
     """The last connection that may write and closes would remove the -wal, with what no follower took (H33)."""
     commit(writer)
@@ -215,6 +239,48 @@ def test_closed_before_the_pin_it_leaves_the_log(database: Path, writer: sqlite3
         writer.close()
         checkpointer.close()
         assert wal_of(database).stat().st_size > 0
+
+
+def test_a_schema_that_cannot_be_parsed_is_no_matter(tmp_path: Path) -> None:
+    """A log is copied whatever the tables are: damaged statements, or functions that a schema may not use."""
+    database = build(tmp_path / "odd.db", mode="wal", rows=5)
+    with closing(sqlite3.connect(database, isolation_level=None)) as writer:
+        writer.execute("PRAGMA wal_autocheckpoint=0")
+        writer.execute("CREATE TABLE j(a, b AS (json_extract(a, '$')))")
+        writer.execute("CREATE INDEX j_b ON j(b)")
+        writer.execute("PRAGMA writable_schema=1")
+        writer.execute("UPDATE sqlite_schema SET sql = 'CREATE TABLE nonsense(' WHERE name = 'item'")
+        with ExitStack() as stack:
+            pins = Pins(database, stack)
+            checkpointer = stack.enter_context(closing(Checkpointer(str(database))))
+            assert checkpointer.passive().complete
+            assert checkpointer.settle(pins.renew, timeout=1.0).complete
+            assert checkpointer.finish("truncate").complete
+
+
+@contextmanager
+def no_larger(size: int) -> Iterator[None]:
+    """Let this process make no file larger than `size` bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_refuses_is_named_and_loses_nothing(database: Path, writer: sqlite3.Connection) -> None:
+    """What cannot be copied stays in the log; writers go on, and the next try brings it over."""
+    writer.execute("INSERT INTO item(body) SELECT zeroblob(200000) FROM item LIMIT 30")
+    rows = writer.execute("SELECT count(*), sum(length(body)) FROM item").fetchone()
+    with ExitStack() as stack:
+        pins = Pins(database, stack)
+        checkpointer = stack.enter_context(closing(Checkpointer(str(database))))
+        with no_larger(database.stat().st_size), pytest.raises(DatabaseUnreadable, match="cannot be read by SQLite"):
+            checkpointer.settle(pins.renew, timeout=1.0)
+        assert writer.execute("SELECT count(*), sum(length(body)) FROM item").fetchone() == rows
+        assert checkpointer.settle(pins.renew, timeout=1.0).complete
+    assert writer.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
 def test_nothing_is_lost_beside_writers_and_foreign_checkpoints(tmp_path: Path) -> None:

@@ -12,8 +12,19 @@ from pathlib import Path
 
 import pytest
 
-from pagewarden.errors import DatabaseBusy, DatabaseUnreadable, DatabaseUnsettled, NotADatabase, WalRefused
-from pagewarden.live import examine
+from pagewarden.errors import (
+    DatabaseBusy,
+    DatabaseUnreadable,
+    DatabaseUnsettled,
+    NotADatabase,
+    PagewardenError,
+    VerificationFailed,
+    WalRefused,
+)
+from pagewarden.guard.control import Control
+from pagewarden.guard.only import guard_places
+from pagewarden.holders import Holders
+from pagewarden.live import examine, open_readonly
 from pagewarden.runtime import Runtime
 from pagewarden.versions import LinkedSQLite
 from pagewarden.wal import enable
@@ -189,6 +200,45 @@ def test_an_exclusive_connection_is_named(database: Path, runtime: Runtime) -> N
         other.do("exclusive")
         with pytest.raises(DatabaseBusy, match=str(other.pid)):
             switch(database, runtime, off=True, max_time=0.05)
+
+
+@pytest.mark.usefixtures("mended")
+def test_what_sqlite_says_is_read_back_from_the_file(
+    rollback: Path, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A switch that did not reach the file is no success."""
+    monkeypatch.setattr(enable, "_switch", lambda *_arguments: None)
+    with pytest.raises(VerificationFailed, match="the file says rollback"):
+        switch(rollback, runtime)
+
+
+@pytest.mark.usefixtures("mended")
+def test_a_disk_that_refuses_leaves_the_mode(rollback: Path, runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of SQLite's that waiting does not help is told at once."""
+    monkeypatch.setattr(enable, "open_writable", open_readonly)
+    with pytest.raises(PagewardenError):
+        switch(rollback, runtime, max_time=60.0)
+    assert mode(rollback) == "delete"
+
+
+@pytest.mark.usefixtures("mended")
+def test_who_cannot_be_seen_is_said_so_and_a_guard_is_named(
+    rollback: Path, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next command fits in either case."""
+    monkeypatch.setattr(enable, "find_holders", lambda path: Holders(path=path, holders=(), locks=()))
+    with holding(rollback) as other:
+        other.do("lock")
+        with pytest.raises(DatabaseBusy, match="cannot be seen") as busy:
+            switch(rollback, runtime, max_time=0.0)
+        assert busy.value.hint.startswith("close all other connections")
+        path = guard_places(runtime.state, str(rollback), "").socket
+        with (
+            closing(Control(path, lambda _request: {"status": {"pid": 77}})),
+            pytest.raises(DatabaseBusy) as guarded,
+        ):
+            switch(rollback, runtime, max_time=0.0)
+        assert guarded.value.hint.endswith("kill 77")
 
 
 def test_a_damaged_log_is_not_copied_on_the_way_back(

@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from pagewarden.config import WalSettings
-from pagewarden.errors import DatabaseUnreadable
+from pagewarden.errors import DatabaseUnreadable, DatabaseUnsettled
 from pagewarden.guard.control import Control
 from pagewarden.guard.only import guard_places
 from pagewarden.holders import Lock
+from pagewarden.live import examine
 from pagewarden.runtime import Runtime
 from pagewarden.versions import LinkedSQLite
+from pagewarden.wal import status
 from pagewarden.wal.readers import describe, find_readers, lowest_mark, name_locks, process_age
 from pagewarden.wal.reports import WalStatusReport
 from pagewarden.wal.status import WalStatusRequest, known_bugs, run_wal_status
@@ -161,10 +163,49 @@ def test_a_hard_link_is_refused(database: Path, runtime: Runtime) -> None:
         look(database, runtime)
 
 
+def test_what_cannot_be_looked_at_is_said(
+    database: Path, writer: sqlite3.Connection, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that is refused, a log that is gone, or cannot be read: the rest is told all the same."""
+    commit(writer)
+    failing = DatabaseUnsettled("it moved", hint="again")
+
+    def refuse(*_arguments: object, **_more: object) -> None:
+        raise failing
+
+    with monkeypatch.context() as patch:
+        patch.setattr(status, "Pin", refuse)
+        alone = look(database, runtime)
+        assert (alone.live, alone.frames is None, alone.backfilled) == (False, False, None)
+        assert any("it moved" in warning for warning in alone.warnings)
+        patch.setattr(runtime.reader, "wal_survey", refuse)
+        unknown = look(database, runtime)
+        assert (unknown.frames, unknown.exit_code) == (None, 3)
+        patch.setattr(runtime.reader, "wal_survey", lambda _path: None)
+        assert look(database, runtime).wal_bytes == 0
+
+
+def test_a_network_file_system_and_hidden_locks_are_warnings(
+    database: Path, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where locks cannot be trusted, or cannot be seen (H4)."""
+    place = replace(examine(database), file_system="nfs4")
+    monkeypatch.setattr(status, "examine", lambda _path: place)
+    monkeypatch.setattr(os, "access", lambda *_arguments, **_more: False)
+    warnings = "; ".join(look(database, runtime).warnings)
+    assert "nfs4" in warnings
+    assert "does not show locks" in warnings
+
+
 def test_the_guard_is_found_by_its_socket(database: Path, runtime: Runtime) -> None:
     """One that answers, one that answers nonsense, and none."""
     assert look(database, runtime).guard is None
     path = guard_places(runtime.state, str(database), "").socket
+    with closing(sqlite3.connect(database, isolation_level=None)) as writer:
+        commit(writer)
+        with closing(Control(path, lambda _request: {"status": {"pid": 77}})):
+            advice = look(database, runtime, bound_bytes=1).advice
+            assert (advice.action, advice.command, "the guard sees to it" in advice.why) == ("restart", "", True)
     for reply, pid in (({"status": {"pid": 77}}, 77), ({"status": 1}, 0), ({"error": {"slug": "guard-failed"}}, 0)):
         with closing(Control(path, lambda _request, reply=reply: reply)):  # type: ignore[misc]
             assert look(database, runtime).guard == pid

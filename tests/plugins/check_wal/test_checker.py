@@ -328,7 +328,7 @@ def test_a_log_that_a_reader_holds_back_is_a_notice_that_names_it(tmp_path: Path
         reader.run("COMMIT")
         (finding,) = found()
         assert "nobody holds back" in finding.message
-        assert "wal_checkpoint(TRUNCATE)" in finding.hint
+        assert "wal checkpoint" in finding.hint
         writer.run("PRAGMA wal_checkpoint(PASSIVE)")
         assert found() == []
 

@@ -135,7 +135,7 @@ def _log(report: WalStatusReport) -> list[Block]:
 def _reader(reader: WalReader) -> Block:
     from pagewarden.wal.readers import describe
 
-    how_long = "" if reader.at_most_seconds is None else f"; for {seconds(reader.at_most_seconds)} at the most"
+    how_long = "" if reader.at_most_seconds is None else f"; reading for {seconds(reader.at_most_seconds)} at the most"
     behind = f", {number(reader.behind, 'frame')} behind" if reader.behind else ""
     return line(Span("reader: ", "warn"), f"{describe(reader)}{behind}{how_long}", indent=2)
 

@@ -163,7 +163,7 @@ class Surroundings:
             back = sorted({lock.pid for lock in holders.locks if lock.file.endswith("-shm") and _reads(lock.first)})
             who = f"readers hold it back: pid {', '.join(map(str, back))}" if back and done < frames else "nobody now"
             why = f"a log this large slows every read ({who})"
-            return warning("wal", value, why, f"sqlite3 {self._quoted} 'PRAGMA wal_checkpoint(TRUNCATE)'")
+            return warning("wal", value, why, f"pagewarden wal status {self._quoted}")
         return ok("wal", value)
 
     def _rollback(self, journal: int, says_wal: bool) -> DoctorFact:

@@ -11,7 +11,14 @@ from contextlib import closing
 from functools import cache
 from urllib.parse import quote
 
-from pagewarden.errors import DatabaseBusy, DatabaseUnreadable, DatabaseUnsettled, NotADatabase, PagewardenError
+from pagewarden.errors import (
+    DatabaseBusy,
+    DatabaseUnreadable,
+    DatabaseUnsettled,
+    NotADatabase,
+    OutOfSpace,
+    PagewardenError,
+)
 from pagewarden.live.place import frozen
 
 BUSY_SECONDS = 5.0
@@ -46,7 +53,9 @@ def open_writable(path: str, *, timeout: float = BUSY_SECONDS) -> sqlite3.Connec
     The last such connection that is closed checkpoints the log and removes it (H33), unless another one is open, be it
     for reading only. Raises as `failure` says.
     """
-    return _connect(path, "mode=rw", timeout)
+    connection = _connect(path, "mode=rw", timeout)
+    connection.execute("PRAGMA writable_schema=1")  # a schema that it cannot parse is no matter: no table is used
+    return connection
 
 
 def connect(path: str, *, timeout: float) -> sqlite3.Connection:
@@ -129,6 +138,8 @@ def failure(error: sqlite3.Error, path: str) -> PagewardenError:
             hint=f"start the application, or look at a copy of it and its journal: {_copied(path, '-journal')}",
             sqlite=name,
         )
+    if name == "SQLITE_FULL":
+        return OutOfSpace(f"the disk of {path} is full", hint=shlex.join(["df", "-h", path]))
     if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):
         return DatabaseUnreadable(
             f"{path} cannot be opened by SQLite; in WAL mode it needs a -shm file beside it, or the right to make one",

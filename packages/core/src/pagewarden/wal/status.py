@@ -47,10 +47,9 @@ def run_wal_status(request: WalStatusRequest, runtime: Runtime) -> WalStatusRepo
     place = examine(request.database)
     warnings: list[str] = []
     seen, live = _look(place, runtime, warnings)
-    if seen.in_wal_mode and not live and seen.wal_bytes:
+    if seen.in_wal_mode and seen.wal_bytes and not seen.index:
         seen = _read_log(place, seen, runtime, warnings)
     holders = find_holders(place.path)
-    live = live and seen.index
     counted = seen.index or not seen.wal_bytes
     readers = find_readers(holders.locks, seen.read_marks, seen.frames)
     settings = chosen(request.settings)
@@ -63,7 +62,7 @@ def run_wal_status(request: WalStatusRequest, runtime: Runtime) -> WalStatusRepo
         reader_mark=lowest_mark(readers, seen.frames, seen.backfilled),
     )
     decision = settings.policy.decide(state)
-    linked = linked_sqlite()
+    linked, guard = linked_sqlite(), guard_of(runtime, place.path)
     _warn(warnings, seen, holders, place)
     return WalStatusReport(
         database=place.path,
@@ -83,8 +82,8 @@ def run_wal_status(request: WalStatusRequest, runtime: Runtime) -> WalStatusRepo
         readers=readers,
         locks=name_locks(holders.locks),
         holders=tuple(str(holder) for holder in holders.holders if not is_ours(holder.pid)),
-        guard=guard_of(runtime, place.path),
-        advice=_advice(decision, place.path, seen, readers),
+        guard=guard,
+        advice=_advice(decision, place.path, seen, readers, guard),
         sqlite=linked.version,
         bugs=known_bugs(linked),
         warnings=tuple(warnings),
@@ -124,7 +123,8 @@ def _look(place: Place, runtime: Runtime, warnings: list[str]) -> tuple[WalLook,
     try:
         with closing(Pin(place)) as pin:
             pin.look()
-            return runtime.reader.wal_look(place.path, live=True), True
+            seen = runtime.reader.wal_look(place.path, live=True)
+            return seen, seen.index
     except PagewardenError as error:
         warnings.append(f"what the wal-index says cannot be believed: {error.message}")
         return runtime.reader.wal_look(place.path, live=False), False
@@ -168,12 +168,15 @@ def _warn(warnings: list[str], seen: WalLook, holders: Holders, place: Place) ->
         warnings.append("this system does not show locks: who holds the log back cannot be told")
 
 
-def _advice(decision: Decision, path: str, seen: WalLook, readers: tuple[WalReader, ...]) -> WalAdvice:
+def _advice(
+    decision: Decision, path: str, seen: WalLook, readers: tuple[WalReader, ...], guard: int | None
+) -> WalAdvice:
     """Return what to do about the log, for a person: the policy speaks of now, a person may wait."""
-    command = ""
-    if decision.action != "none":
+    command, why = "", decision.why if seen.in_wal_mode else "it is not in WAL mode: there is no log"
+    if guard is not None and decision.action != "none":
+        why = f"the guard sees to it: {why}"
+    elif decision.action != "none":
         command = shlex.join(["pagewarden", "wal", "checkpoint", path, "--mode", decision.action])
     elif decision.over_bound and readers:
         command = shlex.join(["ps", "-fp", ",".join(sorted({str(reader.pid) for reader in readers if reader.pid}))])
-    why = decision.why if seen.in_wal_mode else "it is not in WAL mode: there is no log"
     return WalAdvice(action=decision.action, why=why, command=command, held_back=decision.held_back)

@@ -190,5 +190,5 @@ def _unbounded(survey: WalSurvey, subject: Subject, used: int) -> Iterator[Findi
         evidence=f"{survey.size} bytes; read-marks {', '.join(map(str, survey.read_marks)) or 'unknown'}",
         hint=shlex.join(["ps", "-fp", ",".join(map(str, sorted(readers)))])
         if readers
-        else shlex.join(["sqlite3", subject.path, "PRAGMA wal_checkpoint(TRUNCATE)"]),
+        else shlex.join(["pagewarden", "wal", "checkpoint", subject.path, "--mode", "truncate"]),
     )
