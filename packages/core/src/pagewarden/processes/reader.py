@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from pagewarden.processes.channel import Value
 from pagewarden.processes.client import PageProgress
+from pagewarden.processes.following import FollowCalls
+from pagewarden.processes.gathering import GatherCalls
 from pagewarden.processes.increments import IncrementCalls
 from pagewarden.processes.proofs import ProofCalls
 from pagewarden.processes.shapes import as_bytes, as_int, as_nothing
@@ -25,9 +27,9 @@ if TYPE_CHECKING:
     from pagewarden.pages.walk import WalkPlan
     from pagewarden.repository.format import PageSetHeader, PageSetInfo
     from pagewarden.structure import StructureStep, WalSurvey
+    from pagewarden.wal.look import WalLook
 
 _SUMS_AT_ONCE = 128 << 20  # bytes of pages for each call in a walk over all sums
-    from pagewarden.wal.look import WalLook
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +66,7 @@ class Attachment:
         return 0 if self.uses_wal else max(0, max(self.pages, self.claimed_pages) * self.page_size - self.file_size)
 
 
-class PageReader(IncrementCalls, ProofCalls, StoredCalls):
+class PageReader(FollowCalls, GatherCalls, IncrementCalls, ProofCalls, StoredCalls):
     """The page reader, as its callers see it: what it can be asked. Every method may raise ReaderCrashed."""
 
     def ping(self) -> str:
@@ -157,8 +159,6 @@ class PageReader(IncrementCalls, ProofCalls, StoredCalls):
             return self._call("wal_survey", _survey, handle=where)
         return self._call("wal_survey", _survey, database=where)
 
-    def confirm(self, handle: int) -> None:
-        """Do step 6 of the live read, and keep the handle open.
     def wal_look(self, database: str, *, live: bool) -> WalLook:
         """Return what the first bytes of the database at the real path `database`, its -wal and its -shm say.
 
@@ -177,6 +177,8 @@ class PageReader(IncrementCalls, ProofCalls, StoredCalls):
 
         return self._call("wal_look", shape, database=database, live=live)
 
+    def confirm(self, handle: int) -> None:
+        """Do step 6 of the live read, and keep the handle open.
 
         Raises DatabaseUnsettled if what was read since `attach` may not be one commit: then discard all of it.
         """

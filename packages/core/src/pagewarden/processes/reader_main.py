@@ -19,10 +19,13 @@ from pagewarden.errors import DatabaseUnreadable, DatabaseUnsettled, PagewardenE
 from pagewarden.pages import PageDataError, PageSource, backend, scan_sums
 from pagewarden.processes.attach import Attached, glance, open_regular
 from pagewarden.processes.channel import Channel, ProtocolError, Value
+from pagewarden.processes.following_main import FollowAnswers
+from pagewarden.processes.gathering_main import GatherAnswers
 from pagewarden.processes.increments_main import IncrementAnswers
 from pagewarden.processes.proofs_main import ProofAnswers
 
 if TYPE_CHECKING:
+    from pagewarden.following.follower import Follower
     from pagewarden.pages.structure import StructureWalk
     from pagewarden.processes.image import RawImage
     from pagewarden.repository.container import PageSetWriter
@@ -48,7 +51,7 @@ class _File:
         os.close(self.descriptor)
 
 
-class Reader(IncrementAnswers, ProofAnswers):
+class Reader(FollowAnswers, GatherAnswers, IncrementAnswers, ProofAnswers):
     """The calls, each a public method, and the state behind them. Handles are chosen by the client."""
 
     def __init__(self, channel: Channel, threads: int) -> None:
@@ -57,6 +60,7 @@ class Reader(IncrementAnswers, ProofAnswers):
         self._open: dict[int, Attached | _File] = {}
         self._snapshots: dict[int, PageSetWriter | RawImage] = {}
         self._walks: dict[int, StructureWalk] = {}
+        self._followers: dict[int, Follower] = {}
 
     def ping(self) -> str:
         """Return the backend's name."""
@@ -128,16 +132,16 @@ class Reader(IncrementAnswers, ProofAnswers):
         path = database if opened is None else opened.path
         return survey_to_wire(survey(path, live=isinstance(opened, Attached)))
 
-    def confirm(self, handle: int) -> None:
-        """Do step 6 of the live read."""
-        opened = self._open[handle]
-        if isinstance(opened, Attached):
     def wal_look(self, database: str, live: bool) -> Mapping[str, Any]:
         """Return what the first bytes of a database, its -wal and its -shm say."""
         from pagewarden.processes.log_look import look
 
         return look(database, live=live)
 
+    def confirm(self, handle: int) -> None:
+        """Do step 6 of the live read."""
+        opened = self._open[handle]
+        if isinstance(opened, Attached):
             opened.check()
 
     def detach(self, handle: int, check: bool) -> None:
@@ -232,9 +236,11 @@ class Reader(IncrementAnswers, ProofAnswers):
         finally:
             os.close(source)
 
-    def path_of(self, handle: int) -> str:
-        """Return what a handle reads."""
-        return self._open[handle].path
+    def path_of(self, arguments: Mapping[str, Any]) -> str:
+        """Return what the handle among `arguments` reads."""
+        if "follower" in arguments:
+            return self._followers[arguments["follower"]].path
+        return self._open[arguments["handle"]].path
 
     def _source(self, handle: int) -> PageSource:
         return self._open[handle].source
@@ -248,7 +254,7 @@ def answer(reader: Reader, call: str, arguments: Mapping[str, Any]) -> Mapping[s
         return _failure(error)
     except (OSError, PageDataError) as error:
         # Files that are written have errors of their own (see durable.failure), so these come from what is read.
-        what = arguments.get("database") or arguments.get("path") or reader.path_of(arguments["handle"])
+        what = arguments.get("database") or arguments.get("path") or reader.path_of(arguments)
         if isinstance(error, PageDataError):
             # All sizes were taken when it was opened: it shrank since, which no SQLite does under a pin.
             return _failure(DatabaseUnsettled(f"{what} shrank while it was read: {error}", hint="try again"))

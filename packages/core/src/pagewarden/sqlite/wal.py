@@ -81,3 +81,13 @@ def wal_checksum(data: bytes, *, big_endian: bool, before: tuple[int, int] = (0,
         first = (first + even + second) & 0xFFFFFFFF
         second = (second + odd + first) & 0xFFFFFFFF
     return first, second
+
+
+def wal_checksum_before(data: bytes, *, big_endian: bool, after: tuple[int, int]) -> tuple[int, int]:
+    """Return the checksum from which `data` leads to `after`: the inverse of `wal_checksum`."""
+    first, second = after
+    words = struct.unpack(f"{'>' if big_endian else '<'}{len(data) // 4}I", data)
+    for even, odd in zip(words[-2::-2], words[::-2], strict=True):
+        second = (second - odd - first) & 0xFFFFFFFF
+        first = (first - even - second) & 0xFFFFFFFF
+    return first, second
