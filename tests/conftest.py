@@ -1,0 +1,40 @@
+"""Coverage of the processes that tests start: cheap, and only where it counts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+INHERITED = "COVERAGE_PROCESS_CONFIG"
+"""How coverage tells the processes that are started what to measure."""
+
+OF_SPAWNED = "COVERAGE_PROCESS_START"
+
+UNMEASURED = frozenset({"badinput", "fault", "golden", "load", "odd", "property", "soak", "thirdparty"})
+"""Folders whose tests repeat much and start many processes, where measuring takes longer than what is measured."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let spawned processes measure by their own, smaller configuration, where anything is measured.
+
+    Not the workers that run the tests: they find the modules that nobody imported.
+    """
+    starts_workers = bool(config.getoption("numprocesses", None)) and not hasattr(config, "workerinput")
+    if not starts_workers and os.environ.pop(INHERITED, None) is not None:
+        os.environ[OF_SPAWNED] = str(HERE / "support/spawned.coveragerc")
+        os.environ["COVERAGE_FILE"] = str(config.rootpath / ".coverage")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def measured_where_it_counts(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Measure no process that is started by tests which are there to repeat what others have measured."""
+    folder = request.path.relative_to(HERE).parts[0]
+    with pytest.MonkeyPatch.context() as patch:
+        if folder in UNMEASURED:
+            patch.delenv(OF_SPAWNED, raising=False)
+        yield
