@@ -69,6 +69,23 @@ def test_passive_copies_up_to_the_pin_and_holds_no_lock(
     assert after.held_seconds == 0.0
 
 
+def test_under_a_pin_in_the_log_nobody_restarts_it(
+    database: Path, steps: tuple[Checkpointer, Pins], writer: sqlite3.Connection, reader: PageReader
+) -> None:
+    """Read locks 1–4, though all was copied: so no writer can race a checkpoint of ours (the WAL-reset bug)."""
+    checkpointer, _ = steps
+    assert checkpointer.passive().complete
+    assert readers_in_the_log(str(database))
+    before = salts(database, reader)
+    commit(writer, 3)
+    assert salts(database, reader) == before
+    with closing(sqlite3.connect(database, timeout=0.0, isolation_level=None)) as foreign:
+        for mode in ("PASSIVE", "RESTART", "TRUNCATE"):
+            foreign.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+        commit(foreign)
+    assert salts(database, reader) == before
+
+
 def test_after_settling_the_next_commit_restarts_the_log(
     database: Path, steps: tuple[Checkpointer, Pins], writer: sqlite3.Connection, reader: PageReader
 ) -> None:

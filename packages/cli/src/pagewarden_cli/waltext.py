@@ -18,7 +18,7 @@ def show_status(report: WalStatusReport, manner: Manner) -> list[Block]:
     blocks: list[Block] = [line(Span(report.database, "strong"), f" is in {_MODES[report.journal_mode]}")]
     if report.journal_mode == "wal":
         blocks += _log(report)
-    blocks += [_reader(reader) for reader in report.readers]
+    blocks += [_reader(each) for each in report.readers if each.pid != report.guard or report.over_bound]
     if not manner.quiet:
         blocks += _surroundings(report, manner)
     blocks += _warned(report.warnings)

@@ -68,7 +68,7 @@ class WalStatusReport:
     salts: str | None  # of this generation of the log, 16 hexadecimal digits
     sequence: int | None  # how often the log was restarted since the -wal was made
     idle_seconds: float | None  # since the -wal was last written to, by the clock of the machine
-    readers: tuple[WalReader, ...]  # the one that is furthest behind first
+    readers: tuple[WalReader, ...]  # the one that is furthest behind first; the guard is one, too, and moves on
     locks: tuple[WalLock, ...]
     holders: tuple[str, ...]  # processes that have the database open, a clause each
     guard: int | None  # process id of the guard that follows it, 0 where it cannot be told; None: there is none

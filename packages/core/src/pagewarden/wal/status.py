@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from pagewarden.config import WalSettings
 from pagewarden.errors import PagewardenError
-from pagewarden.holders import Holders, find_holders, is_ours
+from pagewarden.holders import find_holders, is_ours
 from pagewarden.live import Pin, Place, examine
 from pagewarden.versions import LinkedSQLite, linked_sqlite
 from pagewarden.wal.policy import Decision, WalState
@@ -52,18 +52,22 @@ def run_wal_status(request: WalStatusRequest, runtime: Runtime) -> WalStatusRepo
     holders = find_holders(place.path)
     counted = seen.index or not seen.wal_bytes
     readers = find_readers(holders.locks, seen.read_marks, seen.frames)
+    guard = guard_of(runtime, place.path)
+    others = tuple(reader for reader in readers if not guard or reader.pid != guard)  # the guard's pin moves on
     settings = chosen(request.settings)
     state = WalState(
         page_size=seen.log_page_size or seen.page_size,
         frames=seen.frames,
         backfilled=seen.backfilled,
         wal_bytes=seen.wal_bytes,
-        idle_seconds=_idle(seen, runtime) or 0.0,
-        reader_mark=lowest_mark(readers, seen.frames, seen.backfilled),
+        idle_seconds=0.0,  # a log that is short and at rest is no reason to bother a person
+        reader_mark=lowest_mark(others, seen.frames, seen.backfilled),
     )
     decision = settings.policy.decide(state)
-    linked, guard = linked_sqlite(), guard_of(runtime, place.path)
-    _warn(warnings, seen, holders, place)
+    linked = linked_sqlite()
+    _warn(warnings, seen, place)
+    if holders.why and (decision.over_bound or decision.held_back):
+        warnings.append(f"who has it open is not known wholly: {holders.why}")
     return WalStatusReport(
         database=place.path,
         journal_mode="wal" if seen.in_wal_mode else "rollback" if seen.versions else "empty",
@@ -83,7 +87,7 @@ def run_wal_status(request: WalStatusRequest, runtime: Runtime) -> WalStatusRepo
         locks=name_locks(holders.locks),
         holders=tuple(str(holder) for holder in holders.holders if not is_ours(holder.pid)),
         guard=guard,
-        advice=_advice(decision, place.path, seen, readers, guard),
+        advice=_advice(decision, place.path, seen, others, guard),
         sqlite=linked.version,
         bugs=known_bugs(linked),
         warnings=tuple(warnings),
@@ -151,7 +155,7 @@ def _idle(seen: WalLook, runtime: Runtime) -> float | None:
     return max(0.0, runtime.clock().timestamp() - seen.wal_modified)
 
 
-def _warn(warnings: list[str], seen: WalLook, holders: Holders, place: Place) -> None:
+def _warn(warnings: list[str], seen: WalLook, place: Place) -> None:
     if place.on_network and seen.in_wal_mode:
         warnings.append(
             f"it is in WAL mode on a network file system ({place.file_system}), where locks cannot be trusted: "
@@ -162,8 +166,6 @@ def _warn(warnings: list[str], seen: WalLook, holders: Holders, place: Place) ->
             f"a -wal of {seen.wal_bytes} bytes lies beside a database that is not in WAL mode: "
             f"pagewarden check {shlex.quote(place.path)}"
         )
-    if holders.why:
-        warnings.append(f"who has it open is not known wholly: {holders.why}")
     if seen.in_wal_mode and not os.access("/proc/locks", os.R_OK):
         warnings.append("this system does not show locks: who holds the log back cannot be told")
 
