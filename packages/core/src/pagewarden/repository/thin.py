@@ -14,7 +14,7 @@ import hashlib
 import os
 import struct
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from pagewarden import durable
 from pagewarden.errors import RepositoryDamaged, VerificationFailed
 from pagewarden.pages import backend, frames_in, runs_of
 from pagewarden.repository import blocks
-from pagewarden.repository.commits import CommitsFile, Part
+from pagewarden.repository.commits import Part
 from pagewarden.repository.commitswriter import CommitsWriter
 from pagewarden.repository.format import Commit, PageSetInfo
 from pagewarden.repository.pageset import PageSetFile
@@ -165,19 +165,25 @@ def prove_gathered(
         raise RepositoryDamaged(f"{segment} does not record the pages that the segments before it do together")
     if commits is None:
         return
-    with CommitsFile(commits) as joined:
+    with Part(commits) as joined:
+        if joined.is_segment:
+            raise RepositoryDamaged(f"{commits} is a segment, and no page set of commits")
         mine, theirs = _Account(), _Account()
-        mine.add(joined, joined.commits)
+        mine.add(joined)
         for path in parts:
             with Part(path) as part:
-                theirs.add(part, part.history())
+                theirs.add(part)
         if mine.digest() != theirs.digest():
             raise RepositoryDamaged(f"{commits} does not record what the batches before it do one after the other")
         versions = _Versions()
-        place = 0
+        begin = end = size = 0
         for commit in joined.commits:
-            versions.add(joined, commit.pages, place, commit.entries)
-            place += commit.entries
+            # Pages are gone that came before it. Where it grows again all of those come again, which was proved (H21).
+            if commit.pages < size:
+                versions.add(joined, size, begin, end - begin)
+                begin = end
+            size, end = commit.pages, end + commit.entries
+        versions.add(joined, size, begin, end - begin)
         if versions.sums != made.sums:
             raise RepositoryDamaged(f"{commits} does not lead to the pages that {segment} records")
 
@@ -206,15 +212,18 @@ class _Account:
     def __init__(self) -> None:
         self._commits, self._numbers, self._sums = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
 
-    def add(self, file: PageSetFile, history: Iterable[Commit]) -> None:
+    def add(self, part: Part) -> None:
         """Add all of one."""
-        for commit in history:
-            self._commits.update(blocks.encode_commit(commit))
-        for place in range(0, file.info.held, blocks.BLOCK_ENTRIES):
-            some = min(blocks.BLOCK_ENTRIES, file.info.held - place)
-            numbers = file.numbers(place, some)
-            self._numbers.update(struct.pack(f"<{some}I", *numbers))
-            self._sums.update(file.entry_sums(place, some))
+        if part.is_segment:
+            for commit in part.history():
+                self._commits.update(blocks.encode_commit(commit))
+        else:
+            for number in range(-(-len(part.commits) // blocks.BLOCK_ENTRIES)):
+                self._commits.update(part.commits.stored(number)[2])
+        for place in range(0, part.info.held, blocks.BLOCK_ENTRIES):
+            some = min(blocks.BLOCK_ENTRIES, part.info.held - place)
+            self._numbers.update(struct.pack(f"<{some}I", *part.numbers(place, some)))
+            self._sums.update(part.entry_sums(place, some))
 
     def digest(self) -> tuple[bytes, bytes, bytes]:
         """Return what tells one account from others."""
