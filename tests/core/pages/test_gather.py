@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from pagewarden.pages import Backend, Gathered, Runs, differing_runs, frame_bound, gather_out
+from pagewarden.pages import Backend, Gathered, Runs, differing_runs, frame_bound, frames_of, gather_out
 from tests.core.pages.stored import SIZE, source_of, text
 
 
-def frames_of(chance: random.Random, pages: int, per_frame: int) -> list[Runs]:
+def some_frames(chance: random.Random, pages: int, per_frame: int) -> list[Runs]:
     """Return frames of runs of random pages, ascending."""
     numbers = sorted(chance.sample(range(1, pages + 1), chance.randrange(1, pages)))
     frames = []
@@ -29,11 +29,27 @@ def frames_of(chance: random.Random, pages: int, per_frame: int) -> list[Runs]:
 
 
 @pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("most", [1, 7, 100])
+def test_runs_are_cut_into_frames(seed: int, most: int) -> None:
+    """All but the last are full; pages that follow each other are one run, however they come."""
+    chance = random.Random(seed)
+    (wanted,) = some_frames(chance, 60, per_frame=60)
+    cut = [(first + at, 1) for first, count in wanted for at in range(count)]
+    for runs in (wanted, tuple(cut), ()):
+        frames = list(frames_of(iter(runs), most))
+        sizes = [sum(count for _, count in frame) for frame in frames]
+        assert all(size == most for size in sizes[:-1]) and all(0 < size <= most for size in sizes)
+        assert all(sum(before) < after[0] for frame in frames for before, after in pairwise(frame))
+        pages = [pgno for frame in frames for first, count in frame for pgno in range(first, first + count)]
+        assert pages == [pgno for first, count in runs for pgno in range(first, first + count)]
+
+
+@pytest.mark.parametrize("seed", range(6))
 def test_gathered_frames_hold_the_listed_pages(pages_backend: Backend, tmp_path: Path, seed: int) -> None:
     """Each frame is stock zstd of exactly its pages, in order, with the sums of those bytes under their numbers."""
     chance = random.Random(seed)
     content = text(60, seed)
-    frames = frames_of(chance, 60, per_frame=7)
+    frames = some_frames(chance, 60, per_frame=7)
     seen: list[tuple[Runs, bytes, bytes]] = []
 
     def sink(one: Gathered) -> None:

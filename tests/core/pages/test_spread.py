@@ -27,6 +27,7 @@ from pagewarden.pages import (
     Wanted,
     decode_frame,
     frame_bound,
+    frames_in,
     lock_page,
     runs_of,
     spread_in,
@@ -315,3 +316,36 @@ def test_runs_are_found() -> None:
     assert runs_of([]) == ()
     assert runs_of([1]) == ((1, 1),)
     assert runs_of([1, 2, 3, 7, 9, 10]) == ((1, 3), (7, 1), (9, 2))
+
+
+def test_frames_come_one_by_one(pages_backend: Backend, tmp_path: Path) -> None:
+    """Each with what is stored and with its pages, in order, whatever page numbers they have; two versions are two."""
+    content = text(40, 4)
+    groups = [(3, 4, 5), (5, 1, 2), (5, 5, 5), (40, 7), (9,)]
+    with stored(tmp_path / "file", content, groups, pages_backend) as file:
+        seen = [
+            (stretch.frames[0].numbers, bytes(data), bytes(pages))
+            for stretch, data, pages in frames_in(alone(file), page_size=SIZE, threads=2, using=pages_backend)
+        ]
+    assert [tuple(numbers) for numbers, _, _ in seen] == groups
+    for numbers, data, pages in seen:
+        assert pages == b"".join(content[(pgno - 1) * SIZE : pgno * SIZE] for pgno in numbers)
+        assert zstandard.ZstdDecompressor().decompress(data) == pages
+
+
+def test_a_frame_that_is_not_proved_ends_it(pages_backend: Backend, tmp_path: Path) -> None:
+    """Those before it have come; of it nothing does."""
+    with stored(tmp_path / "file", text(40, 4), [(1, 2), (2, 3), (9, 4)], pages_backend) as file:
+        file.frames[2] = replace(file.frames[2], sums=file.frames[1].sums)
+        came = []
+        with pytest.raises(SumMismatch, match="frame 2: the sum of page 9"):
+            for stretch, _, _ in frames_in(alone(file), page_size=SIZE, threads=2, using=pages_backend):
+                came.append(stretch.frames[0].index)
+        assert came == [0, 1]
+
+
+def alone(file: File) -> list[Stretch]:
+    """Return the frames of a file, each in a stretch of its own."""
+    return [
+        Stretch(file=file.descriptor, offset=frame.offset, size=frame.csize, frames=(frame,)) for frame in file.frames
+    ]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from datetime import UTC
 
 import pytest
@@ -11,7 +12,7 @@ from pagewarden.errors import RepositoryDamaged
 from pagewarden.pages import MAX_PAGES, StoredFrame, frame_bound
 from pagewarden.repository import blocks
 from pagewarden.repository.blocks import Trailer
-from pagewarden.repository.format import HEADER_SIZE, MAX_FRAME_BYTES, PageSetHeader
+from pagewarden.repository.format import HEADER_SIZE, MAX_COMMITS, MAX_FRAME_BYTES, Commit, Kind, PageSetHeader
 from tests.core.repository.sets import header
 
 page_sizes = st.sampled_from([512 << k for k in range(8)])
@@ -19,8 +20,24 @@ page_sizes = st.sampled_from([512 << k for k in range(8)])
 
 @st.composite
 def headers(draw: st.DrawFn) -> PageSetHeader:
-    """Any header that a snapshot may have."""
+    """Any header that a snapshot or a page set of commits may have."""
     page_size = draw(page_sizes)
+    if draw(st.booleans()):
+        start = draw(st.integers(1, (1 << 62)))
+        span = draw(st.integers(1, 1 << 40))
+        commits = {
+            "kind": Kind.COMMITS,
+            "txid_from": start,
+            "txid": start + span,
+            "commits": draw(st.integers(0, min(span, MAX_COMMITS))),
+        }
+        return replace(draw(snapshots(page_size)), **commits)  # type: ignore[arg-type]
+    return draw(snapshots(page_size))
+
+
+@st.composite
+def snapshots(draw: st.DrawFn, page_size: int) -> PageSetHeader:
+    """Any header that a snapshot may have."""
     return PageSetHeader(
         page_size=page_size,
         pages=draw(st.integers(0, MAX_PAGES)),
@@ -60,6 +77,7 @@ def test_a_flipped_bit_in_a_header_is_refused(head: PageSetHeader, bit: int) -> 
     [
         (16, b"\x02\x00", "format 2"),
         (18, b"\x02\x00", "segment that starts from no position"),
+        (18, b"\x03\x00", "page set of commits that starts from no position"),
         (18, b"\x09\x00", "kind 9"),
         (20, b"\x01\x00\x00\x00", "flags 0x1"),
         (24, struct.pack("<I", 1000), "page size of 1000"),
@@ -178,15 +196,21 @@ def test_reserved_bytes_of_an_index_entry_are_refused() -> None:
 def trailers(draw: st.DrawFn) -> tuple[PageSetHeader, Trailer]:
     """Any header with a trailer that fits it."""
     head = draw(headers())
+    snapshot = head.kind is Kind.SNAPSHOT
+    held = head.pages if snapshot else draw(st.integers(0, min(head.most_held, 1 << 40)))
     sums = st.integers(0, (1 << 64) - 1)
     trailer = Trailer(
+        kind=head.kind,
         data_bytes=draw(st.integers(0, 1 << 45)),
-        frames=head.frames,
-        pages=head.pages,
+        frames=head.frames_for(held),
+        pages=held,
+        commits=head.commits,
         header_check=draw(sums),
         index_check=draw(sums),
         sums_check=draw(sums),
         database_sum=draw(sums),
+        numbers_check=0 if snapshot else draw(sums),
+        database_sum_from=0 if snapshot else draw(sums),
         sha256=draw(st.binary(min_size=32, max_size=32)),
     )
     return head, trailer
@@ -247,3 +271,43 @@ def test_a_trailer_with_right_checksum_and_impossible_numbers_is_refused(offset:
         forged = body + struct.pack("<Q", blocks.hash64(body)) + data[152:]
         with pytest.raises(RepositoryDamaged, match="does not fit"):
             blocks.decode_trailer(forged, head, trailer.offset + blocks.TRAILER_SIZE, "x")
+
+
+@st.composite
+def commits(draw: st.DrawFn) -> Commit:
+    """Any commit that there may be."""
+    pages = draw(st.integers(0, MAX_PAGES))
+    merged = draw(st.integers(1, MAX_COMMITS))
+    return Commit(
+        txid=draw(st.integers(merged, (1 << 63) - 1)),
+        time=draw(st.datetimes(timezones=st.just(UTC))),
+        pages=pages,
+        entries=draw(st.integers(0, pages)),
+        database_sum=draw(st.integers(0, (1 << 64) - 1)),
+        merged=merged,
+    )
+
+
+@settings(deadline=None)
+@given(commits())
+def test_commits_survive_encoding(commit: Commit) -> None:
+    """Decoding what was encoded gives the same commit; one that stands for itself can be written without it."""
+    data = blocks.encode_commit(commit)
+    assert len(data) == blocks.COMMITS_ENTRY
+    assert list(blocks.decode_commits(data, commit.txid_from, "x")) == [commit]
+    assert blocks.micros(commit.time) in blocks.TIMES
+    one = replace(commit, merged=1)
+    row = (blocks.micros(one.time), one.pages, one.entries, one.database_sum)
+    assert blocks.encode_row(*row) == blocks.encode_commit(one)
+
+
+def test_commits_of_a_block_follow_each_other() -> None:
+    """Each comes after the position that the one before leads to."""
+    entries = b"".join(struct.pack("<qIIQII", 5, 9, 2, at, merged, 0) for at, merged in enumerate((1, 3, 1)))
+    found = list(blocks.decode_commits(entries, 40, "x"))
+    assert [(one.txid_from, one.txid, one.database_sum) for one in found] == [(40, 41, 0), (41, 44, 1), (44, 45, 2)]
+    with pytest.raises(RepositoryDamaged, match="the commit after position 41 in x has flags 0x10"):
+        list(blocks.decode_commits(entries[:60] + b"\x10" + entries[61:], 40, "x"))
+    for time in (blocks.TIMES[0] - 1, blocks.TIMES[-1] + 1, 1 << 62):
+        with pytest.raises(RepositoryDamaged, match="the commit after position 40 in x names"):
+            list(blocks.decode_commits(struct.pack("<q", time) + entries[8:], 40, "x"))

@@ -94,8 +94,6 @@ class CommitTable(Sequence[Commit]):
         The index is the number of all commits where there is none.
         """
         number = max(0, bisect_left(self._begins, (txid, 0)) - 1)
-        if not self._begins:
-            return 0, False
         commits = self._block(number)[0]
         place = bisect_left(commits, txid, key=lambda commit: commit.txid)
         return number * blocks.BLOCK_ENTRIES + place, place < len(commits) and commits[place].txid == txid
