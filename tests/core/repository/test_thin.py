@@ -96,7 +96,7 @@ def test_what_is_gathered_is_proved_by_what_it_records(tmp_path: Path, seed: int
 
 def test_what_is_not_the_same_is_refused(tmp_path: Path) -> None:
     """A batch too few, another order, other commits, or commits that lead elsewhere."""
-    segments, parts = gathered(tmp_path, 5)
+    segments, parts = gathered(tmp_path, 6)
     made, commits = tmp_path / "segment", tmp_path / "commits"
     for wrong in (segments[:-1], segments[-1:], segments[::-1]):
         with pytest.raises(RepositoryDamaged, match="does not record the pages"):
