@@ -60,7 +60,7 @@ class Follower:
         return Stream.open(repository, NAME, sleep=lambda seconds: None)
 
     def seal(self, newest: Manifest | Position, count: int, *, merged: bool = False) -> Sealed:
-        """Make the batch of the `count` commits after `newest`; `merged`, or of one: without a commits page set."""
+        """Make the batch of the `count` commits after `newest`; `merged`, or of one: without a page set of commits."""
         parent = newest if isinstance(newest, Position) else newest.position
         first, last = parent.txid, parent.txid + count
         position = self.position(parent.timeline, last)

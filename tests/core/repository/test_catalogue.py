@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,8 @@ from pagewarden.repository import Entry, keys
 from pagewarden.repository.manifest import Manifest, encode_manifest
 from pagewarden.repository.repository import Repository
 from pagewarden.values import RestorePoint
+from tests.core.repository.chains import histories
+from tests.core.repository.follower import Follower
 from tests.core.repository.sets import after, back_up, image
 
 NAME = "app.db"
@@ -144,3 +147,33 @@ def test_an_object_elsewhere_is_never_asked_for(repository: Repository, target: 
     assert entry.manifest is None and "another place" in entry.problem
     with pytest.raises(RepositoryDamaged, match="no manifest of"):
         repository.resolve(NAME)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "other.db/objects/{timeline}/0000000000000004-{nonce}.commits.zst",
+        "app.db/objects/{timeline}/0000000000000005-{nonce}.commits.zst",
+        "app.db/objects/00000000000000000000000000000000/0000000000000004-{nonce}.commits.zst",
+        "app.db/objects/{timeline}/0000000000000004-{nonce}.pageset.zst",
+        "app.db/objects/{timeline}/0000000000000004-{nonce}.commits.zst/..",
+        "../secret",
+        "",
+    ],
+)
+def test_commits_of_another_place_are_refused(repository: Repository, tmp_path: Path, key: str) -> None:
+    """A manifest that names the commits of another database, position or kind is used for nothing."""
+    follower = Follower(folder=tmp_path, images=histories(4))
+    with follower.begin(repository) as stream:
+        follower.follow(stream, 3)
+        assert stream.newest is not None and stream.newest.commits
+        manifest = stream.newest
+    nonce = manifest.object_keys[1].rpartition("/")[2][17:33]
+    wrong = key.format(timeline=manifest.position.timeline, nonce=nonce)
+    assert manifest.commits
+    where = keys.manifest_key("app.db", 2)
+    repository.store.delete(where)
+    forged = replace(manifest, commits=replace(manifest.commits, key=wrong))
+    repository.store.put(where, encode_manifest(forged))
+    (_, entry) = repository.entries("app.db")
+    assert entry.manifest is None and entry.problem == f"{where} holds the manifest of another place"

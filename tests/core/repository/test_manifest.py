@@ -13,7 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pagewarden.errors import RepositoryDamaged
-from pagewarden.repository.manifest import LARGEST, Manifest, SourceFacts, decode_manifest, encode_manifest
+from pagewarden.repository.manifest import (
+    LARGEST,
+    CommitsFacts,
+    Manifest,
+    SourceFacts,
+    decode_manifest,
+    encode_manifest,
+)
 from pagewarden.values import Position, SourceVerdict, Verdict
 from tests.core.repository.sets import FACTS, NOW, SOUND, TIMELINE, header, image, write
 
@@ -198,3 +205,70 @@ def test_facts_of_the_wal_are_optional() -> None:
     """A rollback-journal database has no salts and no frames."""
     facts = SourceFacts(path="p", host="h", change_counter=0, schema_cookie=0, journal_mode="delete")
     assert (facts.wal_salts, facts.wal_frames, facts.sqlite_version) == ("", 0, "")
+
+
+COMMITS = CommitsFacts(
+    key=f"app.db/objects/{TIMELINE}/0000000000000009-00112233aabbccdd.commits.zst",
+    bytes=2000,
+    sha256="cd" * 32,
+    count=7,
+    earliest=NOW,
+)
+BATCH = replace(MANIFEST, kind="segment", position=replace(MANIFEST.position, txid=9), parent=MANIFEST.position)
+
+
+def test_what_is_not_said_is_not_written() -> None:
+    """A manifest of a backup has not a byte more than before there were batches; one of a batch has its own."""
+    plain = encode_manifest(MANIFEST)
+    assert not any(word in plain for word in (b"commits", b"merged", b"gathered", b"gap"))
+    for batch in (
+        replace(BATCH, commits=COMMITS),
+        replace(BATCH, merged=7),
+        replace(BATCH, merged=1, gathered=2),
+        replace(BATCH, commits=COMMITS, kind="snapshot", facts=replace(FACTS, gap="log-restarted")),
+    ):
+        assert decode_manifest(encode_manifest(batch), "key") == batch
+        assert batch.followed and batch.span == 7
+    assert replace(BATCH, commits=COMMITS).object_keys == (BATCH.key, COMMITS.key)
+    assert replace(BATCH, commits=COMMITS).bytes_stored == 3000 and BATCH.bytes_stored == 1000
+    assert (
+        not BATCH.followed
+        and replace(BATCH, parent=Position(timeline="0" * 32, txid=1, time=NOW), kind="snapshot").span == 0
+    )
+
+
+FACTS_OF_COMMITS = json.loads(msgspec.json.encode(COMMITS))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"commits": FACTS_OF_COMMITS, "merged": 7},
+        {"commits": FACTS_OF_COMMITS, "parent": None, "kind": "snapshot"},
+        {"commits": FACTS_OF_COMMITS, "parent": ELSEWHERE, "kind": "snapshot"},
+        {"commits": FACTS_OF_COMMITS | {"count": 1}},
+        {"commits": FACTS_OF_COMMITS | {"count": 8}},
+        {"commits": FACTS_OF_COMMITS | {"count": -1}},
+        {"commits": FACTS_OF_COMMITS | {"bytes": 0}},
+        {"commits": FACTS_OF_COMMITS | {"bytes": 1 << 63}},
+        {"commits": FACTS_OF_COMMITS | {"sha256": "cd" * 31}},
+        {"commits": FACTS_OF_COMMITS | {"earliest": "2026-11-22T10:15:00"}},
+        {"commits": FACTS_OF_COMMITS | {"earliest": "2026-11-22T10:15:00+01:00"}},
+        {"commits": FACTS_OF_COMMITS | {"earliest": "99999-11-22T10:15:00Z"}},
+        {"commits": FACTS_OF_COMMITS | {"more": 1}},
+        {"commits": None},
+        {"commits": {}},
+        {"merged": 0},
+        {"merged": 8},
+        {"merged": 7.5},
+        {"merged": 7, "parent": None, "kind": "snapshot"},
+        {"merged": 7, "gathered": 0},
+        {"merged": 7, "gathered": 3},
+        {"gathered": 3},
+    ],
+)
+def test_what_contradicts_itself_about_commits_is_refused(changes: dict[str, object]) -> None:
+    """Commits that follow nothing, or that do not fit; both accounts at once; sums, sizes and times that none has."""
+    document = json.loads(encode_manifest(BATCH))["manifest"] | changes
+    with pytest.raises(RepositoryDamaged, match="the-key"):
+        decode_manifest(seal(msgspec.json.encode(document)), "the-key")

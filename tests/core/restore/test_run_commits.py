@@ -62,7 +62,7 @@ class Followed:
         return found
 
     def commits(self, sequence: int) -> Path:
-        """Return the file of the commits page set of a manifest."""
+        """Return the file of the page set of commits of a manifest."""
         return self.root / self.manifest(sequence).object_keys[1]
 
     def forge(self, sequence: int, **fields: object) -> None:
@@ -229,7 +229,7 @@ def test_without_its_commits_a_batch_has_its_end(followed: Followed, tmp_path: P
 
 
 def test_the_commits_of_another_batch_are_refused(followed: Followed, tmp_path: Path) -> None:
-    """A commits page set proves itself; that it belongs there only the manifest says."""
+    """A page set of commits proves itself; that it belongs there only the manifest says."""
     other = Follower(folder=tmp_path / "spool", images=[image(9, seed=number) for number in range(20)])
     other.folder.mkdir()
     sealed = other.seal(followed.manifest(3).position, 6)

@@ -16,7 +16,7 @@ from pagewarden.values import Position, RestorePoint
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inner:
-    """A commit between two restore points: in the commits page set of the second one."""
+    """A commit between two restore points: in the page set of commits of the second one."""
 
     batch: Manifest  # of the second one; the first one is its parent
     commits: CommitsFacts  # of that manifest

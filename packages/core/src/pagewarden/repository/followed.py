@@ -41,7 +41,7 @@ class BatchSegment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchCommits:
-    """The commits page set of a batch."""
+    """The page set of commits of a batch."""
 
     bytes: int
     sha256: str  # over all its bytes but the last 40
@@ -50,7 +50,7 @@ class BatchCommits:
 
     @staticmethod
     def of(info: PageSetInfo, *, count: int, earliest: datetime) -> BatchCommits:
-        """Return what is to be known of a commits page set that was read back."""
+        """Return what is to be known of a page set of commits that was read back."""
         return BatchCommits(bytes=info.bytes, sha256=info.sha256, count=count, earliest=earliest)
 
 

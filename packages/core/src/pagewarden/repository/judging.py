@@ -4,8 +4,8 @@ With data, batches follow the chains, so that the page reader's running map prov
 point. Where a batch does not begin where the map is, the map is brought there from the page sums that the objects below
 record, which costs their tables and not their pages; a target that keeps no local files is spared that.
 
-A commits page set goes right before the page set of its manifest, while the map is at the position where both begin: so
-the database sum of every commit in it is proved, too.
+A page set of commits goes right before the page set of its manifest, while the map is at the position where both begin:
+so the database sum of every commit in it is proved, too.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class ObjectKey:
     timeline: str
     txid: int
     nonce: str
-    commits: bool = False  # whether it is a commits page set
+    commits: bool = False  # whether it is a page set of commits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +222,7 @@ def parse_object_key(key: str) -> ObjectKey | None:
 def is_object_key(key: str, name: str, timeline: str, txid: int, *, commits: bool = False) -> bool:
     """Return whether the key is one of an object of that place: cheaper than to parse it. `name` must be one.
 
-    With `commits`, whether it is one of a commits page set.
+    With `commits`, whether it is one of a page set of commits.
     """
     begin = f"{objects_prefix(name)}{timeline}/{txid:016}-"
     return key.startswith(begin) and (_COMMITS_END if commits else _OBJECT_END).fullmatch(key, len(begin)) is not None

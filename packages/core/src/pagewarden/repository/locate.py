@@ -3,7 +3,7 @@
 1. The manifests say which batch of commits a txid or a time falls into. Commits are in the order of their txids,
    whatever clocks said (H23): the last one that was seen at or before a time is meant, even where a later batch holds
    one that a clock which stepped back put there.
-2. The commits of one batch stand in its commits page set, which is looked at by the page reader.
+2. The commits of one batch stand in its page set of commits, which is looked at by the page reader.
 3. With what was found come its neighbours: the moments right before and after it that can be restored.
 """
 
@@ -185,7 +185,7 @@ class _Search:
         )
 
     def _glance(self, batch: Manifest, commits: CommitsFacts, txid: int, warnings: list[str]) -> Beside | None:
-        """Look for neighbours in a commits page set; where that fails, it is told and hinders nothing."""
+        """Look for neighbours in a page set of commits; where that fails, it is told and hinders nothing."""
         try:
             beside = self._beside(batch, commits, txid=txid)
         except PagewardenError as error:
@@ -197,7 +197,7 @@ class _Search:
     def _beside(
         self, batch: Manifest, commits: CommitsFacts, *, txid: int | None = None, time: datetime | None = None
     ) -> Beside:
-        """Look for a commit in the commits page set of a batch."""
+        """Look for a commit in the page set of commits of a batch."""
         path = self._store.local(commits.key)
         if path is None:
             raise commits_damaged(self._repository, batch, f"{commits.key} is missing from {self._repository.url}")
@@ -208,7 +208,7 @@ class _Search:
 
 
 def commits_damaged(repository: Repository, batch: Manifest, why: str) -> RepositoryDamaged:
-    """Return the error for a commits page set that is not whole: what of the batch is lost, and what is not."""
+    """Return the error for a page set of commits that is not whole: what of the batch is lost, and what is not."""
     parent, last = batch.parent, batch.position.txid
     lost = "" if parent is None else f", of txids {parent.txid + 1} to {last - 1},"
     words = ["pagewarden", "restore", "--repo", repository.url, "--db", batch.database, "--txid", str(last)]

@@ -60,7 +60,7 @@ class SourceFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitsFacts:
-    """A commits page set: every commit between the parent's position and its manifest's, each with its own pages."""
+    """A page set of commits: every commit between the parent's position and its manifest's, each with its own pages."""
 
     key: str
     bytes: int
@@ -188,7 +188,7 @@ class Manifest:
         return ""
 
     def commits_contradiction(self, info: PageSetInfo) -> str:
-        """Return why `info` is not the commits page set that this manifest names: a clause, empty if it is."""
+        """Return why `info` is not the page set of commits that this manifest names: a clause, empty if it is."""
         commits, parent, header = self.commits, self.parent, info.header
         if commits is UNSET or parent is None:
             return "is of commits, and its manifest names none"

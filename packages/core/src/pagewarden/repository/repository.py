@@ -323,7 +323,10 @@ class Repository:
         return intent
 
     def _was_first(self, name: str) -> RepositoryBusy:
-        return RepositoryBusy(f"another backup of {name} to {self.url} was committed first", hint="try again")
+        hint = "try again"
+        if tidy.sessions(self.store, name):
+            hint = "it is followed, commit by commit: pagewarden sync DATABASE waits until all of it is there"
+        return RepositoryBusy(f"another backup of {name} to {self.url} was committed first", hint=hint)
 
     def commit(
         self,

@@ -132,7 +132,7 @@ class Stream:
         return self._object_key(txid, commits=False)
 
     def commits_key(self, txid: int) -> str:
-        """Return the key that the commits page set of a batch up to `txid` has in this session."""
+        """Return the key that the page set of commits of a batch up to `txid` has in this session."""
         return self._object_key(txid, commits=True)
 
     def append(self, batch: Batch, segment: Path, commits: Path | None = None) -> RestorePoint:
@@ -283,7 +283,9 @@ class Stream:
 
     def _standing(self, batch: Batch) -> Manifest | None:
         """Return the manifest of a batch that was stored before. Raises RepositoryBusy where it is another one's."""
-        at = batch.position
+        at, newest = batch.position, self._newest
+        if newest is not None and at.timeline == newest.position.timeline and at.txid > newest.position.txid:
+            return None
         for each in reversed(self._known):
             if (each.position.timeline, each.position.txid) == (at.timeline, at.txid):
                 # However it is stored by now: it may be gathered with others.
@@ -350,7 +352,7 @@ class Stream:
 
     def _commit(self, manifest: Manifest, segment: Path, commits: Path | None) -> Manifest:
         if (commits is None) is not (manifest.commits is UNSET):
-            raise ValueError("the commits page set of a batch and its file are both there, or none is")
+            raise ValueError("the page set of commits of a batch and its file are both there, or none is")
         if not (self._whole and manifest == self._doubt):
             self._doubt, self._whole = manifest, False
             self._adopt(manifest.key, segment)

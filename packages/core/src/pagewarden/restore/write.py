@@ -4,8 +4,8 @@ A prune may take an object away meanwhile, because a new generation of its manif
 looked up again, and what it has that was not taken yet is taken: pages that stand in the file are the last versions
 already, whichever object they came from. The database sum at the end proves that of all of them.
 
-A commit between two restore points is made of the first one, and of what the commits page set of the second one holds
-up to that commit: the page reader makes a segment of that, which is taken as the newest link.
+A commit between two restore points is made of the first one, and of what the page set of commits of the second one
+holds up to that commit: the page reader makes a segment of that, which is taken as the newest link.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def write_chain(
     point = chain.restore_point
     assembly = reader.begin_assembly(to, read_back=read_back, size=(point.page_size, point.pages))
     infos: dict[str, PageSetInfo] = {}
-    commits: dict[str, PageSetInfo] = {}  # what leads from a link to the commit, by the key of the commits page set
+    commits: dict[str, PageSetInfo] = {}  # what leads from a link to the commit, by the key of the page set of commits
     try:
         while True:
             try:
@@ -102,7 +102,7 @@ def _take_commit(inner: Inner, to: Path, assembly: int, repository: Repository, 
 
 
 def _extract(inner: Inner, path: Path, to: Path, reader: PageReader) -> PageSetInfo:
-    """Make the segment that leads to a commit, of the commits page set at `path`."""
+    """Make the segment that leads to a commit, of the page set of commits at `path`."""
     if why := inner.batch.commits_contradiction(reader.verify_commits(path, read_data=False)):
         raise RepositoryDamaged(f"{inner.commits.key} {why}")
     commit = inner.commit
