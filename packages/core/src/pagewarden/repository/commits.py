@@ -30,6 +30,7 @@ from typing import ClassVar, overload
 from pagewarden import durable
 from pagewarden.errors import RepositoryDamaged, RepositoryNotFound, VerificationFailed
 from pagewarden.pages import (
+    FrameIn,
     PageDataError,
     PageSource,
     Progress,
@@ -45,7 +46,7 @@ from pagewarden.repository.assemble import Claims
 from pagewarden.repository.batch import BatchWriter
 from pagewarden.repository.commitswriter import CommitsWriter, NoHistory, lacking
 from pagewarden.repository.format import Beside, Commit, Kind, PageSetInfo
-from pagewarden.repository.pageset import PageSetFile, verify_pageset
+from pagewarden.repository.pageset import STRETCH, PageSetFile, verify_pageset
 
 __all__ = ["Commit", "CommitTable", "CommitsFile", "CommitsWriter", "extract", "join", "verify_commits"]
 
@@ -307,7 +308,28 @@ class _LastVersions:
         self.sum = 0  # XOR of their sums
 
     def stretches(self) -> Iterator[Stretch]:
-        """Yield the frames that hold such versions, the last one first, for `spread_in`."""
+        """Yield the frames that hold such versions, some at once and the last ones first, for `spread_in`."""
+        group: list[FrameIn] = []
+        for frame in self._frames():
+            if group and group[0].offset + group[0].csize - frame.offset > STRETCH:
+                yield self._stretch(group)
+                group = []
+            group.append(frame)
+        if group:
+            yield self._stretch(group)
+
+    def _stretch(self, frames: list[FrameIn]) -> Stretch:
+        begin, end = frames[-1].offset, frames[0].offset + frames[0].csize
+        return Stretch(
+            file=self._file.fileno(),
+            offset=begin,
+            size=end - begin,
+            frames=tuple(reversed(frames)),
+            errors=self._file.errors,
+        )
+
+    def _frames(self) -> Iterator[FrameIn]:
+        """Yield the frames, the last one first, with what is wanted of them."""
         commits, per_frame = self._file.commits, self._file.info.header.pages_per_frame
         begin = commits.entry(self._index)
         end, pages = begin + commits[self._index].entries, commits[self._index].pages
@@ -325,17 +347,11 @@ class _LastVersions:
                 wanted += [(low + at, start, some) for at, start, some in taken]
                 end = first + low
             if wanted:
-                fold = backend().fold
-                for at, _, some in wanted:
-                    self.sum ^= fold(frame.sums[at * _SUM : (at + some) * _SUM])
-                wanted.sort()
-                yield Stretch(
-                    file=self._file.fileno(),
-                    offset=frame.offset,
-                    size=frame.csize,
-                    frames=(replace(frame, wanted=tuple(wanted)),),
-                    errors=self._file.errors,
+                self.sum ^= backend().fold(
+                    b"".join([frame.sums[at * _SUM : (at + some) * _SUM] for at, _, some in wanted])
                 )
+                wanted.sort()
+                yield replace(frame, wanted=tuple(wanted))
 
 
 class Part(CommitsFile):
