@@ -344,6 +344,7 @@ def test_a_plan_is_shown_even_when_quiet() -> None:
         /srv/app.db would be restored to 2b1f93aa:3 of 2026-11-22 08:15:00Z
           1. write
           2. swap
+        warning: process 7 goes on with the old file
         """
     )
     assert text(report) == text(report, quiet=True) == expected

@@ -9,7 +9,15 @@ from datetime import timedelta
 import pytest
 from rich.console import Console
 
-from pagewarden.values import BackupsReport, PointCommits, RestorePoint, SourceVerdict, Verdict, Verification
+from pagewarden.values import (
+    BackupsReport,
+    NamedPosition,
+    PointCommits,
+    RestorePoint,
+    SourceVerdict,
+    Verdict,
+    Verification,
+)
 from pagewarden_cli.blocks import paint_plain, paint_rich
 from pagewarden_cli.render import Manner, render
 from pagewarden_cli.timeline import SHOWN_DAYS, SHOWN_POINTS, show_backups
@@ -178,6 +186,24 @@ def test_what_ends_a_run_of_commits() -> None:
     firsts = [line.split()[0].removeprefix("2b1f93aa:") for line in shown]
     assert firsts == ["1", "2-3", "4-5", "6-9", "11", "12-15", "16-17", "18-19"]
     assert "gap: guard-was-down" in shown[4]
+
+
+def test_named_moments_stand_below() -> None:
+    """The last ten of a database with what they name; the count of those before."""
+    found = batches([20])
+    marks = [
+        NamedPosition(database="app.db", position=replace(found[1].position, txid=txid), text=f"mark {txid}", time=NOW)
+        for txid in range(2, 16)
+    ]
+    other = NamedPosition(database="other.db", position=POINT.position, text="elsewhere", time=NOW)
+    report = BackupsReport(repository="/backup", backups=tuple(found), marks=(*marks, other))
+    for everything, shown in ((False, 10), (True, 14)):
+        out = io.StringIO()
+        paint_plain(tuple(show_backups(report, Manner(now=NOW), everything=everything)), out)
+        lines = out.getvalue().splitlines()
+        assert sum(line.startswith("  mark mark ") for line in lines) == shown
+        assert "  mark mark 15: 2b1f93aa:15 of 2026-11-22 10:16:00Z" in lines and "elsewhere" not in out.getvalue()
+        assert ("  4 earlier marks not shown" in lines) is not everything
 
 
 def test_a_long_run_hides_nothing_before_it() -> None:

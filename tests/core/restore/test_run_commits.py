@@ -12,11 +12,15 @@ import pytest
 
 from pagewarden.errors import ConfigurationInvalid, RepositoryDamaged, RepositoryNotFound
 from pagewarden.repository import keys
+from pagewarden.repository.backups import BackupsRequest, run_backups
+from pagewarden.repository.compaction import Compactor
 from pagewarden.repository.manifest import Manifest, encode_manifest
 from pagewarden.repository.moments import name_moment
 from pagewarden.repository.repository import Repository
+from pagewarden.repository.turn import Turn
 from pagewarden.repository.verify import VerifyRequest, run_verify
 from pagewarden.restore import RestoreRequest, run_restore
+from pagewarden.restore import write as writing
 from pagewarden.restore.quarantine import Quarantine, extracted_beside
 from pagewarden.runtime import Runtime
 from pagewarden.times import format_moment
@@ -187,6 +191,13 @@ def test_a_moment_is_found_by_its_name(followed: Followed, tmp_path: Path) -> No
         position = followed.follower.position(timeline, txid)
         name_moment(store, NAME, position, text, now=NOW - timedelta(days=txid))
     assert followed.found(to, mark="before the migration") == (3, 2, 4)
+    listed = run_backups(BackupsRequest(repository=str(followed.root)), followed.runtime).marks
+    assert [(mark.position.txid, mark.text) for mark in listed] == [
+        (2, "-15m"),
+        (3, "before the migration"),
+        (5, "weekly"),
+        (8, "weekly"),
+    ]
     assert followed.found(to, at="before the migration")[0] == 3
     assert followed.found(to, mark="weekly")[0] == 8
     assert followed.found(to, mark="-15m")[0] == 2
@@ -307,3 +318,38 @@ def test_data_of_every_commit_is_proved(template: Followed) -> None:
     assert all(point.data for point in report.points)
     part = run_verify(VerifyRequest(repository=str(template.root), read_subset="30%"), template.runtime)
     assert part.verdict is Verdict.SOUND and part.objects_read < 7
+
+
+def test_a_restore_goes_on_while_what_it_reads_is_gathered(
+    template: Followed, followed: Followed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch of which it reads, and the restore point itself, may become commits of a later batch meanwhile."""
+    to = tmp_path / "app.db"
+    for txid in (7, 5, 4):
+        shutil.rmtree(followed.root)
+        shutil.copytree(template.root, followed.root)
+        gathered: list[bool] = []
+        real = writing._take_commit if txid == 7 else writing._assembled
+
+        def meanwhile(*arguments: Any, real: Any = real, gathered: list[bool] = gathered) -> Any:
+            if not gathered:
+                gathered.append(True)
+                gather_all(followed)
+            return real(*arguments)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(writing, real.__name__, meanwhile)
+            followed.restore(to, txid=txid)
+        assert gathered and to.read_bytes() == followed.follower.images[txid - 1], txid
+        to.unlink()
+
+
+def gather_all(followed: Followed) -> None:
+    """Gather the first three batches into one, as whoever gathers does it."""
+    manifests = tuple(followed.repository.entries(NAME))
+    with Turn(followed.repository.store, NAME, "ab" * 8, NOW, lambda seconds: None) as turn:
+        compactor = Compactor(followed.repository, followed.runtime, turn, NAME, manifests)
+        links = [entry.manifest for entry in manifests[1:4] if entry.manifest is not None]
+        compactor.gather(links, lambda: True)
+        compactor.release()
+    assert [entry.sequence for entry in followed.repository.entries(NAME)] == [1, 4, 5]

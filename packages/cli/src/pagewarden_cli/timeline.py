@@ -11,13 +11,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, timedelta
 from itertools import groupby
 
-from pagewarden.values import BackupsReport, RestorePoint
+from pagewarden.values import BackupsReport, NamedPosition, RestorePoint
 from pagewarden_cli.blocks import Block, Grid, Line, Span, line
 from pagewarden_cli.human import age, moment, number, size
 from pagewarden_cli.render import STYLES, Manner
 
 SHOWN_POINTS = 20
 """Newest rows of a database that are shown in full: restore points, and runs of commits."""
+
+SHOWN_MARKS = 10
+"""Last named moments of a database that are shown."""
 
 Row = Sequence[RestorePoint]
 """What has one row: a restore point, or a run of batches of commits."""
@@ -44,12 +47,22 @@ def show_backups(report: BackupsReport, manner: Manner, *, everything: bool = Fa
         if hidden.rows:
             blocks.append(hidden.grid())
         blocks.append(Grid(_HEADER, tuple(_row(row, manner) for row in shown), _RIGHT, indent=2, less=_LESS))
+        marks = [mark for mark in report.marks if mark.database == name]
+        blocks += _marked(marks if everything or manner.verbose else marks[-SHOWN_MARKS:], len(marks))
         if len(shown) < len(points):
             blocks.append(line(Span("--all gives each its row, --json everything", "dim"), indent=2))
     if not report.backups and not manner.quiet:
         blocks.append(line(f"no restore points in {report.repository}"))
     blocks += [line(Span("problem: ", "bad"), problem) for problem in report.problems]
     return blocks + [line(Span("warning: ", "warn"), warning) for warning in report.warnings]
+
+
+def _marked(marks: Sequence[NamedPosition], count: int) -> Iterator[Block]:
+    """Yield the names of moments, the last ones of `count`."""
+    if len(marks) < count:
+        yield line(Span(f"{number(count - len(marks), 'earlier mark')} not shown", "dim"), indent=2)
+    for mark in marks:
+        yield line("mark ", Span(mark.text, "strong"), f": {mark.position} of {moment(mark.position.time)}", indent=2)
 
 
 def _headline(name: str, points: Sequence[RestorePoint]) -> Line:

@@ -148,12 +148,23 @@ class RestorePoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NamedPosition:
+    """A moment that somebody named."""
+
+    database: str  # name in the repository
+    position: Position
+    text: str
+    time: datetime  # when it was named
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BackupsReport:
     """The restore points of a repository, newest last."""
 
     repository: str
     backups: tuple[RestorePoint, ...]
     problems: tuple[str, ...] = ()  # manifests that could not be read, one sentence each
+    marks: tuple[NamedPosition, ...] = ()  # the moments that are named, of each database by their txids
     bytes_stored: int = 0  # of the objects of all that is listed, each counted once
     warnings: tuple[str, ...] = ()  # what a person should know, such as results of verification that were damaged
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from pagewarden.errors import RepositoryNotFound
 from pagewarden.repository.chain import Chains
 from pagewarden.repository.marks import Marks, read_marks
+from pagewarden.repository.moments import read_moments
 from pagewarden.repository.results import Results, read_results
-from pagewarden.values import BackupsReport, RestorePoint, Verification
+from pagewarden.values import BackupsReport, NamedPosition, RestorePoint, Verification
 
 if TYPE_CHECKING:
     from pagewarden.repository.manifest import Manifest
@@ -37,6 +38,7 @@ def run_backups(request: BackupsRequest, runtime: Runtime) -> BackupsReport:
     results = read_results(runtime.state, repository.url)
     points: list[RestorePoint] = []
     problems: list[str] = []
+    named: list[NamedPosition] = []
     stored = 0
     for name in choose_names(repository, request.name, stored=False):
         marks = read_marks(repository.store, name)  # before the manifests: what is purged meanwhile is gone then
@@ -46,13 +48,19 @@ def run_backups(request: BackupsRequest, runtime: Runtime) -> BackupsReport:
                 problems.append(entry.problem)
             else:
                 manifests.append(entry.manifest)
-        problems += marks.problems
+        moments = read_moments(repository.store, name)
+        named += (
+            NamedPosition(database=name, position=each.position, text=each.text, time=each.time)
+            for each in moments.moments
+        )
+        problems += (*marks.problems, *moments.problems)
         stored += sum(each.bytes_stored for each in manifests)
         points += _listed(manifests, marks, results, deleted=request.deleted)
     return BackupsReport(
         repository=request.repository,
         backups=tuple(points),
         problems=tuple(problems),
+        marks=tuple(named),
         bytes_stored=stored,
         warnings=(results.warning,) if results.warning else (),
     )
