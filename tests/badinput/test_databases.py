@@ -112,6 +112,15 @@ def test_other_verbs_refuse_what_is_no_database(
         assert tree(home) == before
 
 
+@pytest.mark.parametrize("what", BAD)
+def test_the_verbs_of_the_log_refuse_what_is_no_database(what: str, refuse: Refuse, good: Path, home: Path) -> None:
+    """By the same names, whatever is asked, and force changes nothing."""
+    make, slug = BAD[what]
+    bad = make(home / "app.db", good)
+    for words in (["status"], ["enable", "--force"], ["enable", "--off"], ["checkpoint"], ["tune"]):
+        assert refuse("wal", words[0], bad, *words[1:]).slug == slug, words
+
+
 @pytest.mark.parametrize("what", ["one byte", "99 bytes of noise", "encrypted", "text"])
 def test_a_marked_copy_that_is_no_database_is_not_injured(what: str, refuse: Refuse, good: Path, home: Path) -> None:
     """The mark does not make it one."""

@@ -290,9 +290,30 @@ VERBS: dict[str, Callable[[Database, Path], object]] = {
     "prune": lambda db, _: (db.backup(full=True), db.prune(apply=True, last=1)),
     "undelete": lambda db, _: db.undelete(),
     "ledger": lambda db, _: db.ledger(),
+    "wal_status": lambda db, _: db.wal_status(),
+    "wal_enable": lambda db, _: switch_in_vain(db),
+    "wal_checkpoint": lambda db, _: checkpoint_in_vain(db),
+    "wal_tune": lambda db, _: db.wal_tune(preset="safe"),
     "doctor": lambda db, _: db.doctor(),
     "plugins": lambda db, _: db.plugins(),
 }
+
+
+def switch_in_vain(db: Database) -> None:
+    """Try to switch the journal mode, which the application's transaction is in the way of."""
+    off = db.wal_status().journal_mode == "wal"
+    with pytest.raises(pagewarden.DatabaseBusy):
+        db.wal_enable(off=off, force=True, max_time=0.05)
+
+
+def checkpoint_in_vain(db: Database) -> None:
+    """Try to bring all of the log into the database, which the application's write lock is in the way of."""
+    if db.wal_status().journal_mode == "wal":
+        assert db.wal_checkpoint().done
+        assert not db.wal_checkpoint(mode="truncate", max_time=0.05).done
+    else:
+        with pytest.raises(pagewarden.NotInWalMode):
+            db.wal_checkpoint()
 
 
 def test_every_verb_is_in_the_test_of_locks() -> None:

@@ -287,13 +287,14 @@ class Database:
         request = {"database": self.path, "settings": asdict(self._settings.wal)}
         return self._worker.call("wal_status", request, WalStatusReport)
 
-    def wal_enable(self, *, off: bool = False, force: bool = False) -> WalEnableReport:
+    def wal_enable(self, *, off: bool = False, force: bool = False, max_time: float = 5.0) -> WalEnableReport:
         """Switch the database to WAL mode, or `off` back to a rollback journal; `force` goes past warnings.
 
         Reasons against it are raised as WalRefused. Who has it open in a way that does not let it is named by
         DatabaseBusy: an application closes its own connections first.
         """
-        return self._worker.call("wal_enable", {"database": self.path, "off": off, "force": force}, WalEnableReport)
+        request = {"database": self.path, "off": off, "force": force, "max_time": max_time}
+        return self._worker.call("wal_enable", request, WalEnableReport)
 
     def wal_checkpoint(self, *, mode: str = "passive", max_time: float = 10.0) -> WalCheckpointReport:
         """Bring the log into the database file: `mode` is passive, full, restart or truncate.

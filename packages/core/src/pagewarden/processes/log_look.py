@@ -7,6 +7,7 @@ SQLite has the database open: what stands in a -shm that nobody uses is left fro
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,23 +15,29 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pagewarden.errors import DatabaseNotFound
+from pagewarden.errors import DatabaseNotFound, NotADatabase
 from pagewarden.processes.attach import open_regular
 from pagewarden.processes.survey import page_size_of
-from pagewarden.sqlite.header import HEADER_SIZE
+from pagewarden.sqlite.header import HEADER_SIZE, MAGIC
 from pagewarden.sqlite.shm import INDEX_SIZE, WalIndex, parse_index, read_marks
 from pagewarden.sqlite.wal import WAL_HEADER_SIZE, WalHeader, WalInvalid
 from pagewarden.wal.look import WalLook
 
+_VERSIONS = range(18, 20)  # bytes of the header that tell the journal mode
 _READINGS = 50  # of a torn wal-index header, a millisecond apart: a writer needs microseconds for its update
 
 
 def look(path: str, *, live: bool, sleep: Callable[[float], None] = time.sleep) -> dict[str, Any]:
     """Return the fields of `WalLook` for the database at the real path `path`, as plain values.
 
-    `live` says that SQLite has the database open. Raises DatabaseNotFound or DatabaseUnreadable.
+    `live` says that SQLite has the database open. Raises DatabaseNotFound, DatabaseUnreadable or NotADatabase.
     """
     header, database_bytes = _start_of(path, HEADER_SIZE)
+    if header and (not header.startswith(MAGIC) or len(header) < _VERSIONS.stop):
+        raise NotADatabase(
+            f"{path} is not a SQLite database, or it is encrypted",
+            hint=f"look at its first bytes: head -c 16 {shlex.quote(path)} | xxd",
+        )
     index, marks = _index(path + "-shm", sleep) if live else (None, ())
     fields: dict[str, Any] = {"wal_bytes": 0, "wal_modified": None}
     with suppress(DatabaseNotFound):
@@ -44,7 +51,7 @@ def look(path: str, *, live: bool, sleep: Callable[[float], None] = time.sleep) 
         fields |= {"index": True, "frames": index.frames, "backfilled": index.backfilled, "pages": index.pages}
         fields["read_marks"] = marks
     seen = WalLook(
-        versions=(header[18], header[19]) if len(header) == HEADER_SIZE else None,
+        versions=(header[18], header[19]) if header else None,
         page_size=page_size_of(header),
         database_bytes=database_bytes,
         **fields,

@@ -162,8 +162,8 @@ class PageReader(FollowCalls, GatherCalls, IncrementCalls, ProofCalls, StoredCal
     def wal_look(self, database: str, *, live: bool) -> WalLook:
         """Return what the first bytes of the database at the real path `database`, its -wal and its -shm say.
 
-        `live` says that SQLite has it open, so that its wal-index is true. Raises DatabaseNotFound or
-        DatabaseUnreadable.
+        `live` says that SQLite has it open, so that its wal-index is true. Raises DatabaseNotFound, DatabaseUnreadable
+        or NotADatabase.
         """
         from pagewarden.wal.look import WalLook
 
