@@ -290,8 +290,8 @@ class Database:
     def wal_enable(self, *, off: bool = False, force: bool = False, max_time: float = 5.0) -> WalEnableReport:
         """Switch the database to WAL mode, or `off` back to a rollback journal; `force` goes past warnings.
 
-        Reasons against it are raised as WalRefused. Who has it open in a way that does not let it is named by
-        DatabaseBusy: an application closes its own connections first.
+        Reasons against it are raised as WalRefused. Others are waited for until `max_time`, in seconds, is over; who
+        has it open in a way that does not let it is named by DatabaseBusy: an application closes its connections first.
         """
         request = {"database": self.path, "off": off, "force": force, "max_time": max_time}
         return self._worker.call("wal_enable", request, WalEnableReport)
