@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -13,13 +14,16 @@ from msgspec import UNSET
 
 from pagewarden.errors import DeletionRefused, PagewardenError, RepositoryBusy, RepositoryDamaged, RepositoryNotFound
 from pagewarden.repository import keys, marks
-from pagewarden.repository.gather import Gathered, History
+from pagewarden.repository.gather import Gathered, History, gather
+from pagewarden.repository.locate import locate
 from pagewarden.repository.manifest import Manifest, encode_manifest
 from pagewarden.repository.pinning import PinRequest, run_pin
 from pagewarden.repository.repository import Repository
 from pagewarden.repository.store import Store
 from pagewarden.repository.stream import Stream
 from pagewarden.repository.turn import Turn
+from pagewarden.repository.verify import VerifyRequest, run_verify
+from pagewarden.restore.write import write_chain
 from pagewarden.runtime import Runtime
 from pagewarden.values import Verdict
 from tests.core.repository.chains import histories
@@ -158,6 +162,52 @@ def test_whoever_pins_what_was_gathered_is_told(stage: Stage, monkeypatch: pytes
         run_pin(PinRequest(repository=str(stage.root), txid=3), stage.runtime)
     assert caught.value.hint.endswith("--txid 6")
     assert run_pin(PinRequest(repository=str(stage.root), txid=6), stage.runtime).pinned
+
+
+def test_a_restore_that_has_begun_ends_though_its_batches_are_gathered(stage: Stage) -> None:
+    """What was looked up before is gone: restore points and commits are found again where they are now."""
+    stage.follow(3, 1, -2, 2, 1, 1)
+    repository, reader = stage.repository, stage.runtime.reader
+    begun = {txid: locate(repository, reader, NAME, txid=txid).chain for txid in (3, 4, 7, 8, 9, 10, 11)}
+    stage.gather()
+    assert stage.ends == [1, 10, 11]
+    for txid, chain in begun.items():
+        to = stage.folder / f"{txid}.db"
+        write_chain(chain, to, repository=repository, reader=reader, read_back=False)
+        assert to.read_bytes() == stage.images[txid - 1], txid
+
+
+def test_others_are_at_work_while_it_gathers(stage: Stage) -> None:
+    """Beside it a session appends, every commit is located and restored, and all is verified: none is in the way."""
+    stage.follow(*[1] * 4)
+    ended = threading.Event()
+    made: list[int] = []
+
+    def gathering() -> None:
+        with new_runtime(stage.folder / "state") as other:
+            other.clock = stage.runtime.clock
+            repository = other.repository(str(stage.root))
+            while not ended.is_set():
+                made.append(gather(repository, other, NAME, stage.history, many=3).made)
+
+    thread = threading.Thread(target=gathering)
+    thread.start()
+    try:
+        with Stream.open(stage.repository, NAME, sleep=lambda seconds: None) as stream:
+            for txid in range(6, 22, 2):
+                stage.follower.follow(stream, 2)
+                to = stage.folder / "to.db"
+                chain = locate(stage.repository, stage.runtime.reader, NAME, txid=txid // 2).chain
+                write_chain(chain, to, repository=stage.repository, reader=stage.runtime.reader, read_back=False)
+                assert to.read_bytes() == stage.images[txid // 2 - 1]
+                to.unlink()
+                report = run_verify(VerifyRequest(repository=str(stage.root)), stage.runtime)
+                assert report.verdict is Verdict.SOUND, [point for point in report.points if point.state != "ok"]
+    finally:
+        ended.set()
+        thread.join()
+    assert sum(made) > 1
+    stage.prove(range(1, 22))
 
 
 def test_another_process_that_was_at_it_is_noticed(stage: Stage) -> None:

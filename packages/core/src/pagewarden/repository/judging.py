@@ -90,7 +90,7 @@ class Judge:
                 return [_unknown(batch[0], error)]
             return self._halves(batch, chains, done, total)
         try:
-            self.bytes_read += sum(path.stat().st_size for path in paths.values() if path.exists())
+            self.bytes_read += sum(map(_size, paths.values()))
             proved = self._prove(batch, paths, chains, lambda some, _: self._tell(done + some, total))
         except ReaderCrashed as error:
             self._proof, self._at = None, None
@@ -101,7 +101,13 @@ class Judge:
             for each in batch:
                 for key in each.object_keys:
                     self._store.release(key)
-        return [_judged(each, chains, proved) for each in batch]
+        there = {key: one for key, one in proved.items() if not self._went(key, one)}
+        return [_judged(each, chains, there) for each in batch]
+
+    def _went(self, key: str, one: Proved) -> bool:
+        """Return whether an object could not be read because it went away meanwhile: stored anew, or purged."""
+        unread = one.error is not None and not isinstance(one.error, RepositoryDamaged)
+        return unread and not self._store.exists(key)
 
     def _halves(self, batch: Sequence[Manifest], chains: Chains, done: int, total: int) -> list[tuple[Judged, ...]]:
         middle = len(batch) // 2
@@ -182,6 +188,14 @@ class Judge:
                 if not one.summed:
                     self._lost.add(key)
         return dict(zip(keys, found, strict=True))
+
+
+def _size(path: Path) -> int:
+    """Return the bytes of a file, 0 where it went away meanwhile."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _unknown(manifest: Manifest, error: PagewardenError) -> tuple[Judged, ...]:

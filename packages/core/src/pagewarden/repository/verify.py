@@ -47,7 +47,7 @@ _VERDICTS = {
     "unknown": Verdict.UNKNOWN,
 }
 _WRONG = ("damaged", "missing")
-_TURNS = 5  # how often the manifests are read again because objects went away under a run
+_TURNS = 20  # how often the manifests are read again because objects went away under a run
 _SUBSET = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?%|([0-9]+)")
 
 
