@@ -13,7 +13,8 @@ import pytest
 
 from pagewarden.errors import RepositoryNotFound
 from pagewarden.repository.blocks import micros
-from pagewarden.repository.commits import CommitsFile, CommitsWriter, extract, verify_commits
+from pagewarden.repository.commits import CommitsFile, CommitsWriter, verify_commits
+from pagewarden.repository.extract import extract
 from pagewarden.repository.format import Commit, Kind
 from tests.core.repository.commitsets import parse_commits
 from tests.core.repository.sets import assemble

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pagewarden.config import RetentionSettings
 from pagewarden.repository.chain import Chains
-from pagewarden.repository.commits import CommitsFile, extract
+from pagewarden.repository.commits import CommitsFile
+from pagewarden.repository.extract import extract
 from pagewarden.repository.gather import Gathered, History, gather
 from pagewarden.repository.manifest import Manifest
 from pagewarden.repository.prune import PruneRequest, run_prune

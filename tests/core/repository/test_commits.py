@@ -15,8 +15,10 @@ from pagewarden.errors import RepositoryDamaged, RepositoryNotFound
 from pagewarden.pages import ENVIRONMENT
 from pagewarden.repository import blocks
 from pagewarden.repository.blocks import micros
-from pagewarden.repository.commits import CommitsFile, CommitsWriter, extract, join, verify_commits
+from pagewarden.repository.commits import CommitsFile, CommitsWriter, verify_commits
+from pagewarden.repository.extract import extract
 from pagewarden.repository.format import Beside, Kind
+from pagewarden.repository.join import join
 from pagewarden.repository.pageset import verify_pageset
 from tests.core.repository.commitsets import (
     FIRST,

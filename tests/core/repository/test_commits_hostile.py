@@ -17,9 +17,12 @@ import zstandard
 from pagewarden import durable
 from pagewarden.errors import OutOfSpace, PagewardenError, RepositoryDamaged, VerificationFailed
 from pagewarden.pages import MAX_PAGES, backend, lock_page, spread_in
-from pagewarden.repository import blocks, commits
-from pagewarden.repository.commits import CommitsFile, CommitsWriter, extract, join, verify_commits
+from pagewarden.repository import blocks
+from pagewarden.repository import extract as extracting
+from pagewarden.repository.commits import CommitsFile, CommitsWriter, verify_commits
+from pagewarden.repository.extract import extract
 from pagewarden.repository.format import Commit, PageSetHeader
+from pagewarden.repository.join import join
 from tests.core.repository.commitsets import FIRST, PAGE, History, commits_header
 from tests.core.repository.segments import segment_header
 from tests.core.repository.sets import NOW, image
@@ -405,7 +408,7 @@ def test_what_does_not_read_back_beside_is_no_segment(tmp_path: Path, monkeypatc
         return hurting
 
     for kind in ("cut", "changed"):
-        monkeypatch.setattr(commits, "spread_in", hurt(kind))
+        monkeypatch.setattr(extracting, "spread_in", hurt(kind))
         with pytest.raises(VerificationFailed, match="did not read back"):
             extract(tmp_path / "set", history.changes[-1].commit.txid, tmp_path / "to", level=1)
         assert not (tmp_path / "to").exists()

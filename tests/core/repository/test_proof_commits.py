@@ -12,7 +12,8 @@ import pytest
 
 from pagewarden.errors import PagewardenError, RepositoryDamaged
 from pagewarden.repository import blocks
-from pagewarden.repository.commits import CommitsFile, extract
+from pagewarden.repository.commits import CommitsFile
+from pagewarden.repository.extract import extract
 from pagewarden.repository.format import MAX_COMMITS
 from pagewarden.repository.proof import Link, Proved, SumsMap, prove_links
 from tests.core.repository.commitsets import FIRST, PAGE, Change, History, commits_header

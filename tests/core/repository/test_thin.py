@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from pagewarden.errors import RepositoryDamaged
-from pagewarden.repository.commits import CommitsFile, extract, join, verify_commits
+from pagewarden.repository.commits import CommitsFile, verify_commits
+from pagewarden.repository.extract import extract
 from pagewarden.repository.fold import fold
+from pagewarden.repository.join import join
 from pagewarden.repository.pageset import read_info
 from pagewarden.repository.thin import prove_gathered, thin
 from tests.core.repository.commitsets import FIRST, History, parse_commits

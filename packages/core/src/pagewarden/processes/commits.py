@@ -51,7 +51,7 @@ class CommitCalls(StoredCalls):
         return beside
 
     def extract_commit(self, path: Name, txid: int, to: Name, *, level: int = _SCRATCH_LEVEL) -> PageSetInfo:
-        """Make the segment that leads to a commit, in the new file `to`; see `repository.commits.extract`.
+        """Make the segment that leads to a commit, in the new file `to`; see `repository.extract`.
 
         Nothing is left there if it fails. Raises RepositoryNotFound where there is no such commit, RepositoryDamaged,
         VerificationFailed, OutOfSpace or TargetFailed.
@@ -61,7 +61,7 @@ class CommitCalls(StoredCalls):
     def join_commits(
         self, paths: Sequence[Name], to: Name, *, level: int, progress: PageProgress | None = None
     ) -> PageSetInfo:
-        """Make one page set of commits of several, in the new file `to`; see `repository.commits.join`.
+        """Make one page set of commits of several, in the new file `to`; see `repository.join`.
 
         Nothing is left there if it fails. Raises RepositoryDamaged, OutOfSpace or TargetFailed.
         """

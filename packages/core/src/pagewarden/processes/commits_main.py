@@ -30,14 +30,14 @@ class CommitAnswers(StoredAnswers):
     def extract_commit(self, path: str, txid: int, to: str, level: int) -> Mapping[str, Any]:
         """Make the segment that leads to a commit."""
         from pagewarden.processes.wire import info_to_wire
-        from pagewarden.repository.commits import extract
+        from pagewarden.repository.extract import extract
 
         return info_to_wire(extract(path, txid, to, level=level, threads=self._threads))
 
     def join_commits(self, paths: Sequence[str], to: str, level: int) -> Mapping[str, Any]:
         """Make one page set of commits of several."""
         from pagewarden.processes.wire import info_to_wire
-        from pagewarden.repository.commits import join
+        from pagewarden.repository.join import join
 
         return info_to_wire(join(paths, to, level=level, threads=self._threads, progress=self._tell))
 

@@ -5,52 +5,30 @@ holds the versions of each, so that every position in between can be restored to
 
 1. `CommitsFile` proves one as `pageset` does, and its commits besides: that txids and entries add up, that within each
    commit page numbers ascend and are within its database, that no page is missing by which the database grew (H21).
-2. `extract` makes an ordinary segment of it that leads to a commit within. Of each page the last version comes, pages
-   beyond the size of the database then are dropped, and those that were dropped before it grew again (H21). Assembly
-   proves that segment as any other: by the database sum that is recorded, here of the commit.
-3. `join` makes one page set of commits of several, and of segments, each of which stands for one commit.
+2. `commitswriter` writes them, `extract` makes the segment that leads to a commit within, `join` one of several.
 
 What is read may be hostile. Memory does not grow with the number of commits: they are read by block, pages by frame.
 """
 
 from __future__ import annotations
 
-import hashlib
-import tempfile
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import accumulate
 from operator import lt
 from pathlib import Path
 from typing import ClassVar, overload
 
-from pagewarden import durable
-from pagewarden.errors import RepositoryDamaged, RepositoryNotFound, VerificationFailed
-from pagewarden.pages import (
-    FrameIn,
-    PageDataError,
-    PageSource,
-    Progress,
-    Stretch,
-    backend,
-    frames_in,
-    lock_page,
-    runs_of,
-    spread_in,
-)
+from pagewarden.errors import RepositoryDamaged
+from pagewarden.pages import Progress, lock_page
 from pagewarden.repository import blocks
-from pagewarden.repository.assemble import Claims
-from pagewarden.repository.batch import BatchWriter
-from pagewarden.repository.commitswriter import CommitsWriter, NoHistory, lacking
+from pagewarden.repository.commitswriter import CommitsWriter, lacking
 from pagewarden.repository.format import Beside, Commit, Kind, PageSetInfo
-from pagewarden.repository.pageset import STRETCH, PageSetFile, verify_pageset
+from pagewarden.repository.pageset import PageSetFile, verify_pageset
 
-__all__ = ["Commit", "CommitTable", "CommitsFile", "CommitsWriter", "extract", "join", "verify_commits"]
+__all__ = ["Commit", "CommitTable", "CommitsFile", "CommitsWriter", "verify_commits"]
 
-_SUM = blocks.SUMS_ENTRY
 _FEW = 64  # pages that most commits change at most
 
 
@@ -236,222 +214,3 @@ def verify_commits(
     return verify_pageset(
         path, threads=threads, read_data=read_data, drop_cache=drop_cache, progress=progress, opened=CommitsFile
     )
-
-
-def extract(path: str | Path, txid: int, to: str | Path, *, level: int, threads: int = 2) -> PageSetInfo:
-    """Make the segment that leads to position `txid`, from where the page set of commits at `path` begins.
-
-    It is written to the new file `to`, durable when this returns; nothing is left there if it fails. Raises
-    RepositoryNotFound where the page set has no such commit, RepositoryDamaged where it is not whole, OutOfSpace,
-    TargetFailed, or VerificationFailed where what was written beside `to` did not read back.
-    """
-    with CommitsFile(path) as file:
-        file.prove_digest()
-        index, found = file.commits.find(txid)
-        if not found:
-            raise RepositoryNotFound(_no_commit(file, txid, index))
-        commit, size = file.commits[index], file.page_size
-        header = replace(
-            file.info.header, kind=Kind.SEGMENT, txid=txid, time=commit.time, pages=commit.pages, commits=0
-        )
-        last = _LastVersions(file, index)
-        with BatchWriter(to, header, level=level, threads=threads) as writer:
-            with _beside(Path(to)) as beside:
-                for _ in spread_in(last.stretches(), fd_out=beside, page_size=size, threads=threads):
-                    pass
-                source = PageSource(database=beside, page_size=size, pages=commit.pages, file_size=commit.pages * size)
-                writer.gather(source, last.claims.runs())
-            if writer.folded() != last.sum:
-                raise _not_read_back(Path(to))
-            return writer.seal(commit.pages, file.info.database_sum_from, commit.database_sum)
-
-
-@contextmanager
-def _beside(to: Path) -> Iterator[int]:
-    """Yield an unnamed file in the folder of `to`, where pages find their places; name what goes wrong with it."""
-    try:
-        with tempfile.TemporaryFile(dir=str(to.parent)) as file:
-            yield file.fileno()
-    except OSError as error:
-        raise durable.failure(error, f"cannot write beside {to}") from error
-    except PageDataError as error:
-        raise _not_read_back(to) from error
-
-
-def _not_read_back(to: Path) -> VerificationFailed:
-    return VerificationFailed(
-        f"what was written beside {to} did not read back as it was written",
-        hint=f"look at the disk of {to.parent}: dmesg | tail",
-    )
-
-
-def _no_commit(file: CommitsFile, txid: int, index: int) -> str:
-    """Return why position `txid` cannot be had, with those beside it; `index` is of the first commit behind it."""
-    head = file.info.header
-    if not head.txid_from < txid <= head.txid:
-        return f"{file.path} goes from position {head.txid_from} to {head.txid}: {txid} is not within"
-    behind = file.commits[index]
-    return (
-        f"position {txid} was merged with others: {file.path} has {behind.txid_from} and {behind.txid}, "
-        "and none in between"
-    )
-
-
-class _LastVersions:
-    """Where the last version of each page stands, up to one commit."""
-
-    def __init__(self, file: CommitsFile, index: int) -> None:
-        """Up to the commit `index` of `file`."""
-        self._file = file
-        self._index = index
-        self.claims = Claims()  # the pages that were found
-        self.sum = 0  # XOR of their sums
-
-    def stretches(self) -> Iterator[Stretch]:
-        """Yield the frames that hold such versions, some at once and the last ones first, for `spread_in`."""
-        group: list[FrameIn] = []
-        for frame in self._frames():
-            if group and group[0].offset + group[0].csize - frame.offset > STRETCH:
-                yield self._stretch(group)
-                group = []
-            group.append(frame)
-        if group:
-            yield self._stretch(group)
-
-    def _stretch(self, frames: list[FrameIn]) -> Stretch:
-        begin, end = frames[-1].offset, frames[0].offset + frames[0].csize
-        return Stretch(
-            file=self._file.fileno(),
-            offset=begin,
-            size=end - begin,
-            frames=tuple(reversed(frames)),
-            errors=self._file.errors,
-        )
-
-    def _frames(self) -> Iterator[FrameIn]:
-        """Yield the frames, the last one first, with what is wanted of them."""
-        commits, per_frame = self._file.commits, self._file.info.header.pages_per_frame
-        begin = commits.entry(self._index)
-        end, pages = begin + commits[self._index].entries, commits[self._index].pages
-        index = self._index
-        for number in reversed(range(-(-end // per_frame))):
-            frame = self._file.frame_in(number)
-            first, numbers = number * per_frame, frame.numbers
-            wanted: list[tuple[int, int, int]] = []
-            while end > first:
-                while begin >= end:  # of the commit before; what the database did not have since is not that page
-                    index -= 1
-                    begin, pages = begin - commits[index].entries, min(pages, commits[index].pages)
-                low = max(begin, first) - first
-                taken = self.claims.take_all(runs_of(numbers[low : end - first]), pages)
-                wanted += [(low + at, start, some) for at, start, some in taken]
-                end = first + low
-            if wanted:
-                self.sum ^= backend().fold(
-                    b"".join([frame.sums[at * _SUM : (at + some) * _SUM] for at, _, some in wanted])
-                )
-                wanted.sort()
-                yield replace(frame, wanted=tuple(wanted))
-
-
-class Part(CommitsFile):
-    """A page set that stands for commits: one of them, or a segment, which stands for one commit or merged ones."""
-
-    KINDS: ClassVar[tuple[Kind, ...]] = (Kind.SEGMENT, Kind.COMMITS)
-
-    def history(self) -> Iterable[Commit]:
-        """Return the commits, in the order of their txids."""
-        if not self.is_segment:
-            return self.commits
-        head = self.info.header
-        try:
-            commit = Commit(
-                txid=head.txid,
-                time=head.time,
-                pages=head.pages,
-                entries=self.info.held,
-                database_sum=self.info.database_sum,
-                merged=head.txid - head.txid_from,
-            )
-        except ValueError as error:
-            raise RepositoryDamaged(f"{self.path} stands for {error}") from error
-        return (commit,)
-
-    def alone(self) -> Iterator[Stretch]:
-        """Yield all frames, each in a stretch of its own."""
-        for number, frame in enumerate(self.frames()):
-            yield Stretch(
-                file=self.fileno(),
-                offset=frame.offset,
-                size=frame.csize,
-                frames=(self.frame_in(number),),
-                errors=self.errors,
-            )
-
-    def _prove_entries(self) -> None:
-        if self.is_segment:
-            self._prove_numbers()
-        else:
-            super()._prove_entries()
-
-
-def join(
-    paths: Sequence[str | Path], to: str | Path, *, level: int, threads: int = 2, progress: Progress | None = None
-) -> PageSetInfo:
-    """Make one page set of commits of those at `paths`, and of segments, each from where the one before leads.
-
-    A segment stands for one commit, or for those that were merged into it. It is written to the new file `to`, durable
-    when this returns; nothing is left there if it fails. Raises RepositoryDamaged for page sets that are not whole or
-    do not follow each other, OutOfSpace or TargetFailed.
-    """
-    first: PageSetInfo | None = None
-    before: PageSetInfo | None = None
-    with ExitStack() as stack:
-        for path in paths:
-            with Part(path) as part:
-                if first is None or before is None:
-                    first, header = part.info, replace(part.info.header, kind=Kind.COMMITS, commits=0)
-                    writer = stack.enter_context(CommitsWriter(to, header, level=level))
-                elif _link(part.info, start=True) != _link(before, start=False):
-                    raise RepositoryDamaged(f"{part.path} does not begin where the page set before it ends")
-                try:
-                    _append(part, writer, threads)
-                except NoHistory as error:
-                    raise RepositoryDamaged(f"{part.path} does not continue the page set before it: {error}") from error
-                before = part.info
-                if progress is not None:
-                    progress(writer.pages_copied, 0)
-        if first is None:
-            raise ValueError("nothing to join")
-        return writer.seal(first.database_sum_from)
-
-
-def _link(info: PageSetInfo, *, start: bool) -> tuple[str, int, int, int]:
-    """Return what a page set and the one that follows it have in common."""
-    head = info.header
-    txid, database_sum = (head.txid_from, info.database_sum_from) if start else (head.txid, info.database_sum)
-    return head.timeline, head.page_size, txid, database_sum
-
-
-def _append(part: Part, writer: CommitsWriter, threads: int) -> None:
-    """Append all commits of `part`; prove its SHA-256."""
-    digest, size, left = hashlib.sha256(), part.page_size, 0
-    history = iter(part.history())
-    with closing(frames_in(part.alone(), page_size=size, threads=threads)) as frames:
-        for stretch, stored, pages in frames:
-            digest.update(stored)
-            (frame,), at = stretch.frames, 0
-            numbers = frame.numbers
-            while at < frame.count:
-                while not left:
-                    commit = next(history)
-                    writer.begin(commit)
-                    left = commit.entries
-                past = at + min(left, frame.count - at)
-                writer.put(numbers[at:past], pages[at * size : past * size], frame.sums[at * _SUM : past * _SUM])
-                left -= past - at
-                at = past
-    for commit in history:  # without pages
-        writer.begin(commit)
-    writer.end()
-    part.prove_digest(digest, part.info.numbers_offset)

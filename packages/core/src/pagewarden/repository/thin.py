@@ -24,9 +24,9 @@ from pagewarden import durable
 from pagewarden.errors import RepositoryDamaged, VerificationFailed
 from pagewarden.pages import backend, frames_in, runs_of
 from pagewarden.repository import blocks
-from pagewarden.repository.commits import Part
 from pagewarden.repository.commitswriter import CommitsWriter
 from pagewarden.repository.format import Commit, PageSetInfo
+from pagewarden.repository.join import Part
 from pagewarden.repository.pageset import PageSetFile
 
 _SUM = blocks.SUMS_ENTRY
