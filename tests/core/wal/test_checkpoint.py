@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sqlite3
 import time
@@ -21,6 +22,9 @@ from tests.core.wal.conftest import commit, wal_of
 from tests.support import load
 from tests.support.databases import build
 from tests.support.holding import holding
+
+SECONDS = 60.0 if os.environ.get("PAGEWARDEN_FULL") else 1.5
+"""How long writers and foreign checkpoints are at work beside ours."""
 
 
 class Pins:
@@ -307,7 +311,7 @@ def test_nothing_is_lost_beside_writers_and_foreign_checkpoints(tmp_path: Path) 
     complete = finished = tries = 0
     held = []
     with load.running(database, ["writer", "writer", "checkpointer"], tmp_path / "reports"), ExitStack() as stack:
-        until = time.monotonic() + 1.5
+        until = time.monotonic() + SECONDS
         pins = Pins(database, stack)
         checkpointer = stack.enter_context(closing(Checkpointer(str(database))))
         while time.monotonic() < until:

@@ -106,6 +106,9 @@ def test_a_sqlite_with_the_bug_wants_force_and_the_safe_way_is_named(
     report = switch(rollback, runtime, force=True)
     assert [reason.name for reason in report.forced] == ["sqlite-wal-reset"]
     assert mode(rollback) == "wal"
+    again = switch(rollback, runtime)
+    assert not again.changed
+    assert any("skip committed pages" in warning for warning in again.warnings)
 
 
 @pytest.mark.parametrize("file_system", ["nfs4", "cifs", "fuse.sshfs", "9p"])

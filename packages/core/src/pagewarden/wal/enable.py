@@ -78,13 +78,14 @@ def run_wal_enable(request: WalEnableRequest, runtime: Runtime) -> WalEnableRepo
             f"SQLite said that {place.path} is in {wanted} mode, but the file says {_mode(after)}",
             hint=f"pagewarden wal status {shlex.quote(place.path)}",
         )
+    changed = _mode(before) != _mode(after)
     report = WalEnableReport(
         database=place.path,
         before=_mode(before),
         after=_mode(after),
-        changed=_mode(before) != _mode(after),
+        changed=changed,
         forced=forced,
-        warnings=tuple(_warnings(place, request)),
+        warnings=() if request.off else tuple(_of_others(place) if changed else _of_the_place(place)),
         seconds=runtime.monotonic() - began,
     )
     runtime.emit("wal.enabled", place.path, seconds=report.seconds, before=report.before, after=report.after)
@@ -204,9 +205,14 @@ def _in_the_way(place: Place, request: WalEnableRequest, runtime: Runtime) -> Da
     )
 
 
-def _warnings(place: Place, request: WalEnableRequest) -> Iterator[str]:
-    if request.off:
-        return
+def _of_the_place(place: Place) -> Iterator[str]:
+    """Yield what would have spoken against the mode that the database has."""
+    for reason in reasons_against(place, linked_sqlite()):
+        yield f"{reason.message}; {reason.instead}"
+
+
+def _of_others(place: Place) -> Iterator[str]:
+    """Yield what a switch means to those who have the database open."""
     others = [holder for holder in find_holders(place.path).holders if not is_ours(holder.pid)]
     if others:
         yield (
