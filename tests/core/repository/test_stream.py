@@ -18,7 +18,7 @@ from pagewarden.repository.store import Store
 from pagewarden.repository.stream import Batch, Stream
 from tests.core.repository.chains import histories
 from tests.core.repository.follower import NAME, Follower
-from tests.core.repository.sets import back_up, image
+from tests.core.repository.sets import back_up, commit, image, store
 
 
 @pytest.fixture
@@ -444,3 +444,61 @@ def test_a_session_that_was_not_renewed_for_a_week_is_dead(repository: Repositor
         assert far.is_dead(Runner.current(), later) and not far.is_dead(Runner.current(), session.time)
         with pytest.raises(ValueError, match="not UTC"):
             replace(session, time=session.time.replace(tzinfo=None))
+
+
+def test_what_a_live_session_committed_counts(repository: Repository, follower: Follower) -> None:
+    """A prune beside it may rely on its restore points, the newest included, unless somebody claimed it meanwhile."""
+    with follower.begin(repository) as stream:
+        follower.follow(stream, 3)
+        ((nonce, session),) = tidy.sessions(repository.store, NAME)
+        intent = repository.begin("other.db")
+        assert tidy.undecided(repository.store) == {intent.nonce}
+        assert tidy.unfinished(repository.store) == {intent.nonce, nonce}
+        repository.store.put(keys.claim_key(nonce), b"")
+        assert tidy.undecided(repository.store) == {intent.nonce, nonce}
+        tidy.remove_session(repository.store, nonce, session)
+        assert tidy.undecided(repository.store) == {intent.nonce}
+        repository.abandon(intent)
+    assert last(repository) == 4 and objects(repository) == named(repository)
+
+
+def test_a_backup_beside_a_session_says_what_to_do(repository: Repository, follower: Follower) -> None:
+    """One that was overtaken, as most are beside a guard, names the command that waits for the guard."""
+    with follower.begin(repository) as stream:
+        intent = repository.begin(NAME)
+        info = store(repository, intent, image(5, seed=9))
+        follower.follow(stream, 2)
+        with pytest.raises(RepositoryBusy) as caught:
+            commit(repository, intent, info)
+        assert "pagewarden sync" in caught.value.hint
+        follower.follow(stream, 2)
+    assert last(repository) == 5 and objects(repository) == named(repository)
+
+
+def test_a_manifest_that_cannot_be_read_keeps_what_a_dead_session_left(
+    repository: Repository, follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody knows what it names: nothing goes, and no backup has to wait for that."""
+    with monkeypatch.context() as patched:
+        dead = replace(Runner.current(), pid=4_000_000, started="1")
+        patched.setattr(Runner, "current", staticmethod(lambda: dead))
+        stream = follower.begin(repository)
+    follower.follow(stream, 3, 2)
+    assert stream.newest is not None
+    sealed = follower.seal(stream.newest, 2)
+    with monkeypatch.context() as patched:
+        fail_at(patched, "put", 1, done=False)
+        with pytest.raises(TargetFailed):
+            sealed.append(stream)
+    stored = objects(repository)
+    key = keys.manifest_key(NAME, 2)
+    kept = repository.store.document(key)
+    assert kept is not None
+    repository.store.delete(key)
+    repository.store.put(key, b"nonsense")
+    back_up(repository, NAME, image(5, seed=9))
+    assert objects(repository) > stored and repository.leftovers() != ()
+    repository.store.delete(key)
+    repository.store.put(key, kept)
+    back_up(repository, NAME, image(5, seed=10))
+    assert objects(repository) == named(repository) and repository.leftovers() == ()

@@ -14,6 +14,7 @@ from pagewarden.errors import ConfigurationInvalid, RepositoryDamaged, Repositor
 from pagewarden.repository import keys
 from pagewarden.repository.backups import BackupsRequest, run_backups
 from pagewarden.repository.compaction import Compactor
+from pagewarden.repository.locate import locate
 from pagewarden.repository.manifest import Manifest, encode_manifest
 from pagewarden.repository.moments import name_moment
 from pagewarden.repository.repository import Repository
@@ -22,12 +23,13 @@ from pagewarden.repository.verify import VerifyRequest, run_verify
 from pagewarden.restore import RestoreRequest, run_restore
 from pagewarden.restore import write as writing
 from pagewarden.restore.quarantine import Quarantine, extracted_beside
+from pagewarden.restore.write import write_chain
 from pagewarden.runtime import Runtime
 from pagewarden.times import format_moment
 from pagewarden.values import Position, RestoreReport, Verdict
 from tests.core.repository.chains import histories
 from tests.core.repository.follower import NAME, Follower
-from tests.core.repository.sets import NOW, header, image, write
+from tests.core.repository.sets import NOW, MemoryTarget, header, image, write
 
 COUNTS = (3, 1, 6, 4)
 """Commits of the batches after the first backup; those of the last one are merged."""
@@ -353,3 +355,34 @@ def gather_all(followed: Followed) -> None:
         compactor.gather(links, lambda: True)
         compactor.release()
     assert [entry.sequence for entry in followed.repository.entries(NAME)] == [1, 4, 5]
+
+
+def test_from_a_target_that_keeps_no_local_files(tmp_path: Path, runtime: Runtime) -> None:
+    """What is fetched to look for a commit and to restore it is removed again, also where it is not whole."""
+    (tmp_path / "spool").mkdir()
+    follower = Follower(folder=tmp_path / "spool", images=histories(12, seed=4))
+    target = MemoryTarget()
+    repository = Repository.open(target, target.url, create=True)
+    with follower.begin(repository) as stream:
+        follower.follow(stream, 4, 5)
+    to = tmp_path / "app.db"
+    for txid in (3, 8, 5, 10):
+        found = locate(repository, runtime.reader, NAME, txid=txid)
+        assert [found.before and found.before.txid, found.after and found.after.txid] == [
+            txid - 1,
+            txid + 1 if txid < 10 else None,
+        ]
+        write_chain(found.chain, to, repository=repository, reader=runtime.reader, read_back=False)
+        assert to.read_bytes() == follower.images[txid - 1]
+        to.unlink()
+    assert repository.store._spool._folder is None
+    found = locate(repository, runtime.reader, NAME, txid=8)
+    key = next(key for key in target.objects if key.endswith(".commits.zst") and "0000000010-" in key)
+    target.objects[key] = target.objects[key][:-1]
+    repository.store.forget()
+    with pytest.raises(RepositoryDamaged, match="but txid 10 itself can"):
+        write_chain(found.chain, to, repository=repository, reader=runtime.reader, read_back=False)
+    assert repository.store._spool._folder is None and not to.exists()
+    del target.objects[key]
+    with pytest.raises(RepositoryDamaged, match="but txid 10 itself can"):
+        write_chain(found.chain, to, repository=repository, reader=runtime.reader, read_back=False)
