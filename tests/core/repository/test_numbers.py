@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from pagewarden.contracts import Target
-from pagewarden.errors import RepositoryDamaged
+from pagewarden.errors import RepositoryBusy, RepositoryDamaged
 from pagewarden.repository import keys, marks
 from pagewarden.repository.catalogue import newest_entry
 from pagewarden.repository.intent import Pending, Runner
@@ -16,7 +16,7 @@ from pagewarden.repository.keys import LAST, LAST_GENERATION, ObjectKey
 from pagewarden.repository.manifest import Manifest, decode_manifest, encode_manifest
 from pagewarden.repository.numbers import FAR
 from pagewarden.repository.repository import Repository
-from tests.core.repository.sets import NOW, TIMELINE, back_up, image
+from tests.core.repository.sets import NOW, TIMELINE, back_up, commit, image, store
 
 NAME = "app.db"
 DATA = image(9)
@@ -70,6 +70,20 @@ def test_a_number_of_which_a_mark_stands_is_not_given_again(repository: Reposito
     point = back_up(repository, NAME, DATA)
     assert repository.store.exists(keys.manifest_key(NAME, 8))
     assert repository.resolve(NAME) == point
+
+
+def test_a_backup_that_was_overtaken_is_not_committed(repository: Repository, target: Target) -> None:
+    """Others had its number and the next one meanwhile, and a prune removed the first: the order holds (H23)."""
+    back_up(repository, NAME, DATA)
+    late = repository.begin(NAME)
+    info = store(repository, late, DATA)
+    for _ in range(2):
+        point = back_up(repository, NAME, DATA)
+    target.delete(keys.manifest_key(NAME, late.sequence))
+    with pytest.raises(RepositoryBusy, match="was committed first"):
+        commit(repository, late, info)
+    assert repository.resolve(NAME) == point
+    assert repository.leftovers() == ()
 
 
 def test_after_the_last_number_nothing_pretends_to_be_stored(repository: Repository, target: Target) -> None:

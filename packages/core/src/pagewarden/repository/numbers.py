@@ -38,6 +38,12 @@ def next_sequence(entries: Sequence[Entry], url: str, marked: Iterable[int] = ()
     return number
 
 
+def is_overtaken(store: Store, name: str, sequence: int) -> bool:
+    """Return whether a manifest of `name` after number `sequence`, which is to be given, stands already."""
+    found = map(keys.parse_manifest_key, store.keys(keys.manifests_prefix(name)))
+    return any(parts is not None and 0 < parts.sequence - sequence <= FAR for parts in found)
+
+
 def next_txid(store: Store, name: str, timeline: str, newest: int) -> int | None:
     """Return the txid after `newest`, that of the newest manifest of a timeline of `name`; None where none is left.
 

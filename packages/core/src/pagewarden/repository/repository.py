@@ -43,7 +43,7 @@ from pagewarden.repository.manifest import (
     encode_manifest,
 )
 from pagewarden.repository.marks import marked_numbers, read_marks
-from pagewarden.repository.numbers import next_sequence, next_txid
+from pagewarden.repository.numbers import is_overtaken, next_sequence, next_txid
 from pagewarden.repository.rivals import give_way, glances
 from pagewarden.repository.store import Store
 from pagewarden.repository.view import View
@@ -429,6 +429,9 @@ class Repository:
 
     def _put(self, intent: Intent, manifest: Manifest) -> None:
         key, data = keys.manifest_key(manifest.database, manifest.sequence), encode_manifest(manifest)
+        # Others may have had this number and later ones since `begin`, and a prune may have removed what had this one.
+        if is_overtaken(self.store, manifest.database, manifest.sequence):
+            raise self._was_first(manifest.database)
         # A target that tries again by itself may find its own first attempt there.
         if not self.store.put(key, data) and self.store.document(key) != data:
             raise self._was_first(manifest.database)
