@@ -18,6 +18,7 @@ from pagewarden.errors import (
     RepositoryBusy,
     RepositoryDamaged,
     RepositoryNotFound,
+    TargetFailed,
 )
 from pagewarden.repository import keys, marks
 from pagewarden.repository.catalogue import Entry
@@ -222,6 +223,23 @@ def test_what_cannot_be_folded_is_not_purged(stage: Stage) -> None:
     assert "could not be folded" in pruned.warnings[0] and "could not be folded" in pruned.points[1].why
     assert len([name for name in stage.files() if "/objects/" in name]) == 8
     assert not any("pending" in name for name in stage.files())
+
+
+def test_what_a_fold_stored_that_failed_is_removed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where another fold after it succeeded: no object is left that nobody can explain."""
+    run_pin(PinRequest(repository=str(stage.root), txid=4), stage.runtime)
+    real = Store.put
+
+    def put(store: Store, key: str, data: bytes) -> bool:
+        if key == keys.manifest_key("app.db", 4, 1):
+            raise TargetFailed("the line was cut")
+        return real(store, key, data)
+
+    monkeypatch.setattr(Store, "put", put)
+    pruned = stage.prune(last=1, grace="0s")
+    assert (states(pruned), len(pruned.warnings)) == ("kddkpppk", 1)
+    stage.prove()
+    assert not any(path.startswith(keys.PENDING) for path in stage.files())
 
 
 def test_pins_are_put_and_removed(stage: Stage) -> None:
@@ -429,6 +447,20 @@ def test_what_is_marked_while_it_is_pinned_stays(stage: Stage, monkeypatch: pyte
     with pytest.raises(RepositoryNotFound, match="is deleted"):
         run_pin(PinRequest(repository=str(stage.root), txid=8), stage.runtime)
     assert [name for name in stage.files() if "/pins/" in name and "/0000000000000008-" in name] == []
+
+
+def test_what_was_purged_while_it_was_pinned_is_not_pinned(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of a purge between the look for it and the pin: nobody is told that it is kept."""
+    real = marks.pin
+
+    def pin(store: Store, name: str, sequence: int, **named: object) -> None:
+        stage.prune(last=1, grace="0s")
+        real(store, name, sequence, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(marks, "pin", pin)
+    with pytest.raises(RepositoryNotFound, match="any more"):
+        run_pin(PinRequest(repository=str(stage.root), txid=4), stage.runtime)
+    assert (stage.listed(), [name for name in stage.files() if "/pins/" in name]) == ([1, 8], [])
 
 
 def test_what_is_pinned_and_marked_is_listed_again(stage: Stage) -> None:

@@ -367,7 +367,7 @@ class Compactor:
         manifest = replace(manifest, verified_at=self._runtime.clock())
         key, data = keys.manifest_key(self._database, manifest.sequence, generation), encode_manifest(manifest)
         self._turn.check()
-        self._turn.in_doubt = True
+        doubt, self._turn.in_doubt = self._turn.in_doubt, True
         for name, path in files.items():
             size = path.stat().st_size
             self._store.adopt(name, path)
@@ -387,7 +387,7 @@ class Compactor:
             if all(self._store.exists(each.key) for each in before):
                 self._store.delete(key)
             raise
-        self._turn.in_doubt = False
+        self._turn.in_doubt = doubt  # what failed before may have left its object
         superseded = [each for old in before for each in (replace(old, others=()), *old.others)]
         made = replace(entry, key=key, manifest=manifest, others=tuple(superseded))
         self._entries[manifest.sequence] = made

@@ -71,6 +71,11 @@ def run_pin(request: PinRequest, runtime: Runtime) -> PinReport:
     if (batch := _batch_of(repository, name, manifest.position.txid)) is not None:
         marks.unpin(repository.store, name, number)
         raise _within(batch, repository, manifest.position.txid)
+    try:
+        repository.chain(manifest.restore_point)
+    except RepositoryNotFound:  # all of a purge came between
+        marks.unpin(repository.store, name, number)
+        raise
     return PinReport(
         repository=request.repository, database=name, position=manifest.position, pinned=True, note=request.note
     )
@@ -164,7 +169,8 @@ def _batch_of(repository: Repository, name: str | None, txid: int) -> Manifest |
     points = repository.view(name, deleted=True).points
     if any(each.position.txid == txid for each in points):
         return None
-    return next((each for each in reversed(points) if 0 < each.position.txid - txid < each.span), None)
+    batches = (each for each in reversed(points) if each.followed)
+    return next((each for each in batches if 0 < each.position.txid - txid < each.span), None)
 
 
 def _within(batch: Manifest, repository: Repository, txid: int) -> RepositoryNotFound:
