@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pagewarden.live.pin import Pin
 from pagewarden.processes.reader import PageReader
 from pagewarden.restore import hold
 from tests.badinput.conftest import Refuse, tree
@@ -23,9 +25,14 @@ from tests.core.live.test_connection import POWERLESS
 from tests.support.databases import build
 from tests.support.program import run
 
-COMMAND = """
-from pagewarden_cli.main import run
-run()
+COMMANDS = """
+import contextlib, io, json, sys
+from pagewarden_cli.command import main
+for line in sys.argv[1:]:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(json.loads(line))
+    print(json.dumps([code, out.getvalue(), err.getvalue()]))
 """
 
 SMALL_FILES = """
@@ -36,50 +43,71 @@ os.execv(sys.executable, [sys.executable, "-c", *sys.argv[1:]])
 """What makes each file as full as a disk can be."""
 
 
-def typed(before: str, *words: str | Path) -> Typed:
-    """Run one command line, with --json, in a process that `before` has prepared."""
+Line = Sequence[str | Path]
+
+
+def typed(before: str, *lines: Line) -> list[Typed]:
+    """Run command lines, with --json, one after the other in a process that `before` has prepared."""
     # Where files may not grow, those that measure coverage may not, either.
-    done = run(COMMAND, *words, "--json", before=before, measured=before != SMALL_FILES)
-    assert "Traceback" not in done.stderr, done.stderr
-    return Typed(done.returncode, done.stdout, done.stderr)
+    words = [json.dumps([*map(str, line), "--json"]) for line in lines]
+    done = run(COMMANDS, *words, before=before, measured=before != SMALL_FILES)
+    assert done.returncode == 0 and "Traceback" not in done.stderr + done.stdout, done
+    return [Typed(*json.loads(answer)) for answer in done.stdout.splitlines()]
 
 
-def refused(home: Path, before: str, *words: str | Path) -> str:
-    """Run a command line that must end with an error and touch nothing; return the error's slug."""
+def codes(before: str, *lines: Line) -> list[int]:
+    """Run command lines and return their exit codes."""
+    return [answer.code for answer in typed(before, *lines)]
+
+
+def refused(home: Path, before: str, *lines: Line) -> list[str]:
+    """Run command lines that must end with an error and touch nothing; return the errors' slugs."""
     was = tree(home)
-    answer = typed(before, *words)
-    error = answer.document["error"]
-    assert error["hint"] and answer.code == error["exit_code"] >= 2, answer
+    slugs = []
+    for answer in typed(before, *lines):
+        error = answer.document["error"]
+        assert error["hint"] and answer.code == error["exit_code"] >= 2, answer
+        slugs.append(str(error["slug"]))
     assert tree(home) == was
-    return str(error["slug"])
+    return slugs
 
 
 def test_what_this_user_may_not_read_is_named(good: Path, repository: Path, home: Path) -> None:
     """A database, a repository, an object in it, a configuration, a folder on the way."""
-    good.chmod(0)
-    assert refused(home, POWERLESS, "check", good) == "database-unreadable"
-    assert refused(home, POWERLESS, "backup", good, "--repo", repository) == "database-unreadable"
-    assert typed(POWERLESS, "doctor", good).code == 1
-    (home / "c.toml").touch(mode=0)
-    assert refused(home, POWERLESS, "plugins", "--config", home / "c.toml") == "configuration-invalid"
-    assert refused(home, POWERLESS, "config", "check", "--config", home / "c.toml") == "configuration-invalid"
+    closed = home / "closed"
+    closed.mkdir()
+    shutil.copytree(repository, closed / "r")
+    shutil.copy(good, closed / "app.db")
     stored = next(repository.rglob("*.zst"))
-    stored.chmod(0)
-    assert refused(home, POWERLESS, "restore", "--repo", repository, "--to", home / "new.db") == "target-failed"
-    assert typed(POWERLESS, "verify", "--repo", repository).code == 3
-    (home / "closed").mkdir()
-    shutil.copytree(repository, home / "closed" / "r")
-    shutil.copy(stored, home / "closed" / "app.db")
-    (home / "closed").chmod(0)
-    for words in (
-        ("check", home / "closed" / "app.db"),
-        ("backup", home / "closed" / "app.db", "--repo", repository),
-        ("doctor", home / "closed" / "app.db"),
-    ):
-        assert refused(home, POWERLESS, *words) == "database-unreadable"
-    for verb in ("verify", "backups"):
-        assert refused(home, POWERLESS, verb, "--repo", home / "closed" / "r") == "target-failed"
-    (home / "closed").chmod(0o700)
+    (home / "c.toml").touch()
+    for path in (good, home / "c.toml", stored, closed):
+        path.chmod(0)
+    assert (
+        refused(
+            home,
+            POWERLESS,
+            ("check", good),
+            ("backup", good, "--repo", repository),
+            ("check", closed / "app.db"),
+            ("backup", closed / "app.db", "--repo", repository),
+            ("doctor", closed / "app.db"),
+        )
+        == ["database-unreadable"] * 5
+    )
+    assert (
+        refused(
+            home,
+            POWERLESS,
+            ("plugins", "--config", home / "c.toml"),
+            ("config", "check", "--config", home / "c.toml"),
+            ("restore", "--repo", repository, "--to", home / "new.db"),
+            ("verify", "--repo", closed / "r"),
+            ("backups", "--repo", closed / "r"),
+        )
+        == ["configuration-invalid"] * 2 + ["target-failed"] * 3
+    )
+    assert codes(POWERLESS, ("doctor", good), ("verify", "--repo", repository)) == [1, 3]
+    closed.chmod(0o700)
 
 
 def test_a_read_only_folder_is_read_and_never_written(good: Path, repository: Path, home: Path) -> None:
@@ -93,17 +121,24 @@ def test_a_read_only_folder_is_read_and_never_written(good: Path, repository: Pa
     for path in (*folder.rglob("*"), folder):
         path.chmod(0o555 if path.is_dir() else 0o444)
     before = tree(folder)
-    assert typed(POWERLESS, "check", folder / "app.db").code == 0
-    assert typed(POWERLESS, "check", folder / "wal.db").code == 3
-    assert typed(POWERLESS, "verify", "--repo", folder / "r", "--read-data").code == 0
-    assert typed(POWERLESS, "backups", "--repo", folder / "r").code == 0
+    assert codes(
+        POWERLESS,
+        ("check", folder / "app.db"),
+        ("check", folder / "wal.db"),
+        ("verify", "--repo", folder / "r", "--read-data"),
+        ("backups", "--repo", folder / "r"),
+    ) == [0, 3, 0, 0]
     assert tree(folder) == before
-    assert refused(home, POWERLESS, "backup", folder / "wal.db", "--repo", repository) == "database-unreadable"
-    assert refused(home, POWERLESS, "backup", good, "--repo", folder / "r") == "target-failed"
-    assert refused(home, POWERLESS, "backup", good, "--repo", folder / "new") == "target-failed"
-    for to in ("app.db", "new.db"):
-        assert refused(home, POWERLESS, "restore", "--repo", repository, "--to", folder / to) == "restore-refused"
-    assert refused(home, POWERLESS, "injure", folder / "app.db", "--kind", "flipped-bit") == "target-failed"
+    assert refused(
+        home,
+        POWERLESS,
+        ("backup", folder / "wal.db", "--repo", repository),
+        ("backup", good, "--repo", folder / "r"),
+        ("backup", good, "--repo", folder / "new"),
+        ("restore", "--repo", repository, "--to", folder / "app.db"),
+        ("restore", "--repo", repository, "--to", folder / "new.db"),
+        ("injure", folder / "app.db", "--kind", "flipped-bit"),
+    ) == ["database-unreadable", *["target-failed"] * 2, *["restore-refused"] * 2, "target-failed"]
     folder.chmod(0o755)
 
 
@@ -128,6 +163,8 @@ def test_an_exclusive_lock_is_respected_and_its_holder_named(
     mode: str, refuse: Refuse, type_in: Type, repository: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`check` cannot judge, every other verb refuses; nobody waits for ever."""
+    patient = Pin.__init__
+    monkeypatch.setattr(Pin, "__init__", lambda pin, place, **named: patient(pin, place, **{**named, "timeout": 0.5}))
     monkeypatch.setattr(hold, "LOCK_SECONDS", 0.5)
     path = build(home / "app.db", mode=mode, rows=20)
     Path(f"{path}.pagewarden-copy").touch()
@@ -153,9 +190,16 @@ def test_a_full_disk_loses_nothing_and_leaves_nothing(home: Path, type_in: Type)
     path = build(home / "app.db", rows=200)
     assert type_in("backup", path, "--repo", "r").code == 0
     assert path.stat().st_size > 200_000
-    assert refused(home, SMALL_FILES, "backup", path, "--full", "--repo", home / "r") == "out-of-space"
-    assert refused(home, SMALL_FILES, "restore", "--repo", home / "r", "--to", home / "new.db") == "out-of-space"
-    assert refused(home, SMALL_FILES, "restore", "--repo", home / "r", "--to", path) == "out-of-space"
+    assert (
+        refused(
+            home,
+            SMALL_FILES,
+            ("backup", path, "--full", "--repo", home / "r"),
+            ("restore", "--repo", home / "r", "--to", home / "new.db"),
+            ("restore", "--repo", home / "r", "--to", path),
+        )
+        == ["out-of-space"] * 3
+    )
     assert type_in("verify", "--repo", "r", "--read-data").code == 0
     assert type_in("restore", "--repo", "r", "--to", path).code == 0
 
@@ -253,10 +297,10 @@ def test_restore_reads_no_damage(refuse: Refuse, type_in: Type, good: Path, repo
     data = stored.read_bytes()
     with closing(sqlite3.connect(good)) as connection, connection:
         connection.execute("UPDATE item SET name = 'newer'")
-    for changed in (data[:-1], data[:5000], data[:3000] + b"xxxx" + data[3004:], b""):
+    changes = (data[:-1], data[:5000], data[:3000] + b"xxxx" + data[3004:], b"")
+    for changed, to in zip(changes, (good, home / "new.db") * 2, strict=True):
         stored.write_bytes(changed)
-        for to in (good, home / "new.db"):
-            assert refuse("restore", "--repo", repository, "--to", to).slug == "repository-damaged"
+        assert refuse("restore", "--repo", repository, "--to", to).slug == "repository-damaged"
         assert type_in("verify", "--repo", repository).code == 1
     stored.unlink()
     assert refuse("restore", "--repo", repository, "--to", good).slug == "repository-damaged"

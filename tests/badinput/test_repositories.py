@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,8 @@ from hypothesis import strategies as st
 
 from pagewarden.errors import ConfigurationInvalid, RepositoryDamaged, RepositoryNotFound
 from pagewarden.processes.reader import PageReader
-from pagewarden.repository import VerifyRequest, keys, pageset, run_verify
-from pagewarden.repository.format import PageSetInfo
+from pagewarden.repository import VerifyRequest, keys, run_verify
+from pagewarden.repository.proof import Link, Proved, SumsMap, prove_links
 from pagewarden.repository.repository import Repository
 from pagewarden.runtime import PluginChoice, Runtime
 from pagewarden.values import RestorePoint, VerifyReport
@@ -66,15 +65,28 @@ class Store:
 class NearReader(PageReader):
     """What the page reader does with page sets, done in this process: thousands of small ones are proved here."""
 
-    def verify_pageset(self, path: str | os.PathLike[str], *, read_data: bool, **_: Any) -> PageSetInfo:
-        """Prove it."""
-        return pageset.verify_pageset(os.fspath(path), threads=1, read_data=read_data, drop_cache=False)
+    def begin_proof(self) -> int:
+        """Begin a map."""
+        self.map = SumsMap()
+        return 1
+
+    def prove_links(self, proof: int, links: Sequence[Link], **_: Any) -> list[Proved]:
+        """Prove them."""
+        return prove_links(links, self.map, threads=1, drop_cache=False, progress=lambda _: None)
+
+    def end_proof(self, proof: int) -> None:
+        """Forget the map."""
+        self.map.forget()
 
 
 @pytest.fixture(scope="module")
 def runtime() -> Iterator[Runtime]:
-    """A runtime whose page reader is near."""
-    with Runtime(plugins=PluginChoice(only=("target-directory",)), reader=NearReader(threads=1)) as runtime:
+    """A runtime whose page reader is near, and which keeps nothing of what thousands of verifications find."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        Runtime(plugins=PluginChoice(only=("target-directory",)), reader=NearReader(threads=1)) as runtime,
+    ):
+        patch.setattr("pagewarden.repository.verify.keep_results", lambda *_, **__: "")
         yield runtime
 
 
