@@ -26,7 +26,7 @@ _HEADER, _TRAILER, _BLOCK, _COMMIT = 128, 192, 24, 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """One commit of a commits page set, or the only one of another page set."""
+    """One commit of a page set of commits, or the only one of another page set."""
 
     txid: int
     time: int  # microseconds since 1970 UTC
@@ -73,7 +73,7 @@ def manifests(root: Path, name: str) -> list[dict[str, Any]]:
 
 
 def page_set(path: Path) -> list[Stored]:
-    """Return what a page set holds: one entry, or of a commits page set one for each commit."""
+    """Return what a page set holds: one entry, or of a page set of commits one for each commit."""
     data = path.read_bytes()
     assert data[8:16] == b"pagewrdn" and data[-8:] == b"endpages", path
     kind = int.from_bytes(data[18:20], "little")

@@ -129,7 +129,7 @@ class Soak:
 
     def _keep_guard(self) -> None:
         chance = self._chance("guard")
-        while self._lasts(chance.uniform(2.0, 15.0)):
+        while self._lasts(chance.uniform(3.0, 25.0)):
             with self._keeping:
                 assert self.guard.runs, f"the guard ended by itself: {self.guard.complaint()}"
                 what = chance.choice(("kill",) * 6 + ("end", "pause", "pause"))
@@ -313,7 +313,14 @@ class Soak:
 
 def restorable(listed: list[dict[str, Any]]) -> list[tuple[str, int]]:
     """Return every position of which `backups --json` says that it can be brought back."""
-    return [(each["position"]["timeline"], each["position"]["txid"]) for each in listed]
+    found = []
+    for each in listed:
+        position, commits = each["position"], each["commits"]
+        first = position["txid"]
+        if commits is not None and commits["count"] == position["txid"] - each["continues"]:
+            first = each["continues"] + 1  # otherwise some of them are merged, and it does not say which
+        found += [(position["timeline"], txid) for txid in range(first, position["txid"] + 1)]
+    return found
 
 
 def _counts(counts: Counter[str]) -> str:
