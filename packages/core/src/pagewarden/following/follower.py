@@ -45,6 +45,7 @@ class _New:
     pages: memoryview  # of all frames, one after the other; empty where they are not kept
     more: bool  # whether there are commits behind it
     counted: int | None  # how many commits iChange counts, where that is known of these frames
+    merge: bool = False  # whether they can only be taken as one
 
 
 class Follower:
@@ -187,7 +188,7 @@ class Follower:
             return None
         new = self._find(log, keep=commits is not None, most=most_bytes // self.facts.page_size)
         seen = datetime.fromtimestamp(self._clock(), UTC)
-        changes, overlay = self._understand(log, new, merge=commits is None, most_bytes=most_bytes)
+        changes, overlay = self._understand(log, new, merge=new.merge or commits is None, most_bytes=most_bytes)
         count = sum(change.commits for change in changes)
         several = commits if len(changes) > 1 else None
         header = replace(header, kind=Kind.SEGMENT, txid=header.txid_from + count, pages=overlay.pages, time=seen)
@@ -254,32 +255,41 @@ class Follower:
                 for tail in log.tails(point):
                     frames.add(tail)
             if restarted:
-                self._prove_count(frames, counted)
+                self._prove_count(log, frames, counted)
             return _New(point=point, frames=frames, pages=pages, more=False, counted=counted)
         if restarted:
             every = Frames()
             for tail in log.tails(point):
                 every.add(tail)
-            self._prove_count(every, counted)
+            self._prove_count(log, every, counted)
         pages = self._buffer(most)
         tail = log.tail(point, point.frame + most, pages)
         frames.add(tail)
-        if any(tail.sizes):
-            frames.cut(frames.commits()[-1] + 1)
-        else:  # the first commit alone is larger, and taken alone
+        if not any(tail.sizes):  # the first commit alone is larger, and taken alone
             pages = self._buffer(0)
             for further in log.tails(behind(point, tail)):
                 frames.add(further)
                 if any(further.sizes):
                     break
-            frames.cut(frames.commits()[0] + 1)
-        more = point.frame + len(frames.numbers) < index.frames
+        ends = frames.commits()
+        past = (ends[-1] if pages else ends[0]) + 1
+        if past == len(frames.numbers) < room:  # what comes next may belong to it
+            last = log.point(Cursor(salts=point.salts, frame=point.frame + past))
+            frames.add(log.tail(last, last.frame + 1))
+        if padding(frames):  # it takes the count of all to know which are commits
+            return replace(self._find(log, keep=False, most=most), merge=True)
+        frames.cut(past)
+        more = point.frame + past < index.frames
         return _New(point=point, frames=frames, pages=pages, more=more, counted=None if more else counted)
 
-    def _prove_count(self, frames: Frames, counted: int | None) -> None:
-        """Prove that the generation before ended with what was taken: iChange counts the commits of this one alone."""
+    def _prove_count(self, log: OpenLog, frames: Frames, counted: int | None) -> None:
+        """Prove that the generation before ended with what was taken: iChange counts the commits of this one alone.
+
+        Where the wal-index was made again, iChange began again at 0, and could come to the same by chance: so what is
+        left of that generation is looked at, too.
+        """
         found = len(frames.commits())
-        if counted is None or found < counted:
+        if counted is None or found < counted or log.went_on(self._cursor):
             raise Broken(
                 Cause.LOG_RESTARTED, f"the log of {self.path} began anew, with commits in it that were not taken"
             )

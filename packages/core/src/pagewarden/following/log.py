@@ -216,6 +216,22 @@ class OpenLog:
                 raise Broken(Cause.LOG_DAMAGED, f"frame {last} of {self.path}-wal is not that of the wal-index")
         return found
 
+    def went_on(self, cursor: Cursor) -> bool:
+        """Whether the generation of `cursor`, which has ended, is seen to have had a commit behind it.
+
+        Its frames stay in the file until new ones overwrite them, or it is cut off.
+        """
+        if cursor.checksum is None or not cursor.frame:
+            return False
+        point = WalPoint(
+            page_size=self.index.page_size,
+            big_endian=self.index.big_endian,
+            salts=cursor.salts,
+            frame=cursor.frame,
+            checksum=cursor.checksum,
+        )
+        return any(backend().wal_take(self.wal, point, last_frame=cursor.frame + _CHUNK).sizes)
+
     def tails(self, point: WalPoint) -> Iterator[WalTail]:
         """Yield all that stands behind a point, without the pages, some frames at a time. Raises Broken."""
         last = point.frame + self.room(point)
