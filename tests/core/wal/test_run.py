@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from pagewarden.config import WalSettings
-from pagewarden.errors import DatabaseBusy, NotInWalMode, WalRefused
+from pagewarden.errors import ConfigurationInvalid, DatabaseBusy, NotInWalMode, WalRefused
 from pagewarden.guard.control import Control
 from pagewarden.guard.only import guard_places
 from pagewarden.runtime import Runtime
 from pagewarden.wal.checkpoint import Mode
+from pagewarden.wal.enable import WalEnableRequest, run_wal_enable
 from pagewarden.wal.reports import WalCheckpointReport
 from pagewarden.wal.run import WalCheckpointRequest, run_wal_checkpoint
 from tests.core.wal.conftest import commit, wal_of
@@ -132,6 +133,15 @@ def test_damage_is_not_copied_into_the_database(database: Path, writer: sqlite3.
     with pytest.raises(WalRefused, match="damaged"):
         checkpoint(database, runtime, "passive")
     assert database.read_bytes() == before
+
+
+@pytest.mark.parametrize("max_time", [-1.0, float("nan"), float("inf")])
+def test_no_time_is_endless(max_time: float, database: Path, runtime: Runtime) -> None:
+    """Whoever asks for it is told, before anything is opened."""
+    with pytest.raises(ConfigurationInvalid, match="max_time"):
+        checkpoint(database, runtime, "full", max_time=max_time)
+    with pytest.raises(ConfigurationInvalid, match="max_time"):
+        run_wal_enable(WalEnableRequest(database=str(database), max_time=max_time), runtime)
 
 
 def test_there_is_nothing_to_checkpoint_without_a_log(tmp_path: Path, runtime: Runtime) -> None:

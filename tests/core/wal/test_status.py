@@ -46,6 +46,7 @@ def test_a_log_in_use_is_told_frame_by_frame(database: Path, writer: sqlite3.Con
         report = look(database, runtime)
     log = writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     assert (report.frames, report.backfilled) == (log[1], 0)
+    assert len(report.read_marks) == 5
     assert (report.journal_mode, report.live, report.page_size) == ("wal", True, 4096)
     assert report.salts == wal_of(database).read_bytes()[16:24].hex()
     assert report.log_bytes == report.wal_bytes == wal_of(database).stat().st_size

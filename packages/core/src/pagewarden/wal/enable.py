@@ -26,7 +26,7 @@ from pagewarden.live import Place, examine, failure, open_readonly
 from pagewarden.live.connection import open_writable
 from pagewarden.versions import LinkedSQLite, linked_sqlite
 from pagewarden.wal.reports import WalEnableReport, WalReason
-from pagewarden.wal.run import prove_log
+from pagewarden.wal.run import prove_log, refuse_endless
 from pagewarden.wal.status import guard_of, known_bugs
 
 if TYPE_CHECKING:
@@ -57,10 +57,11 @@ class WalEnableRequest:
 def run_wal_enable(request: WalEnableRequest, runtime: Runtime) -> WalEnableReport:
     """Switch the journal mode, and read back that it is what was asked for.
 
-    Raises WalRefused, with each reason; DatabaseBusy, naming who is in the way; VerificationFailed; what `examine` and
+    Raises ConfigurationInvalid; WalRefused, with each reason; DatabaseBusy, naming who is in the way; VerificationFailed; what `examine` and
     `failure` raise.
     """
     began = runtime.monotonic()
+    refuse_endless(request.max_time)
     place = examine(request.database)
     before = runtime.reader.wal_look(place.path, live=False)
     wanted = "rollback" if request.off else "wal"

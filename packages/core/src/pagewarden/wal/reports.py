@@ -67,6 +67,7 @@ class WalStatusReport:
     backfilled: int | None  # how many of them are in the database file
     salts: str | None  # of this generation of the log, 16 hexadecimal digits
     sequence: int | None  # how often the log was restarted since the -wal was made
+    read_marks: tuple[int | None, ...]  # of the read locks 0 to 4, held or not; None where one was never used (H37)
     idle_seconds: float | None  # since the -wal was last written to, by the clock of the machine
     readers: tuple[WalReader, ...]  # the one that is furthest behind first; the guard is one, too, and moves on
     locks: tuple[WalLock, ...]

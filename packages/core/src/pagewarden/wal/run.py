@@ -11,6 +11,7 @@ pagewarden.wal.checkpoint says why no race can lose anything.
 
 from __future__ import annotations
 
+import math
 import shlex
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pagewarden.config import WalSettings
-from pagewarden.errors import DatabaseBusy, NotInWalMode, WalRefused
+from pagewarden.errors import ConfigurationInvalid, DatabaseBusy, NotInWalMode, WalRefused
 from pagewarden.holders import find_locks
 from pagewarden.live import Pin, Place, examine
 from pagewarden.live.commit import read_pinned
@@ -54,10 +55,11 @@ class WalCheckpointRequest:
 def run_wal_checkpoint(request: WalCheckpointRequest, runtime: Runtime) -> WalCheckpointReport:
     """Checkpoint a database in WAL mode. That somebody was in the way is in the report, not raised.
 
-    Raises NotInWalMode; WalRefused where the log is damaged; DatabaseBusy where a guard follows it, which checkpoints
+    Raises ConfigurationInvalid; NotInWalMode; WalRefused where the log is damaged; DatabaseBusy where a guard follows it, which checkpoints
     itself, or nobody can take the write lock in time; what `examine` and `Pin` raise.
     """
     began = runtime.monotonic()
+    refuse_endless(request.max_time)
     place = examine(request.database)
     _leave_to_the_guard(request, place, runtime)
     prove_log(place, runtime)
@@ -88,6 +90,12 @@ def run_wal_checkpoint(request: WalCheckpointRequest, runtime: Runtime) -> WalCh
     )
     runtime.emit("wal.checkpointed", place.path, seconds=report.seconds, mode=report.mode, done=report.done)
     return report
+
+
+def refuse_endless(max_time: float) -> None:
+    """Raise ConfigurationInvalid for a time that would never be over, or is none."""
+    if not 0 <= max_time < math.inf:  # NaN is not, either
+        raise ConfigurationInvalid(f"max_time is {max_time}", hint="give seconds from 0")
 
 
 class _Pins:

@@ -82,6 +82,7 @@ def run_wal_status(request: WalStatusRequest, runtime: Runtime) -> WalStatusRepo
         backfilled=seen.backfilled if live or not seen.wal_bytes else None,
         salts=seen.salts or None,
         sequence=seen.sequence if seen.salts else None,
+        read_marks=seen.read_marks,
         idle_seconds=_idle(seen, runtime),
         readers=readers,
         locks=name_locks(holders.locks),
