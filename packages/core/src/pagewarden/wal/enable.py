@@ -57,8 +57,8 @@ class WalEnableRequest:
 def run_wal_enable(request: WalEnableRequest, runtime: Runtime) -> WalEnableReport:
     """Switch the journal mode, and read back that it is what was asked for.
 
-    Raises ConfigurationInvalid; WalRefused, with each reason; DatabaseBusy, naming who is in the way; VerificationFailed; what `examine` and
-    `failure` raise.
+    Raises ConfigurationInvalid; WalRefused, with each reason; DatabaseBusy, naming who is in the way;
+    VerificationFailed; what `examine` and `failure` raise.
     """
     began = runtime.monotonic()
     refuse_endless(request.max_time)
