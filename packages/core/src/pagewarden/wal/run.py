@@ -56,7 +56,7 @@ def run_wal_checkpoint(request: WalCheckpointRequest, runtime: Runtime) -> WalCh
     """Checkpoint a database in WAL mode. That somebody was in the way is in the report, not raised.
 
     Raises ConfigurationInvalid; NotInWalMode; WalRefused where the log is damaged; DatabaseBusy where a guard
-    follows it, which checkpoints itself, or nobody can take the write lock in time; what `examine` and `Pin` raise.
+    follows it, which checkpoints itself; what `examine`, `Pin` and `Checkpointer` raise.
     """
     began = runtime.monotonic()
     refuse_endless(request.max_time)
