@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from datetime import timedelta
@@ -44,6 +45,20 @@ def keep(state: Path, objects: dict[str, Found], *, alive: set[str] | None = Non
         looked_at=[keys.objects_prefix("app.db")],
         alive=frozenset(objects if alive is None else alive),
     )
+
+
+def test_the_example_of_the_format_is_read(tmp_path: Path) -> None:
+    """docs/formats/state-1.md shows it."""
+    text = (Path(__file__).parents[3] / "docs/formats/state-1.md").read_text()
+    inner = msgspec.json.encode(json.loads(text.partition("```json\n")[2].partition("```")[0]))
+    (tmp_path / "verification").mkdir()
+    name = hashlib.sha256(b"/mnt/backup").hexdigest()[:32]
+    file = tmp_path / "verification" / f"{name}.json"
+    file.write_bytes(b'{"verification":%s,"sha256":"%s"}\n' % (inner, hashlib.sha256(inner).hexdigest().encode()))
+    results = read_results(tmp_path, "/mnt/backup")
+    (one,) = results.objects.values()
+    assert (results.warning, one.bytes, one.state, one.depth, one.alone) == ("", 4096, "ok", "data", True)
+    assert results.cursor("app.db", Depth.DATA) == 1
 
 
 def test_what_was_kept_comes_back(tmp_path: Path, links: list[Manifest]) -> None:
