@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from pagewarden.contracts import Target
 from pagewarden.repository.repository import Repository
+from pagewarden.runtime import Runtime
 from pagewarden_target_directory import DirectoryFactory
+from tests.core.repository.pruned import IMAGES, Stage, new_runtime
 from tests.core.repository.sets import NOW, MemoryTarget
 
 
@@ -28,6 +30,21 @@ def target(request: pytest.FixtureRequest, root: Path) -> Target:
 def repository(target: Target) -> Repository:
     """An empty repository with a fixed clock and seeded randomness."""
     return Repository.open(target, target.url, create=True, clock=lambda: NOW, token=seeded(1))
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+    """A runtime whose page reader stays warm."""
+    with new_runtime(tmp_path_factory.mktemp("state")) as runtime:
+        yield runtime
+
+
+@pytest.fixture
+def stage(tmp_path: Path, shared: Runtime) -> Stage:
+    """A repository with a snapshot and seven segments."""
+    made = Stage(folder=tmp_path, runtime=shared)
+    made.make(IMAGES)
+    return made
 
 
 def seeded(seed: int) -> Callable[[int], str]:

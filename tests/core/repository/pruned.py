@@ -14,10 +14,11 @@ from pagewarden.repository.verify import VerifyRequest, run_verify
 from pagewarden.restore.write import write_chain
 from pagewarden.runtime import PluginChoice, Runtime
 from pagewarden.values import PrunedDatabase, PruneReport, Verdict
-from tests.core.repository.chains import make_chain
+from tests.core.repository.chains import histories, make_chain
 from tests.core.repository.sets import NOW
 
 DAY = timedelta(days=1)
+IMAGES = histories(8, seed=7)
 
 
 def new_runtime(state: Path) -> Runtime:
@@ -86,3 +87,8 @@ class Stage:
     def files(self) -> dict[str, bytes]:
         """Return everything in the repository."""
         return {str(path.relative_to(self.root)): path.read_bytes() for path in self.root.rglob("*") if path.is_file()}
+
+
+def states(pruned: PrunedDatabase) -> str:
+    """Return the states of all restore points by their first letters."""
+    return "".join(point.state[0] for point in pruned.points)

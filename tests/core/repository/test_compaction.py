@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,17 +22,10 @@ from pagewarden.repository.store import Store
 from pagewarden.repository.turn import Turn
 from pagewarden.runtime import Runtime
 from tests.core.repository.chains import histories
-from tests.core.repository.pruned import DAY, Stage, new_runtime
+from tests.core.repository.pruned import DAY, Stage
 from tests.core.repository.sets import MemoryTarget
 
 IMAGES = histories(6, seed=11)
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
-    """A runtime whose page reader stays warm."""
-    with new_runtime(tmp_path_factory.mktemp("state")) as runtime:
-        yield runtime
 
 
 @pytest.fixture

@@ -1,10 +1,9 @@
-"""`prune`, `pin`, `unpin` and `undelete`: what they leave can be restored, each restore point as it was."""
+"""`prune` and `undelete`: what they leave can be restored, each restore point as it was."""
 
 from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,42 +27,17 @@ from pagewarden.repository.manifest import encode_document, encode_manifest
 from pagewarden.repository.pinning import (
     PinRequest,
     UndeleteRequest,
-    UnpinRequest,
     run_pin,
     run_undelete,
-    run_unpin,
 )
 from pagewarden.repository.prune import PruneRequest, run_prune
 from pagewarden.repository.store import Store
 from pagewarden.repository.verify import VerifyRequest, run_verify
 from pagewarden.restore import RestoreRequest, run_restore
 from pagewarden.runtime import Runtime
-from pagewarden.values import PrunedDatabase, SourceVerdict, Verdict
+from pagewarden.values import SourceVerdict, Verdict
 from tests.core.repository.chains import histories, make_chain
-from tests.core.repository.pruned import DAY, Stage, new_runtime
-from tests.core.repository.sets import NOW
-
-IMAGES = histories(8, seed=7)
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
-    """A runtime whose page reader stays warm."""
-    with new_runtime(tmp_path_factory.mktemp("state")) as runtime:
-        yield runtime
-
-
-@pytest.fixture
-def stage(tmp_path: Path, shared: Runtime) -> Stage:
-    """A repository with a snapshot and seven segments."""
-    made = Stage(folder=tmp_path, runtime=shared)
-    made.make(IMAGES)
-    return made
-
-
-def states(pruned: PrunedDatabase) -> str:
-    """Return the states of all restore points by their first letters."""
-    return "".join(point.state[0] for point in pruned.points)
+from tests.core.repository.pruned import DAY, IMAGES, Stage, new_runtime, states
 
 
 def test_a_dry_run_changes_no_byte(stage: Stage) -> None:
@@ -242,33 +216,6 @@ def test_what_a_fold_stored_that_failed_is_removed(stage: Stage, monkeypatch: py
     assert not any(path.startswith(keys.PENDING) for path in stage.files())
 
 
-def test_pins_are_put_and_removed(stage: Stage) -> None:
-    """By time, by number, or the newest; what is deleted cannot be pinned, what is not pinned cannot be unpinned."""
-    url = str(stage.root)
-    pinned = run_pin(PinRequest(repository=url), stage.runtime)
-    assert (pinned.position.txid, pinned.pinned) == (8, True)
-    run_pin(PinRequest(repository=url, txid=3, note="three"), stage.runtime)
-    assert states(stage.prune(last=1)) == "kgkggggk"
-    unpinned = run_unpin(UnpinRequest(repository=url, txid=3), stage.runtime)
-    assert (unpinned.position.txid, unpinned.pinned) == (3, False)
-    for request in (UnpinRequest(repository=url, txid=3), UnpinRequest(repository=url, at="2026-11-22T10:15:01Z")):
-        with pytest.raises(RepositoryNotFound, match="not pinned") if request.txid else _passes():
-            run_unpin(request, stage.runtime)
-    with pytest.raises(RepositoryNotFound, match="is deleted") as caught:
-        run_pin(PinRequest(repository=url, txid=5), stage.runtime)
-    assert caught.value.hint.endswith("--db app.db --txid 5") and "undelete" in caught.value.hint
-    with pytest.raises(ConfigurationInvalid, match="exclude"):
-        run_pin(PinRequest(repository=url, txid=5, at="-1h"), stage.runtime)
-
-
-class _passes:
-    def __enter__(self) -> None:
-        """Expect nothing."""
-
-    def __exit__(self, *error: object) -> None:
-        """Expect nothing."""
-
-
 def test_without_permission_to_delete_marks_are_put_all_the_same(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """H38: the error says how many; nothing is decided, so that everything can still be had back."""
 
@@ -408,69 +355,6 @@ def test_an_undelete_after_the_decision_is_told_so(stage: Stage, monkeypatch: py
     assert states(stage.prune(last=2)) == "kpppppkk"
     assert len(late) == 5
     assert stage.listed() == [1, 7, 8]
-
-
-@pytest.mark.parametrize(("grace", "left"), [("7d", "kggkgggk"), ("0s", "kddkpppk")])
-def test_what_is_pinned_while_it_is_marked_stays(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, grace: str, left: str
-) -> None:
-    """Of a pin and a mark at one moment the pin counts, whichever came first; all that it is restored from stays."""
-    real = marks.delete
-
-    def delete(store: Store, name: str, sequence: int, **named: object) -> None:
-        if sequence == 4:
-            run_pin(PinRequest(repository=str(stage.root), txid=4), stage.runtime)
-        real(store, name, sequence, **named)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(marks, "delete", delete)
-    pruned = stage.prune(last=1, grace=grace)
-    assert states(pruned) == left and "pinned meanwhile" in pruned.points[3].why
-    assert stage.listed() == [1, 4, 8]
-    stage.prove()
-
-
-def test_what_is_marked_while_it_is_pinned_stays(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one who pins sees the mark, and undoes it; where it is being purged already, the pin is taken back."""
-    real = marks.pin
-
-    def pin(store: Store, name: str, sequence: int, **named: object) -> None:
-        if not stage.listed(deleted=True):
-            stage.prune(last=1)
-        elif sequence == 8:
-            marks.delete(store, name, 8, why="", now=NOW)
-            marks.decide(store, name, 8, marks.PURGED, now=NOW)
-        real(store, name, sequence, **named)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(marks, "pin", pin)
-    run_pin(PinRequest(repository=str(stage.root), txid=4), stage.runtime)
-    assert stage.listed() == [1, 4, 8]
-    with pytest.raises(RepositoryNotFound, match="is deleted"):
-        run_pin(PinRequest(repository=str(stage.root), txid=8), stage.runtime)
-    assert [name for name in stage.files() if "/pins/" in name and "/0000000000000008-" in name] == []
-
-
-def test_what_was_purged_while_it_was_pinned_is_not_pinned(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of a purge between the look for it and the pin: nobody is told that it is kept."""
-    real = marks.pin
-
-    def pin(store: Store, name: str, sequence: int, **named: object) -> None:
-        stage.prune(last=1, grace="0s")
-        real(store, name, sequence, **named)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(marks, "pin", pin)
-    with pytest.raises(RepositoryNotFound, match="any more"):
-        run_pin(PinRequest(repository=str(stage.root), txid=4), stage.runtime)
-    assert (stage.listed(), [name for name in stage.files() if "/pins/" in name]) == ([1, 8], [])
-
-
-def test_what_is_pinned_and_marked_is_listed_again(stage: Stage) -> None:
-    """A prune that was killed between its mark and its look for pins: the pin counts."""
-    run_pin(PinRequest(repository=str(stage.root), txid=4), stage.runtime)
-    marks.delete(stage.runtime.repository(str(stage.root)).store, "app.db", 4, why="", now=NOW)
-    assert 4 not in stage.listed()
-    assert states(stage.prune(last=1, grace="0s")) == "kppkpppk"
-    assert stage.listed() == [1, 4, 8]
-    stage.prove()
 
 
 def test_what_nobody_can_read_is_neither_purged_nor_undeleted(stage: Stage) -> None:
