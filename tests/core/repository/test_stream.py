@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -502,3 +504,72 @@ def test_a_manifest_that_cannot_be_read_keeps_what_a_dead_session_left(
     repository.store.put(key, kept)
     back_up(repository, NAME, image(5, seed=10))
     assert objects(repository) == named(repository) and repository.leftovers() == ()
+
+
+def test_where_files_cannot_be_linked_they_are_copied(
+    repository: Repository, follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The spool may be on another file system; a batch whose file is gone is told of, and stored when it is back."""
+    real = os.link
+
+    def link(source: Path, destination: Path, **named: bool) -> None:
+        if source.parent == follower.folder:
+            raise OSError(errno.EXDEV, "on another file system")
+        real(source, destination, **named)
+
+    monkeypatch.setattr(os, "link", link)
+    with follower.begin(repository) as stream:
+        follower.follow(stream, 3)
+        assert stream.newest is not None
+        sealed = follower.seal(stream.newest, 2)
+        away = sealed.segment.rename(follower.folder / "away")
+        with pytest.raises(TargetFailed, match="cannot copy"):
+            sealed.append(stream)
+        away.rename(sealed.segment)
+        sealed.append(stream)
+    assert last(repository) == 6 and objects(repository) == named(repository)
+
+
+def test_a_stored_batch_is_counted_in_a_session_that_failed(
+    repository: Repository, follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its manifest was put and the answer was lost: another look says so, and what follows goes on from it."""
+    with follower.begin(repository) as stream:
+        assert stream.newest is not None
+        first = follower.seal(stream.newest, 2)
+        with monkeypatch.context() as patched:
+            fail_at(patched, "put", 1, done=True)
+            with pytest.raises(TargetFailed):
+                first.append(stream)
+        following = follower.seal(first.batch.position, 3)
+        following.append(stream)
+        with monkeypatch.context() as patched:
+            patched.setattr(Store, "delete", lambda _self, key: (_ for _ in ()).throw(TargetFailed(f"no {key}")))
+            with pytest.raises(ValueError, match="of whoever follows") as caught, stream:
+                raise ValueError("of whoever follows")
+        assert "could not be removed" in caught.value.__notes__[0]
+    assert last(repository) == 6 and objects(repository) == named(repository) and pending(repository) == []
+
+
+def test_a_session_that_may_not_be_removed_is_taken_over_all_the_same(
+    repository: Repository, follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is claimed, so it commits nothing any more; what it left is noted for whoever may remove it."""
+    first = follower.begin(repository)
+    assert first.newest is not None
+    sealed = follower.seal(first.newest, 3)
+    with monkeypatch.context() as patched:
+        fail_at(patched, "put", 1, done=False)
+        with pytest.raises(TargetFailed):
+            sealed.append(first)
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "delete", lambda _self, key: (_ for _ in ()).throw(DeletionRefused(f"no {key}")))
+        with Stream.open(repository, NAME) as second:
+            assert second.newest is None  # what stands there without a manifest has the next txid
+            with pytest.raises(RepositoryBusy):
+                sealed.append(first)
+    # Nobody could remove its objects, so what it put then counts; but nothing comes after it.
+    assert last(repository) == 4 and objects(repository) == named(repository)
+    first.close()
+    tidy.clean(repository.store, follower.time(1), ended=True)
+    assert repository.leftovers() == () and objects(repository) == named(repository)

@@ -19,6 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -148,17 +149,16 @@ class Stream:
                 return standing.restore_point
             if self._over:
                 raise self._busy(self._over)
-            self._refuse_unfit(batch)
             quiet = self._monotonic() - self._looked
             if quiet > _GLANCE_AFTER and not tidy.stands(self._store, self._nonce):
                 raise self._lose(self._taken_over())
             if quiet > _LOOK_AFTER:
                 self._look_for_others()
-            manifest = self._settle_doubt(batch)
-            if manifest is None:  # it had been stored
-                assert self._newest is not None
-                return self._newest.restore_point
-            return self._commit(manifest, segment, commits).restore_point
+            stored = self._settle_doubt(batch)
+            if stored is not None:
+                return stored.restore_point
+            self._refuse_unfit(batch)
+            return self._commit(self._manifest(batch), segment, commits).restore_point
 
     def renew(self) -> None:
         """Put the intent anew, so that a process on another machine does not take this one for dead; once in hours."""
@@ -314,37 +314,31 @@ class Stream:
             )
 
     def _settle_doubt(self, batch: Batch) -> Manifest | None:
-        """Return the manifest to commit; None where `batch` was stored when the storage failed.
+        """Find out what became of a batch when the storage failed; return its manifest if it is `batch`, and stands.
 
-        Raises RepositoryBusy where it was another one that was stored.
+        Raises RepositoryBusy where somebody else was first.
         """
         doubt = self._doubt
         if doubt is None:
-            return self._manifest(batch)
-        key = keys.manifest_key(self._name, self._sequence)
-        data = self._store.document(key)
+            return None
+        data = self._store.document(keys.manifest_key(self._name, self._sequence))
         if data is not None:
             self._doubt = None
             if data != encode_manifest(doubt):
                 raise self._lose(self._was_first(), stored=doubt)
             self._confirm(doubt)
             self._committed(doubt)
-            if self._is(doubt, batch):
-                return None
-            self._refuse_unfit(batch)
-            return self._manifest(batch)
+            return doubt if self._is(doubt, batch) else None
         if self._is(doubt, batch):
             if self._whole:
-                return doubt  # the same document, which may appear yet, too
-            try:
+                return None  # the same document is put again, which may appear yet, too
+            with suppress(DeletionRefused):  # then it stays, and is stored under another number
                 self._remove(doubt)
-                return doubt
-            except DeletionRefused:
-                pass  # then it stays, and is stored under another number
+                return None
         # The manifest may appear yet, and its objects must be there then.
         self._renew(clean=False)
-        self._whole = False
-        return self._manifest(batch)
+        self._doubt, self._whole = None, False
+        return None
 
     def _manifest(self, batch: Batch) -> Manifest:
         txid = batch.position.txid
