@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from pagewarden.errors import WalRefused as WalRefused
     from pagewarden.errors import WorkerCrashed as WorkerCrashed
     from pagewarden.events import Event as Event
+    from pagewarden.guard.embedded import Guard as Guard
+    from pagewarden.guard.values import GuardStatus as GuardStatus
     from pagewarden.hookspecs import hookimpl as hookimpl
     from pagewarden.plugins import Extensions as Extensions
     from pagewarden.plugins import load_plugins as load_plugins
@@ -98,6 +100,8 @@ _HOMES = {
         "WorkerCrashed",
     ),
     "events": ("Event",),
+    "guard.embedded": ("Guard",),
+    "guard.values": ("GuardStatus",),
     "hookspecs": ("hookimpl",),
     "plugins": ("Extensions", "load_plugins"),
     "runtime": ("PluginChoice", "Runtime"),

@@ -43,6 +43,7 @@ from pagewarden.values import (
 if TYPE_CHECKING:
     from pagewarden.contracts import ProgressSink
     from pagewarden.events import Event
+    from pagewarden.guard.embedded import Guard
 
     StrPath = str | os.PathLike[str]
 
@@ -323,6 +324,46 @@ class Database:
         given |= {"journal_size_limit": journal_size_limit, "busy_timeout": busy_timeout}
         settings = asdict(self._settings.wal) | {key: value for key, value in given.items() if value is not None}
         return self._worker.call("wal_tune", {"database": self.path, "settings": settings}, WalTuneReport)
+
+    def guard(
+        self,
+        *,
+        name: str | None = None,
+        compression: int | None = None,
+        interval: float | None = None,
+        spool: int | None = None,
+        scrub: float | None = None,
+        log: StrPath | None = None,
+    ) -> Guard:
+        """Follow every commit from now on, in a process of its own, until the guard that is returned is closed.
+
+        `interval` is how often it looks while something is committed, in seconds; `spool` what may wait on this disk
+        for the repository, in MiB; `scrub` how much of the file is compared, in MiB a second; `log` a file that events
+        are appended to as lines of JSON. Raises DatabaseBusy where the database has a guard. That it is not in WAL mode
+        is told by the guard's `flush` and `status`.
+        """
+        from pagewarden.guard.embedded import Guard
+        from pagewarden.guard.values import GuardRequest
+        from pagewarden.wal.presets import chosen
+
+        settings = self._settings
+        request = GuardRequest(
+            database=settings.path,
+            repository=self._named_repository().url,
+            name=settings.name if name is None else name,
+            compression=settings.compression if compression is None else compression,
+            check=settings.check,
+            interval=settings.interval if interval is None else interval,
+            spool=(settings.spool if spool is None else spool) << 20,
+            scrub=settings.scrub if scrub is None else scrub,
+            policy=chosen(settings.wal).policy,
+        )
+        return Guard(
+            request,
+            plugins=self._worker.plugins,
+            threads=self._configuration.defaults.threads,
+            log=None if log is None else _absolute("log", log),
+        )
 
     def plugins(self) -> PluginsReport:
         """Return what is installed, faults included."""

@@ -111,6 +111,21 @@ class Runtime:
                 self._extensions = load_plugins(only=choice.only, disabled=choice.disabled, extra=choice.extra)
             return self._extensions
 
+    def beside(self) -> Runtime:
+        """Return a runtime with the same plugins, clocks and state, and a page reader of its own, to be closed."""
+        other = Runtime(
+            plugins=self._plugins,
+            threads=self.threads,
+            on_progress=self.progress,
+            on_event=self._on_event,
+            clock=self.clock,
+            monotonic=self.monotonic,
+            sleep=self.sleep,
+            state=self._state,
+        )
+        other._extensions = self.extensions
+        return other
+
     def load_plugins(self) -> None:
         """Load the plugins now, so that one that cannot be used ends a run before it has touched anything."""
         _ = self.extensions

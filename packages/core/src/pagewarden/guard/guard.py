@@ -15,13 +15,14 @@ from pagewarden.durable import failure
 from pagewarden.errors import ConfigurationInvalid, GuardFailed, PagewardenError
 from pagewarden.guard.board import Board
 from pagewarden.guard.control import Control
+from pagewarden.guard.gathering import Gatherer
 from pagewarden.guard.keeper import Keeper
 from pagewarden.guard.loop import Guarded
 from pagewarden.guard.only import OnlyGuard, guard_places
 from pagewarden.guard.rotten import note_rot
 from pagewarden.guard.shipping import Shipper
 from pagewarden.guard.spool import Spool
-from pagewarden.guard.values import GuardRequest, GuardStatus
+from pagewarden.guard.values import GuardRequest, GuardState, GuardStatus
 from pagewarden.guard.watch import MakeWatcher, make_watcher
 from pagewarden.live.place import examine
 from pagewarden.values import Position
@@ -59,7 +60,7 @@ class Guard:
             self._board = Board(self._watcher.wake)
             self._spool = Spool(places.spool, request.spool)
             self._shipper = Shipper(self._spool, runtime, path, where, self._board.notify)
-            self._control = Control(places.socket, self._answer)
+            self._control = Control(places.socket, self.answer)
         except OSError as error:
             self._only.close()
             raise failure(error, f"cannot use the state directory {runtime.state}") from error
@@ -173,7 +174,15 @@ class Guard:
     def _keep(self) -> None:
         """The guard's thread."""
         self._guarded.emit("guard.started", repository=self.request.repository, kept_as=self.name)
+        gatherer = Gatherer(
+            self._runtime,
+            self.request.repository,
+            self.name,
+            self.path,
+            lambda: self._board.state is GuardState.FOLLOWING and self._shipper.failing is None,
+        )
         Keeper(self._guarded, self._stop).run()
+        gatherer.close()
         self._shipper.close()
         self._guarded.emit(
             "guard.stopped", stored=str(self._shipper.stored), waiting=self._spool.count, rot=len(self._board.rot)
@@ -186,8 +195,8 @@ class Guard:
         for warning in warnings:
             self._guarded.emit("ledger.failed", why=warning)
 
-    def _answer(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Do what another process asks for."""
+    def answer(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Do what another process asks for; see `control`. Raises PagewardenError."""
         verb, seconds = request.get("verb"), request.get("seconds")
         if not (seconds is None or (isinstance(seconds, int | float) and seconds >= 0)):
             raise ConfigurationInvalid(f"a guard cannot be given {seconds!r} seconds")

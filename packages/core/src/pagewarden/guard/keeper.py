@@ -31,10 +31,11 @@ from pagewarden.errors import (
     ReaderCrashed,
     RepositoryBusy,
     RepositoryDamaged,
+    RepositoryNotFound,
     TargetFailed,
 )
 from pagewarden.following.values import Cause, Cursor, Gap
-from pagewarden.guard.loop import Following, GapFound, Guarded, LetGo
+from pagewarden.guard.loop import Following, GapFound, Guarded, LetGo, Superseded
 from pagewarden.guard.pins import Pins
 from pagewarden.guard.values import GuardState
 from pagewarden.increment import LocalMap, NoBase
@@ -49,9 +50,6 @@ if TYPE_CHECKING:
 
 SPOOL_FULL = "spool-full"
 """The cause of a gap that was left because what was committed could not be put anywhere."""
-
-SUPERSEDED = "history-went-on"
-"""The cause of a gap where somebody else, such as a plain backup, has stored a newer restore point."""
 
 _FATAL = (ConfigurationInvalid, NativeMissing, PluginUnusable, NotInWalMode)
 """What waiting does not mend, at the beginning."""
@@ -96,7 +94,7 @@ class Keeper:
             while not self._stop.is_set():
                 try:
                     self._with_pins()
-                except (Stopped, GapFound):
+                except (Stopped, GapFound, Superseded):
                     continue
                 except LetGo as error:
                     self._cause = SPOOL_FULL
@@ -139,7 +137,9 @@ class Keeper:
                     if not pins.still():
                         raise
                     self._slow_down()
-                except (TargetFailed, OutOfSpace, RepositoryBusy, ReaderCrashed) as error:
+                except Superseded:
+                    g.emit("guard.superseded")
+                except (TargetFailed, OutOfSpace, RepositoryBusy, RepositoryNotFound, ReaderCrashed) as error:
                     self._keep_pinned(pins, place)
                     self._wait_after(error)
                 pins.let_go()
@@ -163,8 +163,7 @@ class Keeper:
             self._store_the_rest(stream)
             handle = self._begin(stream.newest) if self._cause is None and stream.newest is not None else None
             if handle is None:
-                g.shipper.release()
-                stream.close()
+                (g.shipper.release() or stream).close()
                 cursor = self._heal()
                 stream = self._open()
                 if stream.newest is None:
@@ -175,12 +174,11 @@ class Keeper:
             assert stream.newest is not None
             self._follow(pins, handle, stream, stream.newest)
         finally:
-            g.shipper.release()
-            self._end(stream)
+            self._end(g.shipper.release() or stream)
 
     def _follow(self, pins: Pins, handle: tuple[int, MapFacts], stream: Stream, newest: Manifest) -> None:
         g = self._g
-        g.shipper.begin(stream, newest.position)
+        g.shipper.begin(stream, newest.position, self._open)
         self._began, self._told = True, ""
         number, facts = handle
         try:
@@ -190,9 +188,14 @@ class Keeper:
                 g.reader.follow_end(number)
 
     def _open(self) -> Stream:
-        """Open a session. Raises as `Stream.open` and `Runtime.repository` do."""
+        """Open a session. Raises as `Stream.open` and `Runtime.repository` do.
+
+        A repository is made where there is none, but not in the place of one that is known to have been there: that
+        may be on a disk that is not mounted now.
+        """
         g = self._g
-        repository = g.runtime.repository(g.request.repository, create=True)
+        known = self._began or g.where in lineage.read_lineage(g.runtime.state, g.path).backups
+        repository = g.runtime.repository(g.request.repository, create=not known)
         return Stream.open(
             repository, g.name, clock=g.runtime.clock, monotonic=g.runtime.monotonic, sleep=g.runtime.sleep
         )
@@ -218,15 +221,15 @@ class Keeper:
         if not g.shipper.backlog:
             return
         newest = stream.newest
-        g.shipper.begin(stream, None if newest is None else newest.position)
+        g.shipper.begin(stream, None if newest is None else newest.position, self._open)
         while not g.shipper.drain(1.0):
             self._look_at_stop()
             if g.shipper.refused is not None:
-                dropped = g.shipper.forget()
-                g.emit("spool.discarded", batches=dropped, why=g.shipper.refused.message)
-                g.board.begin_turn()
-                self._cause = SUPERSEDED
-                raise GapFound(SUPERSEDED)
+                # What is newest holds it, or forked off before it: whoever stored that has compared the whole database.
+                why = g.shipper.refused.message
+                g.board.begin_turn()  # before: who waits for one of them must not take it for stored
+                g.emit("spool.discarded", batches=g.shipper.forget(), why=why)
+                raise Superseded
             if (failing := g.shipper.failing) is not None:
                 raise failing
 
@@ -333,9 +336,8 @@ class Keeper:
                 try:
                     self._store_the_rest(stream)
                 finally:
-                    self._g.shipper.release()
-                    self._end(stream)
-            except GapFound:  # what is in the repository went on without us: nothing waits any more
+                    self._end(self._g.shipper.release() or stream)
+            except Superseded:  # nothing waits any more
                 return
             except (PagewardenError, OSError) as error:
                 self._wait_after(error)

@@ -50,12 +50,15 @@ DRAIN_SECONDS = 10.0
 ROTATED_EVERY = 0.5
 """Seconds after which a pin makes room for a newer one, where something was taken since it began."""
 
+_GLANCE = 0.1  # seconds
+_FAILING_SECONDS = 1.0  # of those, while the repository cannot be reached
 _ACTIVE = 1.0  # seconds after a commit in which the next one is expected soon
 _TOO_MUCH = 2 * MOST_BYTES  # bytes of the log that are merged into one batch, because taking each commit is too slow
 _TURNS = 2  # batches one after the other, after which the rest is merged: writers are faster
 _BACKLOG = 2  # batches that wait for the repository, from which on the next one may grow
 _MAP_EVERY = 60.0  # seconds between two page maps that are kept, for a guard that is killed
 _LOCK_SECONDS = 0.01  # for which the write lock is tried for
+_OVER_SECONDS = 2.0  # in which a log that is too large may be restarted before that is told
 _ROOM_PAUSE = 1.0  # seconds before a full disk is tried again
 _PATIENT = 4  # bounds of the log that it may grow to while there is no room for what was committed
 _FRAME_BYTES = 64 << 10  # of a page set's frames: batches are small, and room is made for a whole frame each time
@@ -72,6 +75,10 @@ class GapFound(Exception):
         """`cause` is one of those that manifests name, `why` one sentence for people."""
         super().__init__(why or cause)
         self.cause = cause
+
+
+class Superseded(Exception):
+    """The history in the repository went on without this session: another one is to look what is newest there."""
 
 
 class LetGo(Exception):
@@ -140,7 +147,8 @@ class Following:
             -1e9,
             False,
         )  # when a checkpoint was last tried, and whether it was held back
-        self._over = False  # whether the log was too large when it was last looked at
+        self._over = False  # whether it was told that the log is too large
+        self._over_since = now  # when it was last not
         self._clock_offset = self._offset()
         self._unkept: Taken | None = None  # what was taken and could not be kept yet
         self._no_room_until = now
@@ -167,6 +175,8 @@ class Following:
     # One step
 
     def _step(self) -> None:
+        if self._g.shipper.refused is not None:
+            raise Superseded
         began, asked = self._now(), self._g.board.asked
         look = self._look()
         try:
@@ -337,7 +347,9 @@ class Following:
         )
         if decision.action != "none" and (checkpointer := self._own_checkpointer()) is not None:
             done = self._checkpoint(checkpointer, decision)
-            self._tried = self._now(), not done.complete
+            # Commits that came meanwhile do not count: they are behind the pin.
+            copied = not done.busy and done.checkpointed >= look.frames
+            self._tried = self._now(), not (copied if decision.action == "passive" else done.complete)
             self._g.emit(
                 "wal.checkpointed",
                 seconds=self._now() - now,
@@ -402,14 +414,15 @@ class Following:
     def _mind_the_bound(self, decision: Decision) -> None:
         """Tell once when the log has grown past its bound and a checkpoint did not help, and when it is smaller."""
         g = self._g
-        over = decision.over_bound and (self._tried[1] or self._cannot_checkpoint)
-        if over and not self._over:
-            g.board.held_back = held_back_by(g.path)
+        now = self._now()
+        if not decision.over_bound:
+            self._over_since = now
+            if self._over:
+                self._over, g.board.held_back = False, ""
+                g.emit("wal.within-bound", bytes=g.board.wal_bytes)
+        elif not self._over and now - self._over_since > _OVER_SECONDS:
+            self._over, g.board.held_back = True, held_back_by(g.path)
             g.emit("wal.over-bound", bytes=g.board.wal_bytes, bound=g.request.policy.bound_bytes, by=g.board.held_back)
-            self._over = True
-        elif self._over and not decision.over_bound:
-            self._over, g.board.held_back = False, ""
-            g.emit("wal.within-bound", bytes=g.board.wal_bytes)
 
     # The database file
 
@@ -481,4 +494,13 @@ class Following:
         self._settle()
         if self._mapped_txid != self._position.txid:
             self._keep_map()
-        self._g.shipper.drain(DRAIN_SECONDS)
+        self._drain()
+
+    def _drain(self) -> None:
+        """Let what was taken be stored, within bounds: what fails even now waits in the spool for the next guard."""
+        shipper, began = self._g.shipper, self._now()
+        shipper.hurry()
+        while not shipper.drain(_GLANCE) and shipper.refused is None:
+            seconds = self._now() - began
+            if seconds > DRAIN_SECONDS or (shipper.failing is not None and seconds > _FAILING_SECONDS):
+                return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _FIRST_PAUSE = 0.1  # seconds after the first failure; doubled after each further one
 _LONGEST_PAUSE = 30.0
+_REOPENED_AFTER = 2  # failures one after the other
 _TOLD_EVERY = 1.0  # seconds between two events that tell of what was stored
 _RENEWED_EVERY = 3600.0  # seconds
 
@@ -55,6 +57,8 @@ class Shipper:
         self._hurried = threading.Event()
         self._queue: deque[Waiting] = deque()
         self._stream: Stream | None = None
+        self._again: Callable[[], Stream] | None = None
+        self._failures = 0  # one after the other
         self._busy = False  # whether a batch is on its way
         self._ended = False
         self._thread: threading.Thread | None = None
@@ -69,10 +73,14 @@ class Shipper:
         self.commits = 0
         self.merged = 0
 
-    def begin(self, stream: Stream, stored: Position | None) -> None:
-        """Store through `stream` from now on. What was put before, and was not stored, is stored first."""
+    def begin(self, stream: Stream, stored: Position | None, again: Callable[[], Stream]) -> None:
+        """Store through `stream` from now on. What was put before, and was not stored, is stored first.
+
+        Where that fails again and again, `again` is to open another stream: the storage may be another one by then.
+        """
         with self._condition:
             self._stream, self.stored, self.refused = stream, stored, None
+            self._again, self._failures = again, 0
             self._hurried.clear()
             self._lineage = lineage.read_lineage(self._runtime.state, self._path)
             self._renewed = self._runtime.monotonic()
@@ -118,7 +126,7 @@ class Shipper:
             return not (self._queue or self._busy)
 
     def release(self) -> Stream | None:
-        """Store nothing more for now, and return the stream; what is on its way is finished first."""
+        """Store nothing more for now, and return the stream of late; what is on its way is finished first."""
         with self._condition:
             stream, self._stream = self._stream, None
             self._hurried.set()
@@ -147,6 +155,8 @@ class Shipper:
         while not self._ended:
             waiting, stream = self._next()
             try:
+                if stream is not None and self._failures >= _REOPENED_AFTER:
+                    stream = self._reopen(stream)
                 if stream is not None and self._runtime.monotonic() - self._renewed > _RENEWED_EVERY:
                     stream.renew()
                     self._renewed = self._runtime.monotonic()
@@ -174,6 +184,17 @@ class Shipper:
             self._busy = True
             return (self._queue[0] if self._queue else None), self._stream
 
+    def _reopen(self, old: Stream) -> Stream:
+        """Open another session in the place of one that failed; what it left, the new one takes over."""
+        assert self._again is not None
+        stream = self._again()
+        with suppress(PagewardenError, OSError):
+            old.close()
+        with self._condition:
+            if self._stream is old:
+                self._stream = stream
+        return stream
+
     def _store(self, waiting: Waiting, stream: Stream) -> None:
         batch = waiting.batch
         self._lineage = lineage.while_followed(
@@ -189,6 +210,7 @@ class Shipper:
         now = self._runtime.clock()
         with self._condition:
             self._busy = False
+            self._failures = 0
             if self._queue and self._queue[0] is waiting:
                 self._queue.popleft()
             back, self.failing = self.failing, None
@@ -211,6 +233,7 @@ class Shipper:
         known = error if isinstance(error, PagewardenError) else failure(error, "cannot store what was followed")
         with self._condition:
             self._busy = False
+            self._failures += 1
             before, self.failing = self.failing, known
             self._condition.notify_all()
         if before is None or before.message != known.message:

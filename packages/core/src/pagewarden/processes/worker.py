@@ -51,6 +51,11 @@ class Worker:
         self._children: list[Child] = []  # none or one; a list, so that the finalizer sees what it is then
         weakref.finalize(self, _stop, self._children, self._pid)
 
+    @property
+    def plugins(self) -> PluginChoice:
+        """Which plugins it uses."""
+        return self._plugins
+
     def call(self, verb: str, request: Mapping[str, object], kind: type[R]) -> R:
         """Do one run and return its report. Raises what the run raised; WorkerCrashed if the process died.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shlex
 import stat
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -47,6 +48,8 @@ class DirectoryTarget:
         """`root` is the directory's real path, which exists."""
         self.url = url
         self.root = root
+        found = root.stat()
+        self._inode = found.st_dev, found.st_ino
 
     def put(self, key: str, data: bytes) -> None:
         """Store `data`, durable and whole. Raises FileExistsError if `key` exists."""
@@ -141,15 +144,34 @@ class DirectoryTarget:
                 durable.remove(path)
             except FileNotFoundError:  # another process removed the folder, empty since this object went
                 return
-            for folder in path.parents:
-                if folder == self.root:
-                    break
-                try:
-                    folder.rmdir()
-                except OSError:  # not empty; or somebody was faster, and whoever needs it makes it again: see _link
-                    break
-                with suppress(FileNotFoundError):  # the next folder up went, too
-                    durable.sync_directory(folder.parent)
+            self._remove_empty(path.parent)
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        """Remove objects, durably, and the folders that this leaves empty: each folder is written once."""
+        folders: dict[Path, None] = {}
+        for key in keys:
+            path = self._path(key)
+            with self._errors(f"cannot remove {path}"):
+                if path.parent in folders or _is_real(path.parent):
+                    with suppress(FileNotFoundError):
+                        os.unlink(path)
+                    folders[path.parent] = None
+        for folder in folders:
+            with self._errors(f"cannot remove what was in {folder}"):
+                with suppress(FileNotFoundError):  # another process removed it, empty since its last object went
+                    durable.sync_directory(folder)
+                self._remove_empty(folder)
+
+    def _remove_empty(self, folder: Path) -> None:
+        """Remove a folder and those above it that are empty."""
+        while folder != self.root:
+            try:
+                folder.rmdir()
+            except OSError:  # not empty; or somebody was faster, and whoever needs it makes it again: see _link
+                break
+            folder = folder.parent
+            with suppress(FileNotFoundError):  # the next folder up went, too
+                durable.sync_directory(folder)
 
     def staging(self) -> Path | None:
         """Return the staging folder, from which `adopt` is a link."""
@@ -158,6 +180,7 @@ class DirectoryTarget:
     def _staging(self) -> Path:
         folder = self.root / STAGING
         with self._errors(f"cannot make {folder}"):
+            self._look_at_root()
             durable.make_directories(folder)
             durable.sweep(folder.glob(f"*{_HALF}"))
         return folder
@@ -189,7 +212,17 @@ class DirectoryTarget:
                 source.unlink(missing_ok=True)
             raise
 
+    def _look_at_root(self) -> None:
+        """Raise TargetFailed unless the directory is the one that was opened: it may be on a disk that went away."""
+        found = self.root.stat()
+        if (found.st_dev, found.st_ino) != self._inode:
+            raise TargetFailed(
+                f"{self.root} is another directory than it was when it was opened",
+                hint=f"look whether its disk is mounted: findmnt --target {shlex.quote(str(self.root))}",
+            )
+
     def _make_folder(self, folder: Path) -> None:
+        self._look_at_root()
         if os.path.realpath(folder) != str(folder):
             raise TargetFailed(
                 f"cannot store anything in {folder}: a symbolic link leads to {os.path.realpath(folder)}",
