@@ -101,16 +101,17 @@ def test_what_a_guard_and_a_damaged_log_look_like(
 
 
 def test_enable_explains_refuses_and_switches(type_in: Type, home: Path) -> None:
-    """Exit code 16 with the safe way; --force; --off; once more is no harm."""
+    """What is known of the linked SQLite with the safe way; --off; once more is no harm; exit code 16 if it cannot be."""
     database = build(home / "old.db", rows=5)
-    refused = type_in("wal", "enable", database)
+    done = type_in("wal", "enable", database)
+    assert done.code == 0
+    for words in ("is now in WAL mode", "skip committed pages", "pagewarden run"):
+        assert words in done.out
+    foreign = build(home / "foreign.db", rows=5)
+    Path(f"{foreign}-wal").write_bytes(bytes(4152))
+    refused = type_in("wal", "enable", foreign)
     assert refused.code == 16
-    assert "skip committed pages" in refused.err
-    assert "pagewarden run" in refused.err
-    forced = type_in("wal", "enable", database, "--force")
-    assert forced.code == 0
-    assert "is now in WAL mode" in forced.out
-    assert "forced:" in forced.out
+    assert "another database's" in refused.err
     assert "was already in WAL mode" in type_in("wal", "enable", database).out
     assert type_in("wal", "enable", database, "--quiet").out.lstrip().startswith("warning: the SQLite of this Python")
     document = type_in("wal", "enable", database, "--off", "--json").document

@@ -90,21 +90,24 @@ def test_an_empty_database_is_switched_too(tmp_path: Path, runtime: Runtime) -> 
     assert mode(database) == "wal"
 
 
-def test_a_sqlite_with_the_bug_wants_force_and_the_safe_way_is_named(
+def test_a_sqlite_with_the_bug_is_told_of_and_the_safe_way_is_named(
     rollback: Path, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file is as it was; with force it goes, and the report says past what."""
+    """Most that are in use have it; it goes without force, now and whenever it is asked again."""
     monkeypatch.setattr(enable, "linked_sqlite", lambda: AFFECTED)
-    before = rollback.read_bytes()
-    with pytest.raises(WalRefused, match="skip committed pages") as refused:
-        switch(rollback, runtime)
-    for words in ("3.40.1", "each application"):
-        assert words in refused.value.message
-    for words in ("wal_autocheckpoint=0", "pagewarden run", "rollback journal", "3.51.3", "--force"):
-        assert words in refused.value.hint
-    assert rollback.read_bytes() == before
-    report = switch(rollback, runtime, force=True)
-    assert [reason.name for reason in report.forced] == ["sqlite-wal-reset"]
+    report = switch(rollback, runtime)
+    (warning,) = report.warnings
+    for words in (
+        "skip committed pages",
+        "3.40.1",
+        "each application",
+        "wal_autocheckpoint=0",
+        "pagewarden run",
+        "rollback journal",
+        "3.51.3",
+    ):
+        assert words in warning
+    assert report.forced == ()
     assert mode(rollback) == "wal"
     again = switch(rollback, runtime)
     assert not again.changed
@@ -139,6 +142,23 @@ def test_the_reasons_are_told_apart(rollback: Path, monkeypatch: pytest.MonkeyPa
     with monkeypatch.context() as patch:
         patch.setattr(os, "access", lambda *_args, **_more: False)
         assert names() == [("not-writable", "refused")]
+
+
+def test_a_file_system_that_nobody_knows_wants_force(
+    rollback: Path, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is as it was; with force it goes, and the report says past what."""
+    place = replace(examine(rollback), file_system="fuse.rclone")
+    monkeypatch.setattr(enable, "examine", lambda _path: place)
+    before = rollback.read_bytes()
+    with pytest.raises(WalRefused, match=r"fuse\.rclone") as refused:
+        switch(rollback, runtime)
+    assert "--force" in refused.value.hint
+    assert rollback.read_bytes() == before
+    report = switch(rollback, runtime, force=True)
+    assert [reason.name for reason in report.forced] == ["foreign-file-system"]
+    assert not any("fuse" in warning for warning in report.warnings)
+    assert mode(rollback) == "wal"
 
 
 def test_hard_links_are_refused(rollback: Path, runtime: Runtime) -> None:

@@ -1,8 +1,8 @@
 """`wal enable`: switch a database to WAL mode, or back, or tell the honest reasons not to.
 
 1. Reasons against it are looked for before anything is opened: a network file system and a medium that cannot be
-   written to are refused; a SQLite with a known bug in WAL mode, and a file system that may reach other machines, want
-   --force.
+   written to are refused; a file system that may reach other machines wants --force; a SQLite with a known bug in WAL
+   mode is told of, with what keeps it from striking: most of those in use have it, and a guarded database is safe.
 2. The database is read once, read-only: a journal that waits to be rolled back is the application's (H33).
 3. `PRAGMA journal_mode` is SQLite's own, and atomic. Where others have the database open in a way that does not let it
    (H35), they are named.
@@ -65,13 +65,13 @@ def run_wal_enable(request: WalEnableRequest, runtime: Runtime) -> WalEnableRepo
     place = examine(request.database)
     before = runtime.reader.wal_look(place.path, live=False)
     wanted = "rollback" if request.off else "wal"
-    forced: tuple[WalReason, ...] = ()
+    reasons: tuple[WalReason, ...] = ()
     if _mode(before) != wanted:
         _refuse(place, before)
         if request.off:
             prove_log(place, runtime)
         else:
-            forced = _weigh(tuple(reasons_against(place, linked_sqlite())), request, place)
+            reasons = _weigh(tuple(reasons_against(place, linked_sqlite())), request, place)
         _switch(place, request, runtime)
     after = runtime.reader.wal_look(place.path, live=False)
     if _mode(after) != wanted:
@@ -85,8 +85,10 @@ def run_wal_enable(request: WalEnableRequest, runtime: Runtime) -> WalEnableRepo
         before=_mode(before),
         after=_mode(after),
         changed=changed,
-        forced=forced,
-        warnings=() if request.off else tuple(_of_others(place) if changed else _of_the_place(place)),
+        forced=tuple(reason for reason in reasons if reason.severity == "warning"),
+        warnings=()
+        if request.off
+        else (*_of_the_place(place, forced=changed), *(_of_others(place) if changed else ())),
         seconds=runtime.monotonic() - began,
     )
     runtime.emit("wal.enabled", place.path, seconds=report.seconds, before=report.before, after=report.after)
@@ -130,7 +132,7 @@ def reasons_against(place: Place, linked: LinkedSQLite) -> Iterator[WalReason]:
         unsure = "; it was built from changed sources, so the fix may have been brought in" if linked.patched else ""
         yield WalReason(
             name=f"sqlite-{bug.name}",
-            severity="warning",
+            severity="known",
             message=f"the SQLite of this Python, {linked.version}, has a known bug: {bug.what} (mended in {bug.fixed})"
             f"{unsure}; that of each application counts as well",
             instead=SAFE_ALTERNATIVE if bug.name == "wal-reset" else bug.advice,
@@ -158,9 +160,9 @@ def _refuse(place: Place, look: WalLook) -> None:
 
 
 def _weigh(reasons: tuple[WalReason, ...], request: WalEnableRequest, place: Place) -> tuple[WalReason, ...]:
-    """Return the reasons that --force goes past. Raises WalRefused where one stands."""
+    """Return the reasons that do not keep it from being done. Raises WalRefused where one stands."""
     never = [reason for reason in reasons if reason.severity == "refused"]
-    standing = never or ([] if request.force else list(reasons))
+    standing = never or ([] if request.force else [reason for reason in reasons if reason.severity == "warning"])
     if standing:
         force = "" if never else f"; pagewarden wal enable {shlex.quote(place.path)} --force does it all the same"
         raise WalRefused(
@@ -206,10 +208,11 @@ def _in_the_way(place: Place, request: WalEnableRequest, runtime: Runtime) -> Da
     )
 
 
-def _of_the_place(place: Place) -> Iterator[str]:
-    """Yield what would have spoken against the mode that the database has."""
+def _of_the_place(place: Place, *, forced: bool) -> Iterator[str]:
+    """Yield what speaks against the mode that the database has, without what was `forced`, which is told apart."""
     for reason in reasons_against(place, linked_sqlite()):
-        yield f"{reason.message}; {reason.instead}"
+        if not (forced and reason.severity == "warning"):
+            yield f"{reason.message}; {reason.instead}"
 
 
 def _of_others(place: Place) -> Iterator[str]:

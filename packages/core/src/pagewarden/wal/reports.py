@@ -92,7 +92,7 @@ class WalReason:
     """One reason not to switch to WAL mode."""
 
     name: str  # stable, such as "network-file-system"
-    severity: str  # "refused": never; "warning": only with --force
+    severity: str  # "refused": never; "warning": only with --force; "known": done, and told
     message: str
     instead: str  # what to do about it, or in its place
 
