@@ -101,7 +101,7 @@ def test_what_a_guard_and_a_damaged_log_look_like(
 
 
 def test_enable_explains_refuses_and_switches(type_in: Type, home: Path) -> None:
-    """What is known of the linked SQLite with the safe way; --off; once more is no harm; exit code 16 if it cannot be."""
+    """What is known of the linked SQLite with the safe way; --off; once more is no harm; exit code 16."""
     database = build(home / "old.db", rows=5)
     done = type_in("wal", "enable", database)
     assert done.code == 0
