@@ -18,6 +18,7 @@ from pagewarden.runtime import PluginChoice, Runtime
 from pagewarden.status import StatusRequest, Watched, run_status
 from pagewarden.values import DatabaseStatus, Level, Verdict
 from tests.core.repository.chains import histories, make_chain
+from tests.core.repository.follower import Follower
 from tests.core.repository.sets import NOW
 
 
@@ -151,3 +152,15 @@ def test_a_length_of_time_that_is_none_is_refused(runtime: Runtime, tmp_path: Pa
     """Not taken for never."""
     with pytest.raises(ConfigurationInvalid, match="no length of time"):
         one(runtime, path=str(tmp_path / "app.db"), check_every="soon")
+
+
+def test_commits_that_were_followed_are_counted(runtime: Runtime, tmp_path: Path) -> None:
+    """Those that can be restored: of a batch all that are stored by themselves, of merged ones the last."""
+    (tmp_path / "spool").mkdir()
+    follower = Follower(folder=tmp_path / "spool", images=histories(12))
+    with follower.begin(runtime.repository(str(tmp_path / "repository"), create=True)) as stream:
+        follower.follow(stream, 3, 1)
+        follower.follow(stream, 5, merged=True)
+    (found,) = run_status(StatusRequest(repository=str(tmp_path / "repository")), runtime).databases
+    assert (found.restore_points, found.commits) == (4, 5)
+    assert found.position is not None and found.position.txid == 10

@@ -37,7 +37,9 @@ def test_a_repository_of_the_command_line(type_in: Type, database: Path, home: P
     typed = type_in("status", "--repo", "repo", "--backup-every", "1h", "--json")
     assert typed.code == 0
     (found,) = typed.document["databases"]
-    assert (found["database"], found["name"], found["restore_points"]) == ("", "app.db", 1)
+    assert (found["database"], found["name"], found["restore_points"], found["commits"]) == ("", "app.db", 1, 0)
+    golden = Path(__file__).parents[2] / "golden" / "repository-1-followed"
+    assert " 5, 5 commits " in type_in("status", "--repo", golden).out
     typed = type_in("status", database, "--repo", "repo", "--check-every", "1s", "--verify-every", "1d")
     assert typed.code == 1
     assert "never verified" in typed.out

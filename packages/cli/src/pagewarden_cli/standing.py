@@ -53,9 +53,15 @@ def _row(status: DatabaseStatus, manner: Manner) -> tuple[Span, ...]:
             "" if backed_up else "dim",
         ),
         Span(source, STYLES.get(source, "")),
-        Span(number(status.restore_points) if backed_up else ""),
+        Span(_points(status) if backed_up else ""),
         _verified(status, manner) if backed_up else Span(""),
     )
+
+
+def _points(status: DatabaseStatus) -> str:
+    """Return how many restore points there are, and how many commits can be restored with them."""
+    points = number(status.restore_points)
+    return f"{points}, {number(status.commits, 'commit')}" if status.commits else points
 
 
 def _verified(status: DatabaseStatus, manner: Manner) -> Span:

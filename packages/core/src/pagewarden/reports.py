@@ -282,6 +282,7 @@ class DatabaseStatus:
     lag_seconds: float | None  # since then: what would be lost now, as far as it was written since
     source: SourceVerdict | None  # what was known of it then
     restore_points: int
+    commits: int  # that were followed and can be restored, those that are restore points themselves included
     verification: Verification | None  # of the newest restore point
     verified: datetime | None  # when one of its restore points was last proved
     broken: int  # restore points that a verification found damaged or missing

@@ -121,6 +121,9 @@ def _status(watched: Watched, shelves: _Shelves, runtime: Runtime, now: datetime
         lag_seconds=None if newest is None else max(0.0, (now - newest.position.time).total_seconds()),
         source=None if newest is None else newest.source,
         restore_points=len(points),
+        commits=sum(
+            1 if each.commits is None else each.commits.count for each in points if each.commits or each.merged
+        ),
         verification=None if newest is None else newest.verification,
         verified=last,
         broken=sum(each.state in ("damaged", "missing") for each in verified),
