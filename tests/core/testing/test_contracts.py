@@ -115,6 +115,11 @@ class ManyAtOnce(MemoryTarget):
             data = self.objects.get(key)
             yield None if data is None else data[:length]
 
+    def delete_many(self, keys: Sequence[str]) -> None:
+        """Forget many."""
+        for key in keys:
+            self.delete(key)
+
 
 class TestBulkTarget(TargetContract):
     """It passes, too."""

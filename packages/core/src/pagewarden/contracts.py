@@ -228,6 +228,17 @@ class BulkTarget(Target, Protocol):
 
 
 @runtime_checkable
+class ClearingTarget(Target, Protocol):
+    """A target that removes many objects at less than the cost of each.
+
+    While a database is followed, hundreds of small objects go every few seconds.
+    """
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        """Remove objects, in any order; those that are not there are no error. When this returns they are gone."""
+
+
+@runtime_checkable
 class RemoteTarget(Target, Protocol):
     """A target behind a network, of which a repository must ask more: `open` returns None for all its objects."""
 

@@ -110,7 +110,7 @@ class Compactor:
         counting = tuple(arranged(self._store, self._database, gathered))
         self._prove_stored(before.manifest, [each.manifest for each in counting if each.manifest is not None])
         self._turn.check()
-        self._remove(entry)
+        self._remove([entry])
         own.remove(before)
         self._entries[entry.sequence] = replace(before, others=tuple(own))
         self._entries.update((each.sequence, each) for each in counting)
@@ -236,8 +236,7 @@ class Compactor:
         self._turn.check()
         entry = self._entries.pop(sequence, None)
         if entry is not None:
-            for each in (*entry.others, entry):
-                self._remove(each)
+            self._remove((*entry.others, entry))
         marks.forget(self._store, self._database, sequence)
 
     def _make(
@@ -308,7 +307,7 @@ class Compactor:
     def _with_commits(
         self, made: Manifest, info: PageSetInfo, earliest: datetime, path: Path, files: dict[str, Path]
     ) -> Manifest:
-        """Return `made` with the commits page set `info` at `path`, and add that to the files."""
+        """Return `made` with the page set of commits `info` at `path`, and add that to the files."""
         facts = CommitsFacts(
             key=self._key(made, commits=True),
             bytes=info.bytes,
@@ -409,24 +408,28 @@ class Compactor:
         for both.
         """
         self._turn.check()
-        for other in entry.others:
-            if other.manifest is not None:
-                self._remove(other)
+        others = [other for other in entry.others if other.manifest is not None]
+        self._remove([other for other in others if other.sequence == entry.sequence])
+        self._remove([other for other in others if other.sequence != entry.sequence])
         self._entries[entry.sequence] = replace(
             entry, others=tuple(other for other in entry.others if other.manifest is None)
         )
 
-    def _remove(self, entry: Entry) -> None:
-        """Remove the objects of a manifest, unless another manifest names them, then the manifest."""
-        manifest = entry.manifest
-        if manifest is not None:
+    def _remove(self, entries: Sequence[Entry]) -> None:
+        """Remove the objects of manifests, unless other manifests name them, then the manifests."""
+        gone: list[str] = []
+        for entry in entries:
+            manifest = entry.manifest
+            if manifest is None:
+                continue
             sizes = (manifest.bytes, manifest.bytes_stored - manifest.bytes)
             for key, size in zip(manifest.object_keys, sizes, strict=False):
                 self._named[key] -= 1
                 if not self._named[key]:
-                    self._store.delete(key)
+                    gone.append(key)
                     self.bytes_freed += size
-        self._store.delete(entry.key)
+        self._store.delete_many(gone)
+        self._store.delete_many([entry.key for entry in entries])
 
     def _manifest(self, sequence: int) -> Manifest:
         manifest = self._entries[sequence].manifest

@@ -269,7 +269,7 @@ def _decide(
         for sequence, each in ties.manifests.items()
         if not marks.hidden(sequence)
     ]
-    inner = [replace(each, base=ties.bases[sequence]) for sequence, some in old.items() for each in some]
+    inner = [each for some in old.values() for each in some]
     decisions = decide([*points, *inner], terms.policy, now=terms.now, frozen=frozen)
     rows = {each.sequence: ("kept" if each.keep else "goes", each.why) for each in decisions if not each.commit}
     for sequence in ties.manifests:

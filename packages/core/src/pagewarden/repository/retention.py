@@ -316,7 +316,7 @@ def _bases(points: list[Candidate], reasons: _Reasons) -> None:
     """Keep the snapshots that the points which stay are restored from."""
     needed: dict[int, list[int]] = {}
     for point in points:
-        if reasons[point.key] and point.base is not None and point.base != point.sequence:
+        if reasons[point.key] and not point.commit and point.base is not None and point.base != point.sequence:
             needed.setdefault(point.base, []).append(point.sequence)
     for base, sequences in needed.items():
         if (base, 0) in reasons:

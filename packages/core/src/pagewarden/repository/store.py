@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pagewarden import durable
-from pagewarden.contracts import BulkTarget, RemoteTarget, Target
+from pagewarden.contracts import BulkTarget, ClearingTarget, RemoteTarget, Target
 from pagewarden.errors import PagewardenError, SharedWritingRefused
 from pagewarden.repository.keys import MARKER
 from pagewarden.repository.manifest import LARGEST
@@ -15,6 +15,8 @@ from pagewarden.repository.spool import Spool
 
 STAGED = ("pageset", "commits", "joined")
 """What a run writes before it is stored: a page set, one of commits, and one that becomes that."""
+
+_AT_ONCE = 8  # objects that are removed at once from a target behind a network
 
 
 class Store:
@@ -26,7 +28,9 @@ class Store:
         self._target = target
         self._bulk = target if isinstance(target, BulkTarget) else None
         self._spool = Spool(target)
-        self._proved = not isinstance(target, RemoteTarget)  # whether a put is known not to replace anything (H38)
+        self._clearing = target if isinstance(target, ClearingTarget) else None
+        self._remote = isinstance(target, RemoteTarget)
+        self._proved = not self._remote  # whether a put is known not to replace anything (H38)
         self._marker: bytes | None = None  # as it was read
 
     def keys(self, prefix: str) -> list[str]:
@@ -124,6 +128,20 @@ class Store:
         """Remove `key`, which need not be there."""
         with self._errors(f"remove {key}"):
             self._target.delete(key)
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        """Remove `keys`, which need not be there, in any order."""
+        if self._clearing is not None and keys:
+            with self._errors("remove what it holds"):
+                self._clearing.delete_many(keys)
+        elif self._remote and len(keys) > 1:
+            from pagewarden.parallel import in_order
+
+            for _ in in_order(self.delete, keys, _AT_ONCE):
+                pass
+        else:
+            for key in keys:
+                self.delete(key)
 
     def local(self, key: str) -> Path | None:
         """Return an object as a local file, fetched where the target keeps none; None where there is no object."""

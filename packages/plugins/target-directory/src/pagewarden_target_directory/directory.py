@@ -153,8 +153,7 @@ class DirectoryTarget:
             path = self._path(key)
             with self._errors(f"cannot remove {path}"):
                 if path.parent in folders or _is_real(path.parent):
-                    with suppress(FileNotFoundError):
-                        os.unlink(path)
+                    path.unlink(missing_ok=True)
                     folders[path.parent] = None
         for folder in folders:
             with self._errors(f"cannot remove what was in {folder}"):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pagewarden.contracts import BulkTarget, ObjectInfo, RemoteTarget, Target
+from pagewarden.contracts import BulkTarget, ClearingTarget, ObjectInfo, RemoteTarget, Target
 from pagewarden.errors import PagewardenError
 from pagewarden.testing.contracts.samples import SECONDS, in_time
 
@@ -140,6 +140,21 @@ class TargetContract:
         assert list(target.read_many((), 100)) == []
         with pytest.raises(ValueError):
             list(target.read_many(("a/1", "../a"), 100))
+
+    def test_many_go_at_once(self, target: Target) -> None:
+        """Where it removes many at once (`ClearingTarget`): all of them go and nothing else, and none need be there."""
+        if not isinstance(target, ClearingTarget):
+            return
+        stored = ("a/1", "a/2", "a-1", "b/a/c", "b/a/d")
+        for key in stored:
+            target.put(key, key.encode())
+        target.delete_many(("a/1", "missing", "b/a/c", "a/1", "b/a/d", "c/missing"))
+        assert [each.key for each in target.list("")] == ["a-1", "a/2"]
+        target.delete_many(())
+        with pytest.raises(ValueError):
+            target.delete_many(("../a",))
+        target.put("b/a/c", b"again")
+        assert target.get("b/a/c") == b"again"
 
     def test_what_is_behind_a_network_tells_sizes_and_can_be_probed(self, target: Target) -> None:
         """A size is exact, or FileNotFoundError; a probe passes, and changes and leaves nothing."""
