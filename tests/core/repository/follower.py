@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import pytest
 from msgspec import UNSET
 
+from pagewarden.errors import TargetFailed
 from pagewarden.pages import backend
+from pagewarden.repository import keys
 from pagewarden.repository.commits import CommitsWriter, verify_commits
 from pagewarden.repository.followed import Batch, BatchCommits, BatchSegment
 from pagewarden.repository.format import Commit, Kind, PageSetHeader
 from pagewarden.repository.manifest import Manifest
 from pagewarden.repository.pageset import verify_pageset
 from pagewarden.repository.repository import Repository
+from pagewarden.repository.store import Store
 from pagewarden.repository.stream import Stream
 from pagewarden.values import Position
 from tests.core.repository.sets import FACTS, NOW, back_up
@@ -128,3 +132,43 @@ def _changed(before: bytes, after: bytes) -> dict[int, bytes]:
     """Return the pages that a commit changed, by their numbers."""
     starts = range(0, len(after), PAGE)
     return {at // PAGE + 1: after[at : at + PAGE] for at in starts if after[at : at + PAGE] != before[at : at + PAGE]}
+
+
+def pending(repository: Repository) -> list[str]:
+    """Return what stands of runs under way."""
+    return repository.store.keys(keys.PENDING)
+
+
+def objects(repository: Repository) -> set[str]:
+    """Return the keys of all objects."""
+    return set(repository.store.keys(keys.objects_prefix(NAME)))
+
+
+def named(repository: Repository) -> set[str]:
+    """Return the keys of the objects that manifests name."""
+    return {key for entry in repository.entries(NAME) for key in entry.object_keys}
+
+
+def last(repository: Repository) -> int:
+    """Return the txid of the newest restore point."""
+    point = repository.newest(NAME)
+    assert point is not None
+    return point.position.txid
+
+
+def fail_at(patched: pytest.MonkeyPatch, step: str, number: int, *, done: bool) -> None:
+    """Let call `number` of a step of the store fail: before it does anything, or when it is `done`."""
+    real: Callable[..., object] = getattr(Store, step)
+    seen = 0
+
+    def failing(self: Store, *arguments: object) -> object:
+        nonlocal seen
+        seen += 1
+        if seen == number and not done:
+            raise TargetFailed("no answer")
+        answer = real(self, *arguments)
+        if seen == number:
+            raise TargetFailed("no answer")
+        return answer
+
+    patched.setattr(Store, step, failing)
