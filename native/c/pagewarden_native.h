@@ -22,7 +22,7 @@
 
 /* cffi: begin */
 
-#define PW_ABI 4
+#define PW_ABI 5
 
 typedef enum {
   PW_OK = 0,
@@ -272,6 +272,22 @@ pw_status pw_wal_follow(int wal, uint32_t limit, pw_wal *state, uint8_t *buffer,
 pw_status pw_wal_take(int wal, uint32_t limit, pw_wal *state, uint8_t *buffer, size_t buffer_size, uint8_t *numbers,
                       uint8_t *sizes, uint8_t *sums, uint8_t *pages, size_t pages_size, uint32_t room, uint32_t *used,
                       pw_fault *fault);
+
+/* Where going through commits has come to. */
+typedef struct {
+  uint32_t page_size;
+  uint32_t pages;        /* size of the database, in pages */
+  uint64_t database_sum; /* XOR of all its page sums */
+  uint32_t place;        /* the first frame that was not gone through, counted from 0 */
+} pw_following;
+
+/* Go through the plain commits (see follow.c) of a run of `count` frames, from frame state->place on, up to one that is
+** not plain. `table` has the sums of pages 1 ... `room`, of which those beyond the database's size mean nothing; it is
+** changed, and for each frame what was in the table goes to `old`, `count` numbers. For each commit three numbers go to
+** `rows`, which has room for `count` of them: pages of the database, pages that changed, database sum. */
+pw_status pw_follow(const uint32_t *numbers, const uint32_t *sizes, const uint8_t *sums, uint32_t count,
+                    pw_following *state, uint64_t *table, uint64_t room, uint64_t *rows, uint64_t *old, uint32_t *used,
+                    pw_fault *fault);
 
 /* Sort `count` entries, given in the order of their frames, by pgno, and keep the last frame of each. `scratch` is as
 ** large as `entries`. The number of entries that remain goes to `*used`. */

@@ -6,7 +6,6 @@ taken must make exactly those images, one after the other.
 
 from __future__ import annotations
 
-import os
 import random
 import sqlite3
 from collections.abc import Iterator
@@ -177,7 +176,7 @@ class Guard:
 
     def take(self, *, merge: bool = False, most_bytes: int = 32 << 20) -> list[Taken]:
         """Take until nothing is left, and prove each against the application's record."""
-        found = []
+        found: list[Taken] = []
         while True:
             taken = self.try_take(merge=merge, most_bytes=most_bytes)
             if taken is None:
@@ -275,7 +274,7 @@ def outside(program: str, *arguments: str | Path) -> None:
     import subprocess
     import sys
 
-    subprocess.run([sys.executable, "-c", program, *map(os.fspath, arguments)], check=True)
+    subprocess.run([sys.executable, "-c", program, *arguments], check=True)
 
 
 def gap_of(guard: Guard) -> Cause:

@@ -5,7 +5,6 @@ What is stored is compared with what the chain of the log proved, and read back 
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,13 +12,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from pagewarden.following.changes import Change, Overlay
 from pagewarden.following.log import Broken
 from pagewarden.following.values import Cause
 from pagewarden.pages import PageSource, runs_of
 from pagewarden.repository.batch import BatchWriter
 from pagewarden.repository.commits import CommitsWriter, verify_commits
-from pagewarden.repository.format import Commit, Kind, PageSetHeader, PageSetInfo
+from pagewarden.repository.format import Kind, PageSetHeader, PageSetInfo
 from pagewarden.repository.pageset import verify_pageset
 
 A = TypeVar("A")
@@ -27,16 +25,26 @@ B = TypeVar("B")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Some consecutive commits, with every version of a page that they bring."""
+
+    rows: Sequence[tuple[int, int, int]]  # of each: pages of the database, pages that changed, database sum
+    numbers: Sequence[int]  # of the pages, those of each commit ascending
+    pages: memoryview | bytes  # their bytes; empty where they are not kept
+    sums: bytes  # 8 bytes each
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """What is to be written."""
 
     header: PageSetHeader  # of the segment, all known
-    changes: Sequence[Change]  # in order; several only with `versions`
-    overlay: Overlay  # the sums of the position after them
-    source: PageSource  # the pages of that position, as far as they changed
-    versions: memoryview  # the pages of all frames, one after the other; empty where they are not kept
-    sums: bytes  # the sums of all frames, 8 bytes each
+    parts: Sequence[Part]  # in order; several commits only with their pages
+    changed: Sequence[int]  # the pages of the segment, ascending
+    sums: bytes  # what their sums must be, 8 bytes each
+    source: PageSource  # how they are read
     database_sum_from: int
+    database_sum: int
     time: datetime  # when the commits were seen, UTC
 
 
@@ -67,32 +75,19 @@ class Writer:
 
     def _write_segment(self, batch: Batch, path: Path) -> PageSetInfo:
         """Write the last version of each page."""
-        header, overlay = batch.header, batch.overlay
-        numbers = sorted(overlay.sums)
-        with BatchWriter(path, header, level=self._level, threads=self._threads) as writer:
-            writer.gather(batch.source, runs_of(numbers))
-            place = 0
-            for stored, sums in writer.entries():
-                wanted = tuple(map(overlay.sums.__getitem__, numbers[place : place + len(stored)]))
-                if struct.unpack(f"<{len(stored)}Q", sums) != wanted:
-                    raise Broken(Cause.LOG_DAMAGED, "pages in the log were others when they were read again")
-                place += len(stored)
-            return writer.seal(header.pages, batch.database_sum_from, overlay.database_sum, batch.time)
+        with BatchWriter(path, batch.header, level=self._level, threads=self._threads) as writer:
+            writer.gather(batch.source, runs_of(batch.changed))
+            stored = b"".join(sums for _, sums in writer.entries())
+            if stored != batch.sums:
+                raise Broken(Cause.LOG_DAMAGED, "pages in the log were others when they were read again")
+            return writer.seal(batch.header.pages, batch.database_sum_from, batch.database_sum, batch.time)
 
     def _write_commits(self, batch: Batch, path: Path) -> PageSetInfo:
         """Write every version."""
         header = replace(batch.header, kind=Kind.COMMITS)
         with CommitsWriter(path, header, level=self._level) as writer:
-            for txid, change in enumerate(batch.changes, header.txid_from + 1):
-                numbers, pages, sums = _versions(batch, change)
-                commit = Commit(
-                    txid=txid,
-                    time=batch.time,
-                    pages=change.pages,
-                    entries=len(numbers),
-                    database_sum=change.database_sum,
-                )
-                writer.add(commit, numbers, pages, sums)
+            for part in batch.parts:
+                writer.extend(batch.time, part.rows, part.numbers, part.pages, part.sums)
             return writer.seal(batch.database_sum_from)
 
 
@@ -103,25 +98,3 @@ def _both(first: Callable[[], A], second: Callable[[], B] | None) -> tuple[A, B 
     with ThreadPoolExecutor(1, "batch") as pool:
         beside = pool.submit(second)
         return first(), beside.result()
-
-
-def _versions(batch: Batch, change: Change) -> tuple[Sequence[int], memoryview | bytes, bytes]:
-    """Return page numbers, pages and sums of one commit, ascending."""
-    size = batch.header.page_size
-    places = change.places
-    if isinstance(places, range) and not change.unwritten:
-        begin, end = places.start, places.stop
-        return change.numbers, batch.versions[begin * size : end * size], batch.sums[begin * 8 : end * 8]
-    parts = {
-        pgno: (batch.versions[place * size : (place + 1) * size], batch.sums[place * 8 : place * 8 + 8])
-        for pgno, place in zip(change.numbers, places, strict=True)
-    }
-    unwritten = memoryview(change.unwritten_pages)
-    for at, (pgno, value) in enumerate(zip(change.unwritten, change.unwritten_sums, strict=True)):
-        parts[pgno] = (unwritten[at * size : (at + 1) * size], value.to_bytes(8, "little"))
-    numbers = sorted(parts)
-    return (
-        numbers,
-        b"".join(parts[pgno][0] for pgno in numbers),
-        b"".join(parts[pgno][1] for pgno in numbers),
-    )

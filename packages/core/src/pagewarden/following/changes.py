@@ -6,44 +6,28 @@
 2. SQLite writes no frame for a free page that it never filled. A page by which the database grew and that is in no
    frame of its commit is *unwritten*: it is read from the log or the file at that commit, else it is zeros (H21).
 3. The database sum follows by the old and new sums of what changed, and of what was cut off (H22).
+
+Nearly all commits are *plain*: they have nothing of the kind, and are gone through by `Backend.follow`, many at once.
 """
 
 from __future__ import annotations
 
+import struct
 from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from operator import lt
+from itertools import pairwise
 
 from pagewarden.following.log import Broken
 from pagewarden.following.sums import SumTable
 from pagewarden.following.values import Cause
-from pagewarden.pages import WalTail, lock_page
+from pagewarden.pages import WalTail, backend, lock_page
 
 _MOST_UNWRITTEN = 1 << 22
 """Pages that one commit may add without writing them. More is not believed: a few bytes could claim billions."""
 
-
-@dataclass(slots=True, kw_only=True)
-class Change:
-    """One commit, or several that are one here."""
-
-    first: int  # its first frame, counted from 0 in the run
-    last: int  # its last frame, likewise
-    pages: int  # size of the database after it, in pages
-    numbers: Sequence[int]  # the pages that its frames change, ascending
-    places: Sequence[int]  # the frame of each of them
-    unwritten: tuple[int, ...]  # the pages that it adds without a frame, ascending
-    unwritten_sums: tuple[int, ...] = ()  # once they were read
-    unwritten_pages: bytes = b""  # likewise
-    database_sum: int = 0  # after it
-    commits: int = 1
-
-    @property
-    def held(self) -> int:
-        """How many pages it brings."""
-        return len(self.numbers) + len(self.unwritten)
+_SUM = 8  # bytes
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,144 +48,106 @@ class Frames:
         """Forget frames from `count` on."""
         del self.numbers[count:]
         del self.sizes[count:]
-        del self.sums[count * 8 :]
+        del self.sums[count * _SUM :]
 
-    def commits(self) -> list[int]:
-        """Return the last frame of each commit."""
-        return [place for place, size in enumerate(self.sizes) if size]
+    def count(self) -> int:
+        """Return how many commits there are."""
+        return len(self.sizes) - self.sizes.count(0)
+
+    def end(self, first: int) -> int:
+        """Return the last frame of the commit that begins at frame `first`."""
+        while not self.sizes[first]:
+            first += 1
+        return first
+
+    def last_commit(self) -> int:
+        """Return the last frame of the last commit."""
+        place = len(self.sizes) - 1
+        while not self.sizes[place]:
+            place -= 1
+        return place
+
+    def padding(self) -> list[int]:
+        """Return the last frames of those commits that may be what SQLite fills up a sector of the disk with.
+
+        Without "powersafe overwrite" it writes the last frame of a commit again and again, with its mark
+        (sqlite3WalFrames in wal.c), and iChange counts one commit.
+        """
+        numbers, sizes, sums = self.numbers, self.sizes, self.sums
+        return [
+            place
+            for place, (before, pgno) in enumerate(pairwise(numbers), 1)
+            if before == pgno
+            and sizes[place]
+            and sizes[place] == sizes[place - 1]
+            and sums[(place - 1) * _SUM : place * _SUM] == sums[place * _SUM : (place + 1) * _SUM]
+        ]
+
+    def join_padding(self, counted: int) -> None:
+        """Let padding be part of the commit before it, where that makes `counted` commits; else change nothing.
+
+        Which of equal ones are taken for padding makes no difference.
+        """
+        surplus = self.count() - counted
+        repeats = self.padding() if counted and surplus > 0 else []
+        if repeats and surplus <= len(repeats):
+            for place in repeats[-surplus:]:
+                self.sizes[place - 1] = 0
 
 
-def changes_of(frames: Frames, before: int, page_size: int) -> list[Change]:
-    """Return the commits of a run of frames, which ends with one. `before` is the size of the database, in pages.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A commit that is not plain, or several that are one here."""
+
+    first: int  # its first frame, counted from 0 in the run
+    last: int  # its last frame, likewise
+    pages: int  # size of the database after it, in pages
+    numbers: Sequence[int]  # the pages that its frames change, ascending
+    places: Sequence[int]  # the frame of each of them
+    unwritten: tuple[int, ...]  # the pages that it adds without a frame, ascending
+
+    @property
+    def held(self) -> int:
+        """How many pages it brings."""
+        return len(self.numbers) + len(self.unwritten)
+
+
+def change_of(frames: Frames, first: int, before: int, page_size: int) -> Change:
+    """Return the commit that begins at frame `first`. `before` is the size of the database before it, in pages.
 
     Raises Broken for what no SQLite writes.
     """
-    lock, numbers = lock_page(page_size), frames.numbers
-    changes, first = [], 0
-    for last in frames.commits():
-        pages = frames.sizes[last]
-        some: Sequence[int] = numbers[first : last + 1]
-        places: Sequence[int] = range(first, last + 1)
-        if some[-1] > pages or lock in some or not all(map(lt, some, some[1:])):
-            some, places = _sorted(numbers[first : last + 1], first, pages, lock)
-        changes.append(
-            Change(
-                first=first,
-                last=last,
-                pages=pages,
-                numbers=some,
-                places=places,
-                unwritten=_unwritten(some, before, pages, lock),
-            )
-        )
-        before, first = pages, last + 1
-    return changes
-
-
-def merged(frames: Frames, before: int, page_size: int, counted: int | None) -> Change:
-    """Return all commits of a run of frames as one: the last frame of each page. iChange counts `counted` of them."""
-    lock, pages = lock_page(page_size), frames.sizes[-1]
-    numbers, places = _sorted(frames.numbers, 0, pages, lock)
-    commits = frames.commits()
-    # Of what was cut off in between, and came again without a frame, the file may have forgotten what it was before.
-    least = min([before, *(frames.sizes[place] for place in commits)])
-    count = len(commits)
-    if counted is not None and 0 < count - counted <= len(padding(frames)):
-        count = max(1, counted)
+    lock, last = lock_page(page_size), frames.end(first)
+    pages = frames.sizes[last]
+    newest = dict(zip(frames.numbers[first : last + 1], range(first, last + 1), strict=True))
+    numbers = sorted(pgno for pgno in newest if pgno <= pages and pgno != lock)
     return Change(
-        first=0,
-        last=len(frames.numbers) - 1,
+        first=first,
+        last=last,
         pages=pages,
         numbers=numbers,
-        places=places,
-        unwritten=_unwritten(numbers, least, pages, lock),
-        commits=count,
+        places=[newest[pgno] for pgno in numbers],
+        unwritten=_unwritten(numbers, before, pages, lock),
     )
 
 
-def padding(frames: Frames) -> list[int]:
-    """Return the last frames of those commits that may be what SQLite fills up a sector of the disk with.
-
-    Without "powersafe overwrite" it writes the last frame of a commit again and again, with its mark
-    (sqlite3WalFrames in wal.c), and iChange counts one commit.
-    """
-    numbers, sizes, sums = frames.numbers, frames.sizes, frames.sums
-    return [
-        place
-        for place in frames.commits()
-        if place
-        and (numbers[place], sizes[place]) == (numbers[place - 1], sizes[place - 1])
-        and sums[place * 8 - 8 : place * 8] == sums[place * 8 : place * 8 + 8]
-    ]
-
-
-def without_padding(changes: list[Change], frames: Frames, counted: int) -> list[Change]:
-    """Return `counted` of `changes`, where the others can be padding; else all.
-
-    Which of equal ones are left out makes no difference.
-    """
-    surplus = len(changes) - counted
-    repeats = padding(frames) if 0 < surplus < len(changes) else []
-    if surplus <= 0 or surplus > len(repeats):
-        return changes
-    left_out = set(repeats[-surplus:])
-    return [change for change in changes if change.last not in left_out]
-
-
-class Overlay:
-    """The page sums after some commits, over those of the position before them."""
-
-    def __init__(self, table: SumTable, database_sum: int) -> None:
-        """Begin at the position of `table`, which is not changed."""
-        self.sums: dict[int, int] = {}  # of the pages that changed and are in the database still
-        self.pages = table.pages
-        self.database_sum = database_sum
-        self._table = table
-        self._floor = table.pages  # pages up to here, and no others, are as in the table where they did not change
-
-    def apply(self, change: Change, sums: Sequence[int]) -> None:
-        """Go on by one commit, whose unwritten pages were read; `sums` are those of the run's frames."""
-        known, words, total = self.sums, self._table.words, self.database_sum
-        if change.pages < self.pages:
-            total ^= self._cut(change.pages)
-        floor = self._floor
-        for pgno, place in zip(change.numbers, change.places, strict=True):
-            new = sums[place]
-            total ^= new ^ known.get(pgno, words[pgno - 1] if pgno <= floor else 0)
-            known[pgno] = new
-        for pgno, new in zip(change.unwritten, change.unwritten_sums, strict=True):
-            total ^= new ^ known.get(pgno, words[pgno - 1] if pgno <= floor else 0)
-            known[pgno] = new
-        self.pages, self.database_sum = change.pages, total
-        change.database_sum = total
-
-    def settle(self) -> None:
-        """Let the table, which has room, be of this position."""
-        self._table.pages, words = self.pages, self._table.words
-        for pgno, new in self.sums.items():
-            words[pgno - 1] = new
-
-    def _cut(self, pages: int) -> int:
-        """Forget pages beyond `pages`; return the XOR of their sums."""
-        gone = 0
-        # Through whichever are fewer: the pages that go, or those that changed.
-        few = range(pages + 1, self.pages + 1) if self.pages - pages < len(self.sums) else tuple(self.sums)
-        mine = [pgno for pgno in few if pgno > pages and pgno in self.sums]
-        if self._floor > pages:
-            gone = self._table.fold(pages + 1, self._floor + 1)
-            for pgno in mine:
-                gone ^= self._table.words[pgno - 1] if pgno <= self._floor else 0
-            self._floor = pages
-        for pgno in mine:
-            gone ^= self.sums.pop(pgno)
-        return gone
-
-
-def _sorted(numbers: array[int], first: int, pages: int, lock: int) -> tuple[Sequence[int], Sequence[int]]:
-    """Return the pages that stand in frames from `first` on, ascending, and the last frame of each."""
-    last = dict(zip(numbers, range(first, first + len(numbers)), strict=True))
-    kept = sorted(pgno for pgno in last if pgno <= pages and pgno != lock)
-    return kept, [last[pgno] for pgno in kept]
+def merged(frames: Frames, before: int, page_size: int) -> Change:
+    """Return all commits of a run of frames as one: the last frame of each page. Raises Broken."""
+    lock, last = lock_page(page_size), len(frames.sizes) - 1
+    pages = frames.sizes[last]
+    newest = struct.iter_unpack("<2I", backend().wal_map(frames.numbers, 0))
+    kept = [(pgno, place) for pgno, place in newest if pgno <= pages and pgno != lock]
+    numbers = [pgno for pgno, _ in kept]
+    # Of what was cut off in between, and came again without a frame, the file may have forgotten what it was before.
+    least = min(before, min((size for size in set(frames.sizes) if size), default=before))
+    return Change(
+        first=0,
+        last=last,
+        pages=pages,
+        numbers=numbers,
+        places=[place for _, place in kept],
+        unwritten=_unwritten(numbers, least, pages, lock),
+    )
 
 
 def _unwritten(numbers: Sequence[int], before: int, pages: int, lock: int) -> tuple[int, ...]:
@@ -214,3 +160,82 @@ def _unwritten(numbers: Sequence[int], before: int, pages: int, lock: int) -> tu
         raise Broken(Cause.LOG_DAMAGED, f"a commit adds {wanted} pages, and writes {have} of them")
     written = set(numbers[len(numbers) - have :])
     return tuple(pgno for pgno in range(before + 1, pages + 1) if pgno not in written and pgno != lock)
+
+
+class Replay:
+    """Goes through commits, and changes a table of page sums by them; `undo` takes it all back."""
+
+    def __init__(self, table: SumTable, database_sum: int, page_size: int) -> None:
+        """Begin at the position of `table`."""
+        self._table = table
+        self._begin = database_sum
+        self._page_size = page_size
+        self._undo: list[tuple[Sequence[int], Sequence[int]]] = []  # pages, and what the table had of them
+        self._start()
+
+    def _start(self) -> None:
+        self.pages = self._table.pages
+        self.database_sum = self._begin
+        self.unwritten: set[int] = set()  # pages that were added without a frame
+
+    def plain(self, frames: Frames, place: int) -> tuple[int, list[tuple[int, int, int]]]:
+        """Go through plain commits from frame `place` on; return the frame behind them, and a row for each.
+
+        A row has the pages of the database, the pages that changed, and the database sum. Raises OSError.
+        """
+        self._table.reserve(self.pages + len(frames.numbers) - place)
+        found = backend().follow(
+            frames.numbers,
+            frames.sizes,
+            frames.sums,
+            self._table.words,
+            page_size=self._page_size,
+            place=place,
+            pages=self.pages,
+            database_sum=self.database_sum,
+        )
+        self._undo.append((frames.numbers[place : found.place], found.old))
+        self.pages, self.database_sum = found.pages, found.database_sum
+        return found.place, found.rows
+
+    def commit(self, change: Change, sums: bytearray, unwritten: bytes) -> tuple[int, int, int]:
+        """Go on by one commit; `sums` are those of the run's frames, `unwritten` of those pages. Raises OSError."""
+        self._table.reserve(change.pages)
+        words, total = self._table.words, self.database_sum
+        if change.pages < self.pages:
+            total ^= self._table.fold(change.pages + 1, self.pages + 1)
+        floor = min(self.pages, change.pages)
+        new = [struct.unpack_from("<Q", sums, place * _SUM)[0] for place in change.places]
+        new += struct.unpack(f"<{len(change.unwritten)}Q", unwritten)
+        numbers = [*change.numbers, *change.unwritten]
+        self._undo.append((numbers, [words[pgno - 1] for pgno in numbers]))
+        for pgno, value in zip(numbers, new, strict=True):
+            total ^= value ^ (words[pgno - 1] if pgno <= floor else 0)
+            words[pgno - 1] = value
+        self.unwritten.update(change.unwritten)
+        self.pages, self.database_sum = change.pages, total
+        return change.pages, change.held, total
+
+    def changed(self, frames: Frames) -> list[int]:
+        """Return the pages that are others now, ascending, after all of `frames`."""
+        lock = lock_page(self._page_size)
+        pages = {pgno for pgno in {*frames.numbers, *self.unwritten} if pgno <= self.pages}
+        return sorted(pages - {lock})
+
+    def sums(self, numbers: Sequence[int]) -> bytes:
+        """Return the sums of pages as they are now, 8 bytes each, little-endian."""
+        return struct.pack(f"<{len(numbers)}Q", *[self._table.words[pgno - 1] for pgno in numbers])
+
+    def undo(self) -> None:
+        """Begin anew: let the table be what it was."""
+        words = self._table.words
+        while self._undo:
+            numbers, old = self._undo.pop()
+            for pgno, value in zip(reversed(numbers), reversed(old), strict=True):
+                words[pgno - 1] = value
+        self._start()
+
+    def settle(self) -> None:
+        """Let the table be of this position."""
+        self._table.pages = self.pages
+        self._undo.clear()

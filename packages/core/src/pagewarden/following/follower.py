@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import struct
 import time
 from array import array
 from collections.abc import Callable
@@ -18,15 +17,15 @@ from pathlib import Path
 
 from pagewarden import durable
 from pagewarden.errors import DatabaseUnreadable, DatabaseUnsettled
-from pagewarden.following.batch import Batch, Writer
-from pagewarden.following.changes import Change, Frames, Overlay, changes_of, merged, padding, without_padding
+from pagewarden.following.batch import Batch, Part, Writer
+from pagewarden.following.changes import Change, Frames, Replay, change_of, merged
 from pagewarden.following.log import Broken, LogFiles, OpenLog, behind, says_wal
 from pagewarden.following.scrub import scrub
 from pagewarden.following.sums import SumTable
 from pagewarden.following.values import Cause, Cursor, Gap, Look, Taken
 from pagewarden.pages import PageSource, WalPoint, backend, runs_of
 from pagewarden.processes.attach import writable
-from pagewarden.repository.format import Kind, PageSetHeader
+from pagewarden.repository.format import Kind, PageSetHeader, PageSetInfo
 from pagewarden.repository.mapfacts import MapFacts
 from pagewarden.repository.pagemap import MapUnusable, PageMap, write_map
 from pagewarden.sqlite.shm import WalIndex
@@ -188,50 +187,63 @@ class Follower:
             return None
         new = self._find(log, keep=commits is not None, most=most_bytes // self.facts.page_size)
         seen = datetime.fromtimestamp(self._clock(), UTC)
-        changes, overlay = self._understand(log, new, merge=new.merge or commits is None, most_bytes=most_bytes)
-        count = sum(change.commits for change in changes)
-        several = commits if len(changes) > 1 else None
-        header = replace(header, kind=Kind.SEGMENT, txid=header.txid_from + count, pages=overlay.pages, time=seen)
+        replay = Replay(self.sums, self.facts.database_sum, self.facts.page_size)
         try:
-            self.sums.reserve(overlay.pages)
-        except OSError as error:
-            raise durable.failure(error, f"no room for the page sums of {self.path}") from error
-        batch = Batch(
-            header=header,
-            changes=changes,
-            overlay=overlay,
-            source=self._source(log, new, changes),
-            versions=new.pages,
-            sums=bytes(new.frames.sums),
-            database_sum_from=self.facts.database_sum,
+            parts, count = self._replay(log, new, replay, merge=new.merge or commits is None, most_bytes=most_bytes)
+            kept = sum(len(part.rows) for part in parts)
+            several = commits if kept > 1 else None
+            header = replace(header, kind=Kind.SEGMENT, txid=header.txid_from + count, pages=replay.pages, time=seen)
+            changed = replay.changed(new.frames)
+            batch = Batch(
+                header=header,
+                parts=parts,
+                changed=changed,
+                sums=replay.sums(changed),
+                source=self._source(log, new, replay),
+                database_sum_from=self.facts.database_sum,
+                database_sum=replay.database_sum,
+                time=seen,
+            )
+            stored = self._store(log, batch, segment, several, level)
+            cursor = self._cursor_behind(log, new, count)
+        except BaseException:
+            replay.undo()
+            raise
+        replay.settle()
+        self._numbers = self._numbers_to(new, len(new.frames.numbers))
+        self._cursor = cursor
+        self.facts = replace(self.facts, txid=header.txid, pages=replay.pages, database_sum=replay.database_sum)
+        return Taken(
+            txid_from=header.txid_from,
+            txid=header.txid,
+            merged=0 if several is not None else count,
+            kept=kept,
+            segment=stored[0],
+            commits=stored[1],
+            cursor=cursor,
+            pages=replay.pages,
+            database_sum=replay.database_sum,
             time=seen,
+            more=new.more,
         )
+
+    def _store(
+        self, log: OpenLog, batch: Batch, segment: Path, commits: Path | None, level: int
+    ) -> tuple[PageSetInfo, PageSetInfo | None]:
+        """Write a batch, and read it back; where that fails, leave neither file."""
         writer = Writer(level=level, threads=self._threads)
         try:
-            segment_info, commits_info = writer.write(batch, segment, several)
+            stored = writer.write(batch, segment, commits)
             if not log.still():
                 raise Broken(Cause.LOG_RESTARTED, f"the log of {self.path} began anew while it was read")
-            writer.read_back(segment, several)
+            writer.read_back(segment, commits)
         except BaseException:
-            for path in (segment, several):
+            for path in (segment, commits):
                 if path is not None:
                     with suppress(OSError):
                         path.unlink(missing_ok=True)
             raise
-        self._move(log, new, overlay, count)
-        return Taken(
-            txid_from=header.txid_from,
-            txid=header.txid,
-            kept=len(changes),
-            merged=0 if several is not None else count,
-            segment=segment_info,
-            commits=commits_info,
-            cursor=self._cursor,
-            pages=overlay.pages,
-            database_sum=overlay.database_sum,
-            time=seen,
-            more=new.more,
-        )
+        return stored
 
     def _find(self, log: OpenLog, *, keep: bool, most: int) -> _New:
         """Return what is new, proved: all of it or, to `keep` pages, as many commits as `most` frames hold."""
@@ -271,12 +283,11 @@ class Follower:
                 frames.add(further)
                 if any(further.sizes):
                     break
-        ends = frames.commits()
-        past = (ends[-1] if pages else ends[0]) + 1
+        past = (frames.last_commit() if pages else frames.end(0)) + 1
         if past == len(frames.numbers) < room:  # what comes next may belong to it
             last = log.point(Cursor(salts=point.salts, frame=point.frame + past))
             frames.add(log.tail(last, last.frame + 1))
-        if padding(frames):  # it takes the count of all to know which are commits
+        if frames.padding():  # it takes the count of all to know which are commits
             return replace(self._find(log, keep=False, most=most), merge=True)
         frames.cut(past)
         more = point.frame + past < index.frames
@@ -288,49 +299,100 @@ class Follower:
         Where the wal-index was made again, iChange began again at 0, and could come to the same by chance: so what is
         left of that generation is looked at, too.
         """
-        found = len(frames.commits())
+        found = frames.count()
         if counted is None or found < counted or log.went_on(self._cursor):
             raise Broken(
                 Cause.LOG_RESTARTED, f"the log of {self.path} began anew, with commits in it that were not taken"
             )
-        if found - counted > len(padding(frames)):
+        if found - counted > len(frames.padding()):
             raise Broken(
                 Cause.COMMITS_MISSED,
                 f"the log of {self.path} holds {found} commits, and its wal-index counts {counted}",
             )
 
-    def _understand(self, log: OpenLog, new: _New, *, merge: bool, most_bytes: int) -> tuple[list[Change], Overlay]:
-        """Return what the new frames change, as commits or merged into one, and the sums after them."""
-        frames, before, size = new.frames, self.sums.pages, self.facts.page_size
-        changes = [] if merge else self._fitting(new, most_bytes)
-        # What the file held of a page that no frame brings can be known of commits that nobody has copied back yet.
-        late = new.point.frame < log.index.backfilled
-        if merge or (late and any(change.unwritten for change in changes[:-1])):
-            changes = [merged(frames, before, size, new.counted)]
-        overlay = Overlay(self.sums, self.facts.database_sum)
-        sums = struct.unpack(f"<{len(frames.numbers)}Q", frames.sums)
-        for change in changes:
-            if change.unwritten:
-                self._read_unwritten(log, new, change, keep=len(changes) > 1)
-            overlay.apply(change, sums)
-        return changes, overlay
+    def _replay(
+        self, log: OpenLog, new: _New, replay: Replay, *, merge: bool, most_bytes: int
+    ) -> tuple[list[Part], int]:
+        """Go through the new frames, as commits or merged into one; return them, and how many commits they are.
 
-    def _fitting(self, new: _New, most_bytes: int) -> list[Change]:
-        """Return the commits of the new frames, at least one and else as many as fit; the others are left."""
-        changes = changes_of(new.frames, self.sums.pages, self.facts.page_size)
+        Where not all fit into `most_bytes`, the new frames are cut. Raises Broken or OutOfSpace.
+        """
+        frames = new.frames
         if new.counted is not None:
-            changes = without_padding(changes, new.frames, new.counted)
-        held = 0
-        for number, change in enumerate(changes):
-            held += change.held * self.facts.page_size
-            if number and held > most_bytes:
-                new.frames.cut(change.first)
-                new.more, new.counted = True, None
-                return changes[:number]
-        return changes
+            frames.join_padding(new.counted)
+        try:
+            if not merge:
+                parts = self._one_by_one(log, new, replay, most_bytes // self.facts.page_size)
+                if parts:
+                    return parts, sum(len(part.rows) for part in parts)
+                replay.undo()
+            count = frames.count()
+            change = merged(frames, self.sums.pages, self.facts.page_size)
+            return [self._part(log, new, replay, change, keep=False)], count
+        except OSError as error:
+            raise durable.failure(error, f"no room for the page sums of {self.path}") from error
 
-    def _read_unwritten(self, log: OpenLog, new: _New, change: Change, *, keep: bool) -> None:
-        """Read the pages that a commit adds without a frame of its own."""
+    def _one_by_one(self, log: OpenLog, new: _New, replay: Replay, most: int) -> list[Part]:
+        """Go through the new commits, at least one and else as many as fit; none where they had better be merged."""
+        frames, size, place = new.frames, self.facts.page_size, 0
+        parts: list[Part] = []
+        extra = 0  # pages that are held beside the frames
+        while place < len(frames.numbers):
+            past, rows = replay.plain(frames, place)
+            if rows:
+                parts.append(
+                    Part(
+                        rows=rows,
+                        numbers=frames.numbers[place:past],
+                        pages=new.pages[place * size : past * size],
+                        sums=bytes(frames.sums[place * 8 : past * 8]),
+                    )
+                )
+            place = past
+            if place == len(frames.numbers):
+                break
+            change = change_of(frames, place, replay.pages, size)
+            extra += len(change.unwritten)
+            last = change.last == len(frames.numbers) - 1
+            if change.unwritten and not (last and not parts):
+                # What the file held of a page that no frame brings can be known of commits that nobody has copied
+                # back yet; and of the last one.
+                if not last and new.point.frame < log.index.backfilled:
+                    return []
+                if extra + change.last + 1 > most and parts:
+                    frames.cut(place)
+                    new.more, new.counted = True, None
+                    break
+            keep = len(new.pages) > 0
+            parts.append(self._part(log, new, replay, change, keep=keep))
+            place = change.last + 1
+        return parts
+
+    def _part(self, log: OpenLog, new: _New, replay: Replay, change: Change, *, keep: bool) -> Part:
+        """Go on by one commit that is not plain; `keep` its pages."""
+        size, sums = self.facts.page_size, new.frames.sums
+        added, pages = self._read_unwritten(log, new, change, keep=keep)
+        row = replay.commit(change, sums, added)
+        if not keep:
+            return Part(rows=[row], numbers=(), pages=b"", sums=b"")
+        held = {
+            pgno: (new.pages[place * size : (place + 1) * size], bytes(sums[place * 8 : place * 8 + 8]))
+            for pgno, place in zip(change.numbers, change.places, strict=True)
+        }
+        for at, pgno in enumerate(change.unwritten):
+            held[pgno] = (memoryview(pages)[at * size : (at + 1) * size], added[at * 8 : at * 8 + 8])
+        numbers = sorted(held)
+        return Part(
+            rows=[row],
+            numbers=numbers,
+            pages=b"".join(held[pgno][0] for pgno in numbers),
+            sums=b"".join(held[pgno][1] for pgno in numbers),
+        )
+
+    def _read_unwritten(self, log: OpenLog, new: _New, change: Change, *, keep: bool) -> tuple[bytes, bytes]:
+        """Read the pages that a commit adds without a frame of its own; return sums, and the pages to `keep`."""
+        if not change.unwritten:
+            return b"", b""
         source = self._image(log, self._numbers_to(new, change.last + 1), 1, change.pages)
         size, chosen = source.page_size, backend()
         sums, pages = bytearray(), bytearray()
@@ -342,19 +404,17 @@ class Follower:
                 pages += room
             else:
                 sums += chosen.sums(source, first, count)
-        change.unwritten_sums = struct.unpack(f"<{len(change.unwritten)}Q", sums)
-        change.unwritten_pages = bytes(pages)
+        return bytes(sums), bytes(pages)
 
     def _numbers_to(self, new: _New, count: int) -> array[int]:
         """Return the pages of all frames of the present generation, up to `count` of the new ones."""
         return self._numbers[: new.point.frame] + new.frames.numbers[:count]
 
-    def _source(self, log: OpenLog, new: _New, changes: list[Change]) -> PageSource:
+    def _source(self, log: OpenLog, new: _New, replay: Replay) -> PageSource:
         """Return how the changed pages are read as of the last of the new commits."""
-        pages = changes[-1].pages
-        if any(change.unwritten for change in changes):
-            return self._image(log, self._numbers_to(new, len(new.frames.numbers)), 1, pages)
-        return self._image(log, new.frames.numbers, new.point.frame + 1, pages)
+        if replay.unwritten:
+            return self._image(log, self._numbers_to(new, len(new.frames.numbers)), 1, replay.pages)
+        return self._image(log, new.frames.numbers, new.point.frame + 1, replay.pages)
 
     def _image(self, log: OpenLog, numbers: array[int], first: int, pages: int) -> PageSource:
         return PageSource(
@@ -372,21 +432,14 @@ class Follower:
             self._room = bytearray(size)
         return memoryview(self._room)[:size]
 
-    def _move(self, log: OpenLog, new: _New, overlay: Overlay, count: int) -> None:
-        """Make what was taken the position."""
-        frame = new.point.frame + len(new.frames.numbers)
-        whole, change = frame == log.index.frames, self._cursor.change
-        self._numbers = self._numbers_to(new, len(new.frames.numbers))
-        self._cursor = Cursor(
-            salts=new.point.salts,
-            frame=frame,
-            checksum=log.commit(frame)[1],
-            change=log.index.change if whole else None if change is None else (change + count) % _MODULUS,
-        )
-        overlay.settle()
-        self.facts = replace(
-            self.facts, txid=self.facts.txid + count, pages=overlay.pages, database_sum=overlay.database_sum
-        )
+    def _cursor_behind(self, log: OpenLog, new: _New, count: int) -> Cursor:
+        """Return the cursor behind the new frames, which are `count` commits."""
+        frame, change = new.point.frame + len(new.frames.numbers), self._cursor.change
+        if frame == log.index.frames:
+            change = log.index.change
+        elif change is not None:
+            change = (change + count) % _MODULUS
+        return Cursor(salts=new.point.salts, frame=frame, checksum=log.commit(frame)[1], change=change)
 
 
 def _check_mode(path: str) -> None:

@@ -49,18 +49,21 @@ class SumTable:
 
     def get(self, first: int, count: int) -> bytes:
         """Return the sums of pages `first` … `first+count-1`, 8 bytes each, little-endian; fewer beyond the last."""
+        return self._read(first, min(first - 1 + count, self.pages))
+
+    def fold(self, first: int, past: int) -> int:
+        """Return the XOR of the sums of pages `first` … `past-1`, for all of which there is room."""
+        folded = 0
+        for begin in range(first, past, BLOCK_ENTRIES):
+            folded ^= backend().fold(self._read(begin, min(begin - 1 + BLOCK_ENTRIES, past - 1)))
+        return folded
+
+    def _read(self, first: int, last: int) -> bytes:
         words = array("Q")
-        words.frombytes(self.words[first - 1 : min(first - 1 + count, self.pages)].tobytes())
+        words.frombytes(self.words[first - 1 : last].tobytes())
         if sys.byteorder == "big":
             words.byteswap()
         return words.tobytes()
-
-    def fold(self, first: int, past: int) -> int:
-        """Return the XOR of the sums of pages `first` … `past-1`."""
-        folded = 0
-        for begin in range(first, past, BLOCK_ENTRIES):
-            folded ^= backend().fold(self.get(begin, min(BLOCK_ENTRIES, past - begin)))
-        return folded
 
     def close(self) -> None:
         """Forget everything; safe to repeat."""

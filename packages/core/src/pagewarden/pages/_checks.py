@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 
 from pagewarden.pages.source import MAX_PAGES, Buffer, PageSource, WalPoint, WalStart, frame_bound, is_page_size
@@ -85,3 +86,13 @@ def check_point(start: WalPoint, last_frame: int, pages: Buffer | None) -> int:
     if pages is not None:
         check_out(start.page_size, count, pages)
     return count
+
+
+def check_run(
+    numbers: array[int], sizes: array[int], sums: Buffer, table: memoryview, page_size: int, place: int, pages: int
+) -> None:
+    """Refuse a run of frames whose parts do not fit each other, and a table that does not hold all pages."""
+    if not is_page_size(page_size) or not len(numbers) == len(sizes) == len(sums) // 8 or table.format != "Q":
+        raise ValueError(f"{len(numbers)} frames with {len(sizes)} sizes and {len(sums)} bytes of sums")
+    if not 0 <= place <= len(numbers) or not 0 <= pages <= len(table):
+        raise ValueError(f"no frame {place} of {len(numbers)}, or no sums of {pages} pages in {len(table)}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import struct
 import threading
+from array import array
 from collections.abc import Sequence
 from functools import cache, cached_property
 from types import ModuleType
@@ -24,6 +25,7 @@ from pagewarden.pages._checks import (
     check_listed,
     check_out,
     check_point,
+    check_run,
     check_start,
     check_wal,
 )
@@ -33,6 +35,7 @@ from pagewarden.pages.backend import Compressor, Decompressor
 from pagewarden.pages.source import (
     BadFrame,
     Buffer,
+    Followed,
     PageSource,
     ShortRead,
     WalBehind,
@@ -50,7 +53,7 @@ from pagewarden_native import lib as lib
 if TYPE_CHECKING:
     from pagewarden.pages.walk import Walker, WalkPlan
 
-ABI = 4
+ABI = 5
 """The version of the C interface that this binding was written for."""
 
 if lib.PW_ABI != ABI:
@@ -366,6 +369,38 @@ class NativeBackend:
         entries = bytearray(map_entries(numbers, first))
         _map(entries, len(entries))
         return bytes(entries)
+
+    def follow(
+        self,
+        numbers: array[int],
+        sizes: array[int],
+        sums: Buffer,
+        table: memoryview,
+        *,
+        page_size: int,
+        place: int,
+        pages: int,
+        database_sum: int,
+    ) -> Followed:
+        """Go through plain commits."""
+        check_run(numbers, sizes, sums, table, page_size, place, pages)
+        count, state = len(numbers), ffi.new("pw_following *")
+        state.page_size, state.pages, state.place, state.database_sum = page_size, pages, place, database_sum
+        fault, used = ffi.new("pw_fault *"), ffi.new("uint32_t *")
+        rows, old = ffi.new("uint64_t[]", 3 * count), ffi.new("uint64_t[]", count)
+        with ffi.from_buffer("uint64_t[]", table, require_writable=True) as known:
+            if lib.pw_follow(
+                ffi.from_buffer("uint32_t[]", numbers), ffi.from_buffer("uint32_t[]", sizes),
+                ffi.from_buffer("uint8_t[]", sums), count, state, known, len(table), rows, old, used, fault,
+            ):  # fmt: skip
+                _raise(fault)
+        return Followed(
+            rows=list(struct.iter_unpack("=3Q", ffi.buffer(rows, used[0] * 24))),
+            place=state.place,
+            old=array("Q", bytes(ffi.buffer(old + place, (state.place - place) * 8))),
+            pages=state.pages,
+            database_sum=state.database_sum,
+        )
 
     def wal_behind(self, wal_fd: int, start: WalStart) -> WalBehind:
         """Look behind the end of a chain."""

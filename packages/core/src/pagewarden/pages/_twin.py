@@ -13,9 +13,11 @@ from pagewarden.pages._checks import (
     check_listed,
     check_out,
     check_point,
+    check_run,
     check_start,
     check_wal,
 )
+from pagewarden.pages._twin_follow import follow_plain
 from pagewarden.pages._twin_wal import behind, chain, follow, pread_whole, scan
 from pagewarden.pages._words import map_entries
 from pagewarden.pages._zstd import PublicCompressor, PublicDecompressor
@@ -24,6 +26,7 @@ from pagewarden.pages.source import (
     WAL_FRAME_HEADER,
     WAL_HEADER,
     Buffer,
+    Followed,
     PageSource,
     ShortRead,
     WalBehind,
@@ -206,6 +209,23 @@ class TwinBackend:
         """Map pages to the last frame of each."""
         last = dict(struct.iter_unpack("<2I", map_entries(numbers, first)))
         return b"".join(struct.pack("<2I", pgno, last[pgno]) for pgno in sorted(last))
+
+    def follow(
+        self,
+        numbers: array[int],
+        sizes: array[int],
+        sums: Buffer,
+        table: memoryview,
+        *,
+        page_size: int,
+        place: int,
+        pages: int,
+        database_sum: int,
+    ) -> Followed:
+        """Go through plain commits."""
+        check_run(numbers, sizes, sums, table, page_size, place, pages)
+        values = struct.unpack(f"<{len(numbers)}Q", sums)
+        return follow_plain(numbers, sizes, values, table, lock_page(page_size), place, pages, database_sum)
 
     def wal_behind(self, wal_fd: int, start: WalStart) -> WalBehind:
         """Look behind the end of a chain."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 from pagewarden.errors import ConfigurationInvalid, NativeMissing
-from pagewarden.pages.source import Buffer, PageSource, WalBehind, WalPoint, WalScan, WalStart, WalTail
+from pagewarden.pages.source import Buffer, Followed, PageSource, WalBehind, WalPoint, WalScan, WalStart, WalTail
 
 if TYPE_CHECKING:
     from pagewarden.pages.walk import Walker, WalkPlan
@@ -103,6 +104,25 @@ class Backend(Protocol):
 
     def wal_map(self, numbers: Sequence[int], first: int) -> bytes:
         """Return the map (see `PageSource.frames`) of consecutive frames that hold pages `numbers`, from `first` on."""
+
+    def follow(
+        self,
+        numbers: array[int],
+        sizes: array[int],
+        sums: Buffer,
+        table: memoryview,
+        *,
+        page_size: int,
+        place: int,
+        pages: int,
+        database_sum: int,
+    ) -> Followed:
+        """Go through the plain commits of a run of frames, from frame `place` on, up to one that is not plain.
+
+        A plain commit names its pages in ascending order, does not make the database smaller, and has a frame of each
+        page by which it grows. `numbers`, `sizes` and `sums` are those of a `WalTail`. `table` has the sums of all
+        pages, as numbers of 64 bits, and is changed; the database has `pages` pages before, and the sum `database_sum`.
+        """
 
     def wal_behind(self, wal_fd: int, start: WalStart) -> WalBehind:
         """Look at every frame from `start` to the end of the file; see `survey_wal`."""

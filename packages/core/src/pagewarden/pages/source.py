@@ -179,6 +179,17 @@ class WalTail:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Followed:
+    """What the plain commits of a run of frames have changed; see native/c/follow.c."""
+
+    rows: list[tuple[int, int, int]]  # for each commit: pages of the database, pages that changed, database sum
+    place: int  # the first frame that was not gone through, counted from 0
+    old: array[int]  # for each frame that was: what the table had of its page
+    pages: int  # size of the database after them, in pages
+    database_sum: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WalStart:
     """Where to look behind the end of a chain, and for what."""
 
