@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from pagewarden.processes.reader import PageReader
+from pagewarden.repository.marks import read_marks
 from pagewarden.runtime import Runtime
-from pagewarden.values import Verdict
+from pagewarden.values import SourceVerdict, Verdict
 from tests.support.databases import build
 from tests.support.increments import backup, execute, flip, objects, restored, touch
 from tests.support.session import Session
@@ -156,6 +157,41 @@ def test_rot_is_not_forgotten_before_the_page_is_written_again(tmp_path: Path, r
     execute(path, "CREATE TABLE most(x)")
     assert backup(path, runtime, check="standard").source.verdict is Verdict.SOUND
     assert list((tmp_path / "state" / "rot").iterdir()) == []
+
+
+def test_the_last_restore_point_before_rot_is_pinned(tmp_path: Path, runtime: Runtime) -> None:
+    """Once: a VACUUM carries rotten rows to other pages, which nobody can tell from sound ones any more."""
+    path = _rotten(tmp_path, runtime)
+    execute(path, "CREATE TABLE more(x)")
+    assert backup(path, runtime, check="standard").source.verdict is Verdict.DAMAGED
+    execute(path, "VACUUM")
+    assert backup(path, runtime, check="standard").source.verdict is Verdict.SOUND
+    store = runtime.repository(str(path.parent / "repository")).store
+    note = "the last before pages were found to differ though no commit was made since"
+    assert read_marks(store, path.name).pins == {1: note}
+
+
+@pytest.mark.parametrize("level", ["standard", "deep"])
+def test_a_judgement_that_is_news_is_stored_where_nothing_differs(
+    tmp_path: Path, runtime: Runtime, monkeypatch: pytest.MonkeyPatch, level: str
+) -> None:
+    """H18: what thaws retention, or freezes it, is told by a restore point without pages; told once."""
+    path = _rotten(tmp_path, runtime)
+    execute(path, "UPDATE item SET name = name || '!'")
+    assert backup(path, runtime).source.verdict is Verdict.UNKNOWN
+    report = backup(path, runtime, check="standard")
+    assert (report.kind, report.pages_copied, report.source.verdict) == ("segment", 0, Verdict.SOUND)
+    assert backup(path, runtime, check="standard").kind == "unchanged"
+    bad = SourceVerdict(verdict=Verdict.DAMAGED, level=level, findings=1, why="damage")
+    with monkeypatch.context() as patch:
+        patch.setattr("pagewarden.backup.judge", lambda *_: bad)
+        kinds = [backup(path, runtime, check=level).kind for _ in range(2)]
+    assert kinds == ["segment", "unchanged"]
+    report = backup(path, runtime, check="standard")  # not as thorough as what found damage, or just as thorough
+    assert (report.kind, report.source.verdict) == (
+        ("segment", Verdict.SOUND) if level == "standard" else ("unchanged", Verdict.DAMAGED)
+    )
+    assert restored(report, runtime, tmp_path / "back.db") == path.read_bytes()
 
 
 def test_a_backup_that_is_cut_off_after_its_commit_loses_no_rot(

@@ -6,8 +6,9 @@
    evidence, and its manifest says so.
 2. The repository is told what is coming, and what dead backups left there is removed.
 3. The page reader compares one commit with the newest restore point, by page sums, and copies what differs into the
-   repository's staging place; where nothing does, nothing is stored. Without a restore point that the database
-   continues, or where more than half differs, it copies every page. What it copied is made durable.
+   repository's staging place; where nothing does, nothing is stored, unless the judgement is news. Without a restore
+   point that the database continues, or where more than half differs, it copies every page. What it copied is made
+   durable.
 4. The page reader reads it back from the disk: every page has its sum, the whole its SHA-256.
 5. The object is stored, then its manifest. That is the commit point; whatever fails before it leaves nothing.
 """
@@ -40,16 +41,17 @@ from pagewarden.judgement import (
     judge,
     judged_at,
     judgement_level,
+    tells_more,
     with_changes,
     with_faults_of_files,
     with_rot,
 )
-from pagewarden.rot import Rot, coming_path, keep_rot, read_rot, rot_path, unchanged
+from pagewarden.rot import SINCE, Rot, coming_path, keep_rot, read_rot, rot_path, unchanged
 from pagewarden.values import BackupReport, Level, Position, SourceVerdict, Verdict
 
 if TYPE_CHECKING:
     from pagewarden.live import ChangesTaken, CommitTaken, Place, SnapshotTaken
-    from pagewarden.repository import Intent, PageSetInfo, Repository
+    from pagewarden.repository import Intent, Manifest, PageSetInfo, Repository
     from pagewarden.runtime import Runtime
 
 
@@ -156,6 +158,7 @@ class _Run:
     map: LocalMap = field(init=False)
     _rot: Path = field(init=False)  # where the pages that were proved damaged are kept
     _rotten: Rot = field(default_factory=Rot)  # those of the new position
+    _last_whole: Manifest | None = None  # the last restore point before the first of them
 
     def __post_init__(self) -> None:
         path = maps.map_path(self.runtime.state, self.where, self.place.path)
@@ -168,10 +171,11 @@ class _Run:
             base = self._base()
             if base is None:
                 return self._snapshot(source)
-            changes = self._compare(base)
+            known, _ = read_rot(self._rot, base.manifest.position, base.manifest.source.why)
+            always = tells_more(with_rot(source, known), base, self.repository)
+            changes = self._compare(base, always=always)
             if changes is None:
                 return self._snapshot(source)
-            known, _ = read_rot(self._rot, base.manifest.position, base.manifest.source.why)
             if changes.info is None and not changes.changes.too_many:
                 return self._unchanged(changes, source, base, known)
             staging = self.intent.staging
@@ -183,6 +187,8 @@ class _Run:
                 self._refuse_base(error)
                 staging.unlink(missing_ok=True)
                 return self._snapshot(source)
+            if SINCE in judged.why and SINCE not in base.manifest.source.why:
+                self._last_whole = base.manifest
             if changes.info is not None:
                 return self._store(changes, changes.info, judged, base)
             self.why_full = "more than half of the pages changed"
@@ -208,8 +214,11 @@ class _Run:
         if error.wrong:
             self.warnings.append(f"every page was copied: {error}")
 
-    def _compare(self, base: Base) -> ChangesTaken | None:
-        """Compare a commit with the base, and copy what differs; None where that cannot be done."""
+    def _compare(self, base: Base, *, always: bool) -> ChangesTaken | None:
+        """Compare a commit with the base, and copy what differs; None where that cannot be done.
+
+        With `always` there is a segment where nothing differs, too.
+        """
         from pagewarden.live import PageSizeChanged, changes_commit
 
         try:
@@ -221,6 +230,7 @@ class _Run:
                 self.request.compression,
                 base=base.map,
                 facts=base.facts,
+                always=always,
                 progress=partial(self.runtime.progress, "comparing pages"),
                 now=self.runtime.clock,
                 clock=self.runtime.monotonic,
@@ -330,6 +340,7 @@ class _Run:
             coming_path(self._rot).unlink(missing_ok=True)
         except OSError as error:
             self.warnings.append(f"which pages are damaged could not be remembered: {error}")
+        self._pin_last_whole()
         self._remember(point.position)
         return _Done(
             kind=point.kind,
@@ -340,6 +351,22 @@ class _Run:
             source=source,
             taken=taken,
         )
+
+    def _pin_last_whole(self) -> None:
+        """Keep the last restore point before pages were found damaged: it may be all that has what stood in them.
+
+        Who writes such a page again ends the damage, and not always what became of its rows, which no check can see.
+        """
+        from pagewarden.repository import marks
+
+        if self._last_whole is None:
+            return
+        number = self._last_whole.sequence
+        note = f"the last before pages were found to differ {SINCE}"
+        try:
+            marks.pin(self.repository.store, self.intent.database, number, note=note, now=self.runtime.clock())
+        except PagewardenError as error:
+            self.warnings.append(f"number {number}, {note}, could not be pinned: {error.message}")
 
     def _remember(self, position: Position) -> None:
         try:

@@ -81,10 +81,35 @@ def with_faults_of_files(source: SourceVerdict, taken: CommitTaken) -> SourceVer
 def as_the_base(source: SourceVerdict, base: Base) -> SourceVerdict:
     """Return `source` for a database of which every page is as it was at the base: what is known of that is known."""
     then = base.manifest.source
-    if source.verdict is not Verdict.UNKNOWN or then.verdict is Verdict.UNKNOWN:
+    if not _says_less(source, then):
         return source
     why = f"every page is as it was at {base.manifest.position}, which was judged so"
     return replace(then, why=lineage.readable("; ".join(filter(None, (then.why, why)))))
+
+
+def tells_more(source: SourceVerdict, base: Base, repository: Repository) -> bool:
+    """Return whether `source` says what prunes go by, and no backup said, if every page is as it was at the base.
+
+    That is damage, or that a database is sound in which damage was found before.
+    """
+    from pagewarden.repository.pruning import is_sound, of_damage
+
+    then = base.manifest.source
+    if source.verdict is Verdict.DAMAGED:
+        return then.verdict is not Verdict.DAMAGED
+    if not is_sound(source) or is_sound(then) or _says_less(source, then):
+        return False
+    manifests = (entry.manifest for entry in repository.entries(base.manifest.database))
+    return of_damage([each for each in manifests if each is not None]) is not None
+
+
+def _says_less(source: SourceVerdict, then: SourceVerdict) -> bool:
+    """Return whether of the very same pages more is known by `then`: damage that a check as deep did not deny."""
+    if source.verdict is Verdict.UNKNOWN:
+        return then.verdict is not Verdict.UNKNOWN
+    levels = (*(level.value for level in Level),)
+    shallow = source.level in levels and then.level in levels and levels.index(source.level) < levels.index(then.level)
+    return source.verdict is Verdict.SOUND and then.verdict is Verdict.DAMAGED and shallow
 
 
 def with_changes(
@@ -113,7 +138,7 @@ def with_changes(
         what = f"more than half of its pages differ {SINCE} {since}"
         return _damaged(source, [what], taken.changes.pages), Rot(since=since, more=True)
     leaves: frozenset[int] | None = None
-    if proved:
+    if proved and taken.changes.pages:
         leaves = frozenset[int]() if taken.attachment.mode == "wal" else _free_leaves(base, repository, runtime)
     if leaves is None and not known:
         return source, known

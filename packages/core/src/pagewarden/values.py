@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from pagewarden.reports import DoctorReport as DoctorReport
     from pagewarden.reports import InjuryReport as InjuryReport
     from pagewarden.reports import LedgerReport as LedgerReport
-    from pagewarden.reports import NamedPosition as NamedPosition
     from pagewarden.reports import MarkReport as MarkReport
+    from pagewarden.reports import NamedPosition as NamedPosition
     from pagewarden.reports import PastRun as PastRun
     from pagewarden.reports import PinReport as PinReport
     from pagewarden.reports import PluginInfo as PluginInfo

@@ -134,6 +134,7 @@ def changes_commit(
     *,
     base: Path,
     facts: MapFacts,
+    always: bool = False,
     attempts: int = ATTEMPTS,
     timeout: float = BUSY_SECONDS,
     progress: PageProgress | None = None,
@@ -144,10 +145,10 @@ def changes_commit(
     """Compare one commit of the database at `path` with the page map `base`, and write what differs as a segment.
 
     The segment is written to the new file `staging_path`, sealed and durable; nothing is left there where nothing
-    differs, where more does than a segment is for, or if it fails. `header` is a segment's from the position of
-    `facts`; its pages are replaced by the database's and its time as `snapshot_commit` does. `progress` is told pages
-    compared. Raises PageSizeChanged, VerificationFailed where what was stored does not make the database that was seen,
-    and what `snapshot_commit` raises.
+    differs (but with `always`), where more does than a segment is for, or if it fails. `header` is a segment's from the
+    position of `facts`; its pages are replaced by the database's and its time as `snapshot_commit` does. `progress` is
+    told pages compared. Raises PageSizeChanged, VerificationFailed where what was stored does not make the database
+    that was seen, and what `snapshot_commit` raises.
     """
 
     def begin(attachment: Attachment) -> int:
@@ -173,7 +174,7 @@ def changes_commit(
             attachment = copying.settle(attempts)
             changes = reader.changes(copying.snapshot, attachment.pages)
             info = None
-            if changes.too_many or not (changes.pages or changes.resized):
+            if changes.too_many or not (changes.pages or changes.resized or always):
                 copying.abandon()
             else:
                 info = reader.seal(copying.snapshot, attachment.pages, now() if now else None)

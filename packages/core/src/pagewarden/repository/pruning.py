@@ -35,7 +35,7 @@ from pagewarden.repository.retention import (
     whole_batches,
 )
 from pagewarden.times import format_duration, format_moment
-from pagewarden.values import Level, Verdict
+from pagewarden.values import Level, SourceVerdict, Verdict
 
 _THOROUGH = tuple(level.value for level in Level if level.includes(Level.STANDARD))
 
@@ -300,25 +300,37 @@ def _row(manifest: Manifest, row: tuple[str, tuple[str, ...]], keep: tuple[Decis
 
 
 def _frozen(manifests: tuple[Manifest, ...], problems: tuple[str, ...], unended: set[int], frozen: str) -> str:
-    """Return why nothing may go, empty where it may.
+    """Return why nothing may go, empty where it may."""
+    if problems:
+        return f"a manifest cannot be read, and nobody knows what it needs: {problems[0]}"
+    damaged = of_damage(manifests, unended)
+    if damaged is None:
+        return frozen
+    if damaged is manifests[-1]:
+        return "the newest backup is of a database that its check found damaged"
+    return (
+        f"backup number {damaged.sequence} is of a database that was found damaged, and none after it was found"
+        f" sound at level {Level.STANDARD} or deeper"
+    )
+
+
+def of_damage(manifests: Sequence[Manifest], unended: Collection[int] = ()) -> Manifest | None:
+    """Return the newest backup whose source was found damaged, and not found sound since; None without one.
 
     Damage of the source counts until a later backup found it sound by a check of more than the quickest level: that
     nobody looked, or nobody could tell, ends nothing.
     """
-    if problems:
-        return f"a manifest cannot be read, and nobody knows what it needs: {problems[0]}"
     for each in reversed(manifests):
-        source = each.source
-        if source.verdict is Verdict.DAMAGED:
-            if each is manifests[-1]:
-                return "the newest backup is of a database that its check found damaged"
-            return (
-                f"backup number {each.sequence} is of a database that was found damaged, and none after it was found"
-                f" sound at level {Level.STANDARD} or deeper"
-            )
-        if source.verdict is Verdict.SOUND and source.level in _THOROUGH and each.sequence not in unended:
+        if each.source.verdict is Verdict.DAMAGED:
+            return each
+        if is_sound(each.source) and each.sequence not in unended:
             break
-    return frozen
+    return None
+
+
+def is_sound(source: SourceVerdict) -> bool:
+    """Return whether a source was found sound by a check of more than the quickest level."""
+    return source.verdict is Verdict.SOUND and source.level in _THOROUGH
 
 
 def _unended(sequence: int, ties: _Ties) -> str:
