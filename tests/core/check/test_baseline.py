@@ -11,16 +11,21 @@ from pathlib import Path
 import pytest
 
 from pagewarden.backup import BackupRequest, run_backup
-from pagewarden.check import CheckRequest, run_check
-from pagewarden.check.baseline import no_commit_since
+from pagewarden.check import CheckRequest, baseline, run_check
+from pagewarden.check.baseline import StoredImage, newest_image, no_commit_since
 from pagewarden.errors import ConfigurationInvalid, RepositoryDamaged
 from pagewarden.live import read_commit
 from pagewarden.processes.reader import Attachment, PageReader
-from pagewarden.repository import SourceFacts
+from pagewarden.repository import Chain, Repository, SourceFacts
+from pagewarden.repository.compaction import Compactor
+from pagewarden.repository.turn import Turn
 from pagewarden.runtime import Runtime
 from pagewarden.testing import INJURIES
 from pagewarden.values import BackupReport, CheckReport, Level, Severity, Verdict
 from tests.core.check.conftest import Baseline
+from tests.core.repository.chains import histories
+from tests.core.repository.follower import NAME, Follower
+from tests.core.repository.sets import NOW
 from tests.support.session import Session
 
 
@@ -310,3 +315,34 @@ def test_the_change_counter_proves_it_with_a_rollback_journal(database: Path, re
     assert not no_commit_since(facts, str(database), replace(seen, header=b""))
     change(database)
     assert not no_commit_since(facts, str(database), attachment(database, reader))
+
+
+def test_a_restore_point_that_is_stored_anew_meanwhile_is_looked_up_again(
+    runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches below the newest are gathered while it is opened, as a guard does all the time: no check fails of it."""
+    (tmp_path / "spool").mkdir()
+    follower = Follower(folder=tmp_path / "spool", images=histories(20))
+    opened = runtime.repository(str(tmp_path / "repository"), create=True)
+    with follower.begin(opened) as stream:
+        follower.follow(stream, 3, 2, 4)
+    real, gathered = baseline.stored_image, False
+
+    def meanwhile(repository: Repository, reader: PageReader, chain: Chain) -> StoredImage:
+        nonlocal gathered
+        if not gathered:
+            gathered = True
+            entries = tuple(repository.entries(NAME))
+            with Turn(repository.store, NAME, "ab" * 8, NOW, lambda seconds: None) as turn:
+                links = [entry.manifest for entry in entries[1:3] if entry.manifest is not None]
+                Compactor(repository, runtime, turn, NAME, entries).gather(links, lambda: True)
+        return real(repository, reader, chain)
+
+    monkeypatch.setattr(baseline, "stored_image", meanwhile)
+    chain, image = newest_image(opened, runtime.reader, NAME)
+    assert gathered and [link.sequence for link in chain.links] == [1, 3, 4]
+    data = follower.images[9]
+    assert b"".join(image.page(pgno) for pgno in range(1, image.pages + 1)) == data
+    opened.store.delete(chain.links[1].key)
+    with pytest.raises(RepositoryDamaged, match="is missing from"):
+        newest_image(opened, runtime.reader, NAME)

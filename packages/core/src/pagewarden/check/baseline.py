@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pagewarden.check.images import within
-from pagewarden.errors import ConfigurationInvalid, PagewardenError, RepositoryDamaged
+from pagewarden.errors import ConfigurationInvalid, PagewardenError, RepositoryDamaged, TargetFailed
 from pagewarden.processes.reader import Attachment, PageReader
 from pagewarden.values import Position
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 OLDER = 5
 """How many older restore points are asked for the content of a page that went back in time."""
+
+
+_TURNS = 4  # how often a restore point is looked up again that is stored anew meanwhile
 
 
 class StoredImage:
@@ -183,9 +186,8 @@ class Baselines:
 
         assert self._url is not None
         repository = self._runtime.repository(self._url)
-        chain = repository.resolve_chain(self.name)
+        chain, image = newest_image(repository, self._runtime.reader, self.name)
         newest = chain.point.restore_point
-        image = stored_image(repository, self._runtime.reader, chain)
         points = [point for point in repository.restore_points(self.name)[0] if point.key != newest.key]
         origin = read_lineage(self._runtime.state, self._path).origin(place_of(repository.url, self.name))
         return _Stored(
@@ -208,6 +210,22 @@ class _Stored:
     continues: bool  # whether the file is known not to come from elsewhere since: an older position, restored
     older: _Older  # without the newest
     every: _Older  # with it
+
+
+def newest_image(repository: Repository, reader: PageReader, name: str) -> tuple[Chain, StoredImage]:
+    """Return the chain of the newest restore point, and what it makes. Raises what both do.
+
+    What makes it may be stored anew meanwhile, and the old objects be gone: then it is looked up again.
+    """
+    turns = _TURNS
+    while True:
+        chain = repository.resolve_chain(name)
+        try:
+            return chain, stored_image(repository, reader, chain)
+        except (RepositoryDamaged, TargetFailed):
+            if not turns or repository.resolve_chain(name).keys == chain.keys:
+                raise
+            turns -= 1
 
 
 def stored_image(repository: Repository, reader: PageReader, chain: Chain) -> StoredImage:
