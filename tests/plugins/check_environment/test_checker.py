@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,13 +36,6 @@ class TestContract(CheckerContract):
         """The one that the plugin registers."""
         (checker,) = pagewarden_checkers()
         return checker
-
-
-@pytest.fixture(scope="module")
-def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
-    """One outside world for all: its page reader stays warm."""
-    with Runtime(state=tmp_path_factory.mktemp("state")) as made:
-        yield made
 
 
 @pytest.fixture

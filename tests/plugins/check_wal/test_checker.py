@@ -7,7 +7,7 @@ import shlex
 import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -36,13 +36,6 @@ class TestContract(CheckerContract):
         """The one that the plugin registers."""
         (checker,) = pagewarden_checkers()
         return checker
-
-
-@pytest.fixture(scope="module")
-def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
-    """One outside world for all: its page reader stays warm."""
-    with Runtime(state=tmp_path_factory.mktemp("state")) as made:
-        yield made
 
 
 @pytest.fixture
