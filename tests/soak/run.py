@@ -26,7 +26,7 @@ from typing import Any
 from tests.soak import application
 from tests.soak.audit import Audit, audit
 from tests.soak.content import Moment, read
-from tests.soak.history import replay
+from tests.soak.history import manifests, replay
 from tests.soak.record import Record
 from tests.soak.stage import CUTS, Application, CommandFailed, Guard, Stage, Target
 from tests.support.databases import file_sums
@@ -67,7 +67,7 @@ class Report:
     audit: Audit = field(default_factory=Audit)
     notes: Counter[str] = field(default_factory=Counter)
     slowest: dict[str, float] = field(default_factory=dict)
-    refused: Counter[str] = field(default_factory=Counter)  # commands that said why they could not, while they might
+    refused: Counter[str] = field(default_factory=Counter)  # syncs, by what they said
 
     def lines(self) -> list[str]:
         """Return what is printed."""
@@ -78,7 +78,7 @@ class Report:
             + _counts(Counter({name: n for name, n in self.notes.items() if not name.startswith("wait")})),
             "longest waits for the write lock, seconds: "
             + ", ".join(f"{name[8:]} {most:.2f}" for name, most in sorted(self.slowest.items()) if "wait" in name),
-            "refused meanwhile: " + (_counts(self.refused) or "nothing"),
+            "syncs refused: " + (_counts(self.refused) or "nothing"),
             f"history: {audited.commits} commits, of which {audited.states} can be had back and are exact, "
             f"{audited.matched} of them by the image that SQLite gave, {audited.read} by every row; "
             f"{audited.snapshots} snapshots",
@@ -192,7 +192,7 @@ class Soak:
             try:
                 position = self.stage.command("sync", self.stage.database, patience=300.0)["position"]
             except CommandFailed as failed:  # no guard, or it was killed meanwhile
-                self.report.refused[f"sync: {failed.said.strip().splitlines()[0][:200]}"] += 1
+                self.report.refused[failed.message.replace(f"{self.stage.folder}/", "")] += 1
                 continue
             self.report.synced.append((before, position["timeline"], position["txid"]))
             self._did("syncs")
@@ -258,6 +258,9 @@ class Soak:
                 time.sleep(0.2)
         code = self.guard.end()
         assert code == 0, f"the guard ended with {code}: {self.guard.complaint()}"
+        # All of the database is compared with the newest restore point; and what dead guards left is removed.
+        report = self.stage.command("backup", self.stage.database, "--repo", self.stage.repository)
+        assert report["kind"] == "unchanged", f"the newest restore point is not the database: {report}"
         final, content = read(self.stage.database)
         newest = self._restore(self.stage.repository)
         assert newest.moment == final, f"the newest restore point is {newest}, the database {final}"
@@ -265,6 +268,9 @@ class Soak:
         assert content == self.record.intents[final.token].digest
         states = replay(self.stage.repository, self.stage.database.name, self.stage.scratch)
         self.report.audit = audit(states, self.record, final.token, starts=self.guard.starts)
+        stored = manifests(self.stage.repository, self.stage.database.name)
+        self._did("restore points", len(stored))
+        self._did("of them gathered from many", sum("gathered" in each for each in stored))
         numbers = self.report.audit.numbers
         for each in (*self.report.restored, newest):
             number = numbers.get((each.timeline, each.txid))

@@ -32,10 +32,12 @@ _ORPHANS = 10.0  # seconds that a dead guard's processes may take to end
 class CommandFailed(Exception):
     """A command of pagewarden that ended with another code than 0."""
 
-    def __init__(self, words: Sequence[str], code: int, said: str) -> None:
-        super().__init__(f"`pagewarden {' '.join(words)}` ended with {code}: {said.strip()}")
-        self.code = code
-        self.said = said
+    def __init__(self, words: Sequence[str], done: subprocess.CompletedProcess[str]) -> None:
+        try:
+            self.message: str = json.loads(done.stdout)["error"]["message"]
+        except (ValueError, KeyError):
+            self.message = done.stderr or done.stdout
+        super().__init__(f"`pagewarden {' '.join(words)}` ended with {done.returncode}: {self.message}")
 
 
 class Stage:
@@ -69,7 +71,7 @@ class Stage:
             check=False,
         )
         if done.returncode:
-            raise CommandFailed(said, done.returncode, done.stderr or done.stdout)
+            raise CommandFailed(said, done)
         document: dict[str, Any] = json.loads(done.stdout)
         return document
 
