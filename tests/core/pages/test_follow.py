@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import struct
 from array import array
+from typing import Any
 
 import pytest
 
@@ -120,7 +121,7 @@ def test_the_page_of_the_lock_bytes_is_no_page(pages_backend: Backend) -> None:
 def test_runs_that_cannot_be_are_refused(pages_backend: Backend) -> None:
     """Parts of different lengths, places and sizes beyond the end, tables of other numbers."""
     table, numbers = table_of(random.Random(4)), array("I", [1, 2])
-    good = {"page_size": 4096, "place": 0, "pages": 5, "database_sum": 0}
+    good: dict[str, Any] = {"page_size": 4096, "place": 0, "pages": 5, "database_sum": 0}
     for wrong in ({"page_size": 5}, {"place": 3}, {"place": -1}, {"pages": ROOM + 1}, {"pages": -1}):
         with pytest.raises(ValueError, match=r"no frame|frames with"):
             pages_backend.follow(numbers, numbers, bytes(16), table, **{**good, **wrong})

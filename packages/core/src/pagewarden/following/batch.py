@@ -6,7 +6,7 @@ What is stored is compared with what the chain of the log proved, and read back 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -51,50 +51,65 @@ class Batch:
 class Writer:
     """Writes batches. The two files of one are written at the same time, because both wait for the disk."""
 
-    def __init__(self, *, level: int, threads: int) -> None:
-        """`level` is zstd's; so many `threads` work on pages."""
-        self._level = level
+    def __init__(self, *, threads: int) -> None:
+        """So many `threads` work on pages."""
         self._threads = threads
+        self._beside: ThreadPoolExecutor | None = None  # kept: a thread takes longer to start than a batch to write
 
-    def write(self, batch: Batch, segment: Path, commits: Path | None) -> tuple[PageSetInfo, PageSetInfo | None]:
-        """Write new files, durably, and return what they are. Raises Broken, OutOfSpace or TargetFailed."""
-        return _both(
-            lambda: self._write_segment(batch, segment),
-            None if commits is None else lambda: self._write_commits(batch, commits),
+    def close(self) -> None:
+        """End; safe to repeat."""
+        if self._beside is not None:
+            self._beside.shutdown()
+            self._beside = None
+
+    def write(
+        self, batch: Batch, segment: Path, commits: Path | None, *, level: int
+    ) -> tuple[PageSetInfo, PageSetInfo | None]:
+        """Write new files, durably, and return what they are; `level` is zstd's.
+
+        Raises Broken, OutOfSpace or TargetFailed.
+        """
+        return self._both(
+            lambda: self._write_segment(batch, segment, level),
+            None if commits is None else lambda: _write_commits(batch, commits, level),
         )
 
     def read_back(self, segment: Path, commits: Path | None) -> None:
         """Prove what was written, from the disk where the system allows. Raises RepositoryDamaged or TargetFailed."""
         threads = self._threads
-        _both(
+        self._both(
             lambda: verify_pageset(segment, threads=threads, read_data=True, drop_cache=True),
             None
             if commits is None
             else lambda: verify_commits(commits, threads=threads, read_data=True, drop_cache=True),
         )
 
-    def _write_segment(self, batch: Batch, path: Path) -> PageSetInfo:
+    def _write_segment(self, batch: Batch, path: Path, level: int) -> PageSetInfo:
         """Write the last version of each page."""
-        with BatchWriter(path, batch.header, level=self._level, threads=self._threads) as writer:
+        with BatchWriter(path, batch.header, level=level, threads=self._threads) as writer:
             writer.gather(batch.source, runs_of(batch.changed))
             stored = b"".join(sums for _, sums in writer.entries())
             if stored != batch.sums:
                 raise Broken(Cause.LOG_DAMAGED, "pages in the log were others when they were read again")
             return writer.seal(batch.header.pages, batch.database_sum_from, batch.database_sum, batch.time)
 
-    def _write_commits(self, batch: Batch, path: Path) -> PageSetInfo:
-        """Write every version."""
-        header = replace(batch.header, kind=Kind.COMMITS)
-        with CommitsWriter(path, header, level=self._level) as writer:
-            for part in batch.parts:
-                writer.extend(batch.time, part.rows, part.numbers, part.pages, part.sums)
-            return writer.seal(batch.database_sum_from)
+    def _both(self, first: Callable[[], A], second: Callable[[], B] | None) -> tuple[A, B | None]:
+        """Return what two functions do at the same time; neither runs any more when this returns or raises."""
+        if second is None:
+            return first(), None
+        if self._beside is None:
+            self._beside = ThreadPoolExecutor(1, "batch")
+        beside = self._beside.submit(second)
+        try:
+            done = first()
+        finally:
+            wait((beside,))
+        return done, beside.result()
 
 
-def _both(first: Callable[[], A], second: Callable[[], B] | None) -> tuple[A, B | None]:
-    """Return what two functions do at the same time; neither runs any more when this returns or raises."""
-    if second is None:
-        return first(), None
-    with ThreadPoolExecutor(1, "batch") as pool:
-        beside = pool.submit(second)
-        return first(), beside.result()
+def _write_commits(batch: Batch, path: Path, level: int) -> PageSetInfo:
+    """Write every version."""
+    with CommitsWriter(path, replace(batch.header, kind=Kind.COMMITS), level=level) as writer:
+        for part in batch.parts:
+            writer.extend(batch.time, part.rows, part.numbers, part.pages, part.sums)
+        return writer.seal(batch.database_sum_from)

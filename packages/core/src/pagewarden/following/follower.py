@@ -72,7 +72,7 @@ class Follower:
         """
         self.path = path
         self.facts = facts
-        self._threads = threads
+        self._writer = Writer(threads=threads)
         self._clock = clock
         self._sleep = sleep
         self._room = bytearray()  # pages of frames, kept because fresh memory costs more than what is done with it
@@ -98,6 +98,7 @@ class Follower:
 
     def close(self) -> None:
         """Forget the sums."""
+        self._writer.close()
         self.sums.close()
 
     def look(self) -> Look:
@@ -231,12 +232,11 @@ class Follower:
         self, log: OpenLog, batch: Batch, segment: Path, commits: Path | None, level: int
     ) -> tuple[PageSetInfo, PageSetInfo | None]:
         """Write a batch, and read it back; where that fails, leave neither file."""
-        writer = Writer(level=level, threads=self._threads)
         try:
-            stored = writer.write(batch, segment, commits)
+            stored = self._writer.write(batch, segment, commits, level=level)
             if not log.still():
                 raise Broken(Cause.LOG_RESTARTED, f"the log of {self.path} began anew while it was read")
-            writer.read_back(segment, commits)
+            self._writer.read_back(segment, commits)
         except BaseException:
             for path in (segment, commits):
                 if path is not None:

@@ -5,9 +5,10 @@ Frames are filled with whatever pages come, whosever they are: versions of one p
 
 from __future__ import annotations
 
+import mmap
 import struct
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from operator import lt
@@ -42,13 +43,19 @@ class CommitsWriter(ListedContainer):
         self._commits = self._table(blocks.COMMITS_ENTRY)
         self._compressor = backend().compressor(level)
         size = header.pages_per_frame * header.page_size
-        self._pages = memoryview(bytearray(size))  # of the frame that is being filled
-        self._frame = memoryview(bytearray(frame_bound(size)))
+        # Anonymous mappings: a batch may be small, and only what is touched costs anything.
+        self._pages = memoryview(mmap.mmap(-1, size))  # of the frame that is being filled
+        self._frame = memoryview(mmap.mmap(-1, frame_bound(size)))
         self._held_numbers, self._held_sums = bytearray(), bytearray()
         self._lock_page = lock_page(header.page_size)
         self._now: Commit | None = None  # the one whose pages come
         self._before: int | None = None  # pages of the database before it; None where that is not known
         self._left = self._last = self._came = 0  # its entries to come, its last page number, pages that are new
+
+    @property
+    def pages(self) -> int:
+        """Size of the database after the commits that it has, in pages; 0 before the first one."""
+        return 0 if self._now is None else self._now.pages
 
     def add(self, commit: Commit, numbers: Sequence[int], pages: Buffer, sums: bytes) -> None:
         """Append a commit with its pages: their numbers, ascending, their bytes and their sums, 8 bytes each."""
@@ -73,7 +80,7 @@ class CommitsWriter(ListedContainer):
             self._last, came = self._check(numbers)
             self._came += came
             self._left -= len(numbers)
-            self._fill(numbers, pages, sums)
+            self.fill(numbers, pages, sums)
 
     def extend(
         self, time: datetime, rows: Sequence[tuple[int, int, int]], numbers: Sequence[int], pages: Buffer, sums: bytes
@@ -119,7 +126,24 @@ class CommitsWriter(ListedContainer):
             self._before, self._left = None, 0  # it was looked at
         with self._errors():
             self._commits.put(self._commits.count, entries)
-        self._fill(numbers, pages, sums)
+        self.fill(numbers, pages, sums)
+
+    def follow(self, rows: Iterable[bytes], first: Commit, came: int, last: Commit) -> None:
+        """Append commits as they stand in another page set, where they were proved: only that they follow is looked at.
+
+        `rows` are blocks of their entries, `first` and `last` the first and the last of them, `came` how many pages of
+        the first are beyond the size of the database before it. Their pages are then given to `fill`.
+        """
+        self.end()
+        size = None if self._now is None else self._now.pages
+        txid = self.header.txid_from if self._now is None else self._now.txid
+        lacks = lacking(self.header.page_size, size, first, came)
+        if first.txid_from != txid or lacks:
+            raise NoHistory(f"commit {first.txid} does not follow {txid}, or lacks {lacks} pages by which it grew")
+        with self._errors():
+            for some in rows:
+                self._commits.put(self._commits.count, some)
+        self._now, self._before, self._left = last, None, 0
 
     def _check_room(self, numbers: Sequence[int], pages: Buffer, sums: bytes, most: int) -> None:
         """Refuse bytes that are not of so many pages, and more pages than `most`."""
@@ -127,8 +151,8 @@ class CommitsWriter(ListedContainer):
         if (len(pages), len(sums)) != (count * size, count * blocks.SUMS_ENTRY) or count > most:
             raise NoHistory(f"{count} page numbers with {len(pages)} bytes and {len(sums)} of sums, of {most}")
 
-    def _fill(self, numbers: Sequence[int], pages: Buffer, sums: bytes) -> None:
-        """Append pages to the frames."""
+    def fill(self, numbers: Sequence[int], pages: Buffer, sums: bytes) -> None:
+        """Append pages to the frames, of commits that were given to `follow`."""
         given, at, size, count = memoryview(pages), 0, self.header.page_size, len(numbers)
         per_frame, held = self.header.pages_per_frame, len(self._held_sums) // blocks.SUMS_ENTRY
         while at < count:
