@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pagewarden.following.values import Cause, Cursor, Gap, Taken
-from pagewarden.pages import backend
+from pagewarden.pages import ENVIRONMENT, backend
 from pagewarden.processes.reader import PageReader
 from pagewarden.repository.commits import CommitsFile
 from pagewarden.repository.format import Kind, PageSetHeader
@@ -82,6 +82,28 @@ def test_every_commit_is_the_applications(
         guard.catch_up()
         assert any(taken.commits is not None for taken in guard.taken)
         assert len(generations) > 2
+
+
+def test_the_twin_follows_as_the_native_reader_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no native module: slower, and the same commits."""
+    monkeypatch.setenv(ENVIRONMENT, "off")
+    chance = random.Random(12)
+    with (
+        PageReader() as reader,
+        followed(tmp_path / "a.db", reader, page_size=512, cache_size=20) as (application, guard),
+    ):
+        for _ in range(3):
+            application.insert(chance, 2, 600)
+            application.run(*[row(chance, 900) for _ in range(4)], "DELETE FROM item WHERE id % 2 = 1")
+            guard.catch_up()
+            application.run("VACUUM")
+            application.insert(chance, 1, 600)
+            guard.settle()
+            assert reader.follow_scrub(guard.handle, 1, 1000) == ()
+        application.insert(chance, 1, 600)
+        application.insert(chance, 1, 600)
+        guard.catch_up(merge=True)
+        assert guard.position > 12
 
 
 def test_a_log_that_restarts_under_a_pin_on_lock_0_loses_nothing(reader: PageReader, tmp_path: Path) -> None:
