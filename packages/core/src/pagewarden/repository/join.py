@@ -7,6 +7,7 @@ frames are made anew: versions of one page come nearer to each other. Whoever as
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -14,13 +15,13 @@ from pathlib import Path
 from typing import ClassVar
 
 from pagewarden.errors import RepositoryDamaged
-from pagewarden.pages import Progress, Stretch, frames_in
+from pagewarden.pages import Progress, Stretch, decode_frame, frames_in
 from pagewarden.repository import blocks
 from pagewarden.repository.commits import CommitsFile
 from pagewarden.repository.commitswriter import CommitsWriter, NoHistory
 from pagewarden.repository.format import Commit, Kind, PageSetInfo
 
-_SUM = blocks.SUMS_ENTRY
+_FEW = 4  # frames
 
 
 class Part(CommitsFile):
@@ -45,6 +46,19 @@ class Part(CommitsFile):
         except ValueError as error:
             raise RepositoryDamaged(f"{self.path} stands for {error}") from error
         return (commit,)
+
+    def rows(self) -> Iterator[bytes]:
+        """Yield the entries of all commits, some at a time, as they are stored."""
+        for number in range(-(-len(self.commits) // blocks.BLOCK_ENTRIES)):
+            yield self.commits_stored(number)
+
+    def ends(self) -> tuple[Commit, Commit]:
+        """Return the first and the last commit, without a look at the others."""
+        head, where = self.info.header, str(self.path)
+        (first,) = blocks.commit_rows(self.commits_stored(0)[: blocks.COMMITS_ENTRY])
+        number = (len(self.commits) - 1) // blocks.BLOCK_ENTRIES
+        (last,) = blocks.commit_rows(self.commits_stored(number)[-blocks.COMMITS_ENTRY :])
+        return blocks.decode_row(first, head.txid_from, where), blocks.decode_row(last, head.txid - last[4], where)
 
     def alone(self) -> Iterator[Stretch]:
         """Yield all frames, each in a stretch of its own."""
@@ -104,23 +118,28 @@ def _link(info: PageSetInfo, *, start: bool) -> tuple[str, int, int, int]:
 
 def _append(part: Part, writer: CommitsWriter, threads: int) -> None:
     """Append all commits of `part`; prove its SHA-256."""
-    digest, size, left = hashlib.sha256(), part.page_size, 0
-    history = iter(part.history())
-    with closing(frames_in(part.alone(), page_size=size, threads=threads)) as frames:
-        for stretch, stored, pages in frames:
-            digest.update(stored)
-            (frame,), at = stretch.frames, 0
-            numbers = frame.numbers
-            while at < frame.count:
-                while not left:
-                    commit = next(history)
-                    writer.begin(commit)
-                    left = commit.entries
-                past = at + min(left, frame.count - at)
-                writer.put(numbers[at:past], pages[at * size : past * size], frame.sums[at * _SUM : past * _SUM])
-                left -= past - at
-                at = past
-    for commit in history:  # without pages
+    if part.is_segment:
+        (commit,) = part.history()
         writer.begin(commit)
+        put = writer.put
+    else:
+        # Within it all was proved when it was opened: what is left is that its first commit follows.
+        first, last = part.ends()
+        inside = bisect_right(range(first.entries), writer.pages, key=lambda place: part.numbers(place, 1)[0])
+        writer.follow(part.rows(), first, first.entries - inside, last)
+        put = writer.fill
+    if part.info.frames <= _FEW:  # of a small one, threads would cost more than they do
+        for number in range(part.info.frames):
+            frame = part.frame_in(number)
+            with part.errors():
+                pages = decode_frame(part.fileno(), frame, part.page_size)
+            put(frame.numbers, pages[: frame.count * part.page_size], frame.sums)
+        part.prove_digest()
+    else:
+        digest = hashlib.sha256()
+        with closing(frames_in(part.alone(), page_size=part.page_size, threads=threads)) as frames:
+            for stretch, stored, pages in frames:
+                digest.update(stored)
+                put(stretch.frames[0].numbers, pages, stretch.frames[0].sums)
+        part.prove_digest(digest, part.info.numbers_offset)
     writer.end()
-    part.prove_digest(digest, part.info.numbers_offset)

@@ -177,12 +177,13 @@ def prove_gathered(
             raise RepositoryDamaged(f"{commits} does not record what the batches before it do one after the other")
         versions = _Versions()
         begin = end = size = 0
-        for commit in joined.commits:
-            # Pages are gone that came before it. Where it grows again all of those come again, which was proved (H21).
-            if commit.pages < size:
-                versions.add(joined, size, begin, end - begin)
-                begin = end
-            size, end = commit.pages, end + commit.entries
+        for block in joined.rows():
+            for _, pages, entries, *_ in blocks.commit_rows(block):
+                # Pages are gone that came before it; where it grows again all of them come again: proved (H21).
+                if pages < size:
+                    versions.add(joined, size, begin, end - begin)
+                    begin = end
+                size, end = pages, end + entries
         versions.add(joined, size, begin, end - begin)
         if versions.sums != made.sums:
             raise RepositoryDamaged(f"{commits} does not lead to the pages that {segment} records")
@@ -218,8 +219,8 @@ class _Account:
             for commit in part.history():
                 self._commits.update(blocks.encode_commit(commit))
         else:
-            for number in range(-(-len(part.commits) // blocks.BLOCK_ENTRIES)):
-                self._commits.update(part.commits.stored(number)[2])
+            for block in part.rows():
+                self._commits.update(block)
         for place in range(0, part.info.held, blocks.BLOCK_ENTRIES):
             some = min(blocks.BLOCK_ENTRIES, part.info.held - place)
             self._numbers.update(struct.pack(f"<{some}I", *part.numbers(place, some)))
