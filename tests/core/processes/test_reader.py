@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import signal
 import subprocess
@@ -10,6 +11,8 @@ import sys
 import textwrap
 import threading
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -113,6 +116,25 @@ def test_it_never_holds_a_sqlite_library(tmp_path: Path) -> None:
         assert "sqlite" not in maps.read()
     """
     succeed(program, path, tmp_path, measured=False)
+
+
+def test_what_a_reader_had_begun_is_gone_with_it(tmp_path: Path) -> None:
+    """One that is killed between two calls: the second is a named error, and what needs no call any more is none."""
+    names = (tmp_path / f"new {number}" for number in itertools.count())
+    with PageReader() as reader:
+        ends: list[tuple[Callable[[], int], Callable[[int], object], Callable[[int], object]]] = [
+            (lambda: reader.begin_assembly(next(names)), reader.finish_assembly, reader.abandon_assembly),
+            (lambda: reader.begin_image(next(names), 4096), lambda one: reader.seal_image(one, 1), reader.abandon),
+            (reader.begin_proof, lambda one: reader.prove_links(one, []), reader.end_proof),
+        ]
+        for begin, go_on, end in ends:
+            for call in (go_on, end):
+                begun, pid = begin(), reader.pid
+                assert pid is not None
+                os.kill(pid, signal.SIGKILL)
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+                with nullcontext() if call is end else pytest.raises(ReaderCrashed, match="started again since"):
+                    call(begun)
 
 
 def test_a_killed_reader_is_a_named_error_and_the_next_call_works(tmp_path: Path) -> None:

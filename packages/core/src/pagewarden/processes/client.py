@@ -15,6 +15,7 @@ from typing import Any, Self, TypeVar
 
 from pagewarden.errors import ReaderCrashed, from_wire
 from pagewarden.processes.channel import ProtocolError, Value
+from pagewarden.processes.shapes import as_nothing
 from pagewarden.processes.spawn import Child, gist
 
 MODULE = "pagewarden.processes.reader_main"
@@ -23,6 +24,22 @@ PageProgress = Callable[[int, int], None]
 """Told how many pages are done, and of how many. What it raises ends the reader and goes on to the caller."""
 
 R = TypeVar("R")
+
+_HANDLES = frozenset({"handle", "snapshot", "assembly", "proof", "walk", "follower"})  # arguments of one reader
+_BEGINNINGS = frozenset(
+    {
+        "attach",
+        "open_file",
+        "begin_snapshot",
+        "begin_image",
+        "begin_segment",
+        "begin_assembly",
+        "begin_proof",
+        "begin_walk",
+        "follow_begin",
+    }
+)
+"""Calls that make one of those."""
 
 
 class ReaderClient:
@@ -94,9 +111,17 @@ class ReaderClient:
 
     def _known(self, handle: int) -> None:
         if handle not in self._handles:
-            raise ReaderCrashed(
-                "the page reader was started again since; what was attached is gone", hint="try again", lost=True
-            )
+            raise _lost()
+
+    def _end(self, handle: int, call: str, /, **arguments: Value) -> None:
+        """Do the last call about `handle`. One that is gone with its reader is no error."""
+        if handle in self._handles:
+            self._handles.discard(handle)
+            try:
+                self._call(call, as_nothing, **arguments)
+            except ReaderCrashed as error:
+                if not error.fields.get("lost"):
+                    raise
 
     def _calling(self) -> AbstractContextManager[bool]:
         if self._pid != os.getpid():
@@ -123,10 +148,13 @@ class ReaderClient:
         with self._calling():
             if self._busy:
                 raise RuntimeError("a progress callback called the page reader that called it")
+            before = self._children[:]
             child = self._child()
             handle = arguments.get("handle")
             if isinstance(handle, int) and call not in ("attach", "open_file", "detach"):
                 self._known(handle)
+            if before not in ([], [child]) and call not in _BEGINNINGS and not _HANDLES.isdisjoint(arguments):
+                raise _lost()  # it died since it was asked last
             self._busy = True
             try:
                 reply = _converse(child, {"call": call, "arguments": arguments}, progress)
@@ -164,6 +192,12 @@ class ReaderClient:
         self._handles.clear()
         self.kill()
         _stop(self._children, self._pid)
+
+
+def _lost() -> ReaderCrashed:
+    return ReaderCrashed(
+        "the page reader was started again since; what was attached is gone", hint="try again", lost=True
+    )
 
 
 def _converse(child: Child, message: dict[str, Value], progress: PageProgress | None) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pagewarden.processes.client import ReaderClient
-from pagewarden.processes.shapes import as_nothing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,9 +109,7 @@ class FollowCalls(ReaderClient):
 
     def follow_end(self, handle: int) -> None:
         """Forget a database that was followed. One that is gone with its reader is no error."""
-        if handle in self._handles:
-            self._handles.discard(handle)
-            self._call("follow_end", as_nothing, follower=handle)
+        self._end(handle, "follow_end", follower=handle)
 
 
 def cursor_to_wire(cursor: Cursor) -> dict[str, Any]:

@@ -29,16 +29,12 @@ class ProofCalls(ReaderClient):
         """Prove page sets; return what became of each. `progress` is told bytes of all that are read."""
         plain: list[Any] = [[link.path, link.chained, link.read, link.data, link.commits] for link in links]
         shape = _proved(len(links))
-        with self._calling():
-            self._child()  # one that died since the last call has taken its map along
-            self._known(proof)
-            return self._call("prove_links", shape, progress, proof=proof, links=plain, drop_cache=drop_cache)
+        self._known(proof)
+        return self._call("prove_links", shape, progress, proof=proof, links=plain, drop_cache=drop_cache)
 
     def end_proof(self, proof: int) -> None:
         """Forget the map. One that is gone with its reader is no error."""
-        if proof in self._handles:
-            self._handles.discard(proof)
-            self._call("end_proof", as_nothing, proof=proof)
+        self._end(proof, "end_proof", proof=proof)
 
 
 def _proved(count: int) -> Any:

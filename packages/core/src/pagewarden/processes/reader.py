@@ -146,9 +146,7 @@ class PageReader(FollowCalls, GatherCalls, IncrementCalls, ProofCalls, StoredCal
 
     def end_walk(self, walk: int) -> None:
         """Forget a walk. One that is gone with its reader is no error."""
-        if walk in self._handles:
-            self._handles.discard(walk)
-            self._call("end_walk", as_nothing, walk=walk)
+        self._end(walk, "end_walk", walk=walk)
 
     def wal_survey(self, where: int | str) -> WalSurvey | None:
         """Return what stands in the -wal of a database, None where there is none or an empty one.
@@ -189,12 +187,13 @@ class PageReader(FollowCalls, GatherCalls, IncrementCalls, ProofCalls, StoredCal
 
         Raises DatabaseUnsettled if what was read since `attach` may not be one commit: then discard all of it.
         """
-        self._detach(handle, check=True)
+        self._known(handle)
+        self._handles.discard(handle)
+        self._call("detach", as_nothing, handle=handle, check=True)
 
     def release(self, handle: int) -> None:
         """Close all descriptors of a handle whose pages are not wanted any more. One that is gone is no error."""
-        if handle in self._handles:
-            self._detach(handle, check=False)
+        self._end(handle, "detach", handle=handle, check=False)
 
     # A snapshot, or a raw image, of what was attached
 
@@ -241,9 +240,7 @@ class PageReader(FollowCalls, GatherCalls, IncrementCalls, ProofCalls, StoredCal
 
     def abandon(self, snapshot: int) -> None:
         """Remove what a snapshot or raw copy has written. One that was lost with a reader is its owner's to remove."""
-        if snapshot in self._handles:
-            self._handles.discard(snapshot)
-            self._call("abandon", as_nothing, snapshot=snapshot)
+        self._end(snapshot, "abandon", snapshot=snapshot)
 
     # Closed files
 
@@ -280,11 +277,6 @@ class PageReader(FollowCalls, GatherCalls, IncrementCalls, ProofCalls, StoredCal
         self._call(call, as_nothing, snapshot=snapshot, **arguments)
         self._handles.add(snapshot)
         return snapshot
-
-    def _detach(self, handle: int, *, check: bool) -> None:
-        self._known(handle)
-        self._handles.discard(handle)
-        self._call("detach", as_nothing, handle=handle, check=check)
 
     def _walk(
         self, handle: int, pages: int, page_size: int, progress: PageProgress | None

@@ -79,9 +79,7 @@ class StoredCalls(ReaderClient):
 
     def abandon_assembly(self, assembly: int) -> None:
         """Remove what was written. One that was lost with a reader is its owner's to remove."""
-        if assembly in self._handles:
-            self._handles.discard(assembly)
-            self._call("abandon_assembly", as_nothing, assembly=assembly)
+        self._end(assembly, "abandon_assembly", assembly=assembly)
 
     def pageset_info(self, path: Name) -> PageSetInfo:
         """Return what a page set is, its structure proved. Raises RepositoryDamaged or TargetFailed."""
