@@ -17,7 +17,7 @@ from pagewarden.errors import ConfigurationInvalid, RepositoryDamaged
 from pagewarden.live import read_commit
 from pagewarden.processes.reader import Attachment, PageReader
 from pagewarden.repository import Chain, Repository, SourceFacts
-from pagewarden.repository.compaction import Compactor
+from pagewarden.repository.shorten import Shortener
 from pagewarden.repository.turn import Turn
 from pagewarden.runtime import Runtime
 from pagewarden.testing import INJURIES
@@ -335,7 +335,7 @@ def test_a_restore_point_that_is_stored_anew_meanwhile_is_looked_up_again(
             entries = tuple(repository.entries(NAME))
             with Turn(repository.store, NAME, "ab" * 8, NOW, lambda seconds: None) as turn:
                 links = [entry.manifest for entry in entries[1:3] if entry.manifest is not None]
-                Compactor(repository, runtime, turn, NAME, entries).gather(links, lambda: True)
+                Shortener(repository, runtime, turn, NAME, entries).gather(links, lambda: True)
         return real(repository, reader, chain)
 
     monkeypatch.setattr(baseline, "stored_image", meanwhile)

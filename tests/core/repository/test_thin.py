@@ -110,3 +110,26 @@ def test_what_is_not_the_same_is_refused(tmp_path: Path) -> None:
         prove_gathered(segments[:1], segments[0], parts, commits)
     with pytest.raises(RepositoryDamaged, match="is a segment, and no page set of commits"):
         prove_gathered(segments, made, parts, made)
+
+
+def test_parts_that_do_not_follow_each_other_are_not_joined(tmp_path: Path) -> None:
+    """H21: a batch that lacks pages by which the database grew since the one before it, or is of another place."""
+    history = History(6, commits=8)
+    first, second = history.changes[:4], history.changes[4:]
+    while second[0].commit.pages <= first[-1].commit.pages:
+        first, second = history.changes[: len(first) + 1], history.changes[len(first) + 1 :]
+    history.write(tmp_path / "first", first)
+    history.write(tmp_path / "second", second)
+    join([tmp_path / "first", tmp_path / "second"], tmp_path / "both", level=1)
+    grown = max(second[0].pages)
+    less = replace(
+        second[0],
+        commit=replace(second[0].commit, entries=second[0].commit.entries - 1),
+        pages={pgno: page for pgno, page in second[0].pages.items() if pgno != grown},
+    )
+    history.write(tmp_path / "less", [less, *second[1:]])
+    with pytest.raises(RepositoryDamaged, match="does not continue the page set before it"):
+        join([tmp_path / "first", tmp_path / "less"], tmp_path / "to", level=1)
+    with pytest.raises(RepositoryDamaged, match="does not begin where the page set before it ends"):
+        join([tmp_path / "second", tmp_path / "first"], tmp_path / "to", level=1)
+    assert not (tmp_path / "to").exists()

@@ -13,11 +13,11 @@ import pytest
 from pagewarden.errors import ConfigurationInvalid, RepositoryDamaged, RepositoryNotFound
 from pagewarden.repository import keys
 from pagewarden.repository.backups import BackupsRequest, run_backups
-from pagewarden.repository.compaction import Compactor
 from pagewarden.repository.locate import locate
 from pagewarden.repository.manifest import Manifest, encode_manifest
 from pagewarden.repository.moments import name_moment
 from pagewarden.repository.repository import Repository
+from pagewarden.repository.shorten import Shortener
 from pagewarden.repository.turn import Turn
 from pagewarden.repository.verify import VerifyRequest, run_verify
 from pagewarden.restore import RestoreRequest, run_restore
@@ -350,7 +350,7 @@ def gather_all(followed: Followed) -> None:
     """Gather the first three batches into one, as whoever gathers does it."""
     manifests = tuple(followed.repository.entries(NAME))
     with Turn(followed.repository.store, NAME, "ab" * 8, NOW, lambda seconds: None) as turn:
-        compactor = Compactor(followed.repository, followed.runtime, turn, NAME, manifests)
+        compactor = Shortener(followed.repository, followed.runtime, turn, NAME, manifests)
         links = [entry.manifest for entry in manifests[1:4] if entry.manifest is not None]
         compactor.gather(links, lambda: True)
         compactor.release()

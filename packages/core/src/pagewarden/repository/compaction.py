@@ -6,11 +6,6 @@
 4. While the turn still stands, the superseded object goes, then its manifest. Cut before that, both are there, the
    highest generation counts, and the next prune proves it and removes the other.
 
-A followed history is made shorter in the same way. Batches are *gathered*: their segments become one, their commits
-become one page set of commits, and the manifest says from which number on it stands for all; from the moment that it is
-there those count no more, and they go as what is superseded does. A batch is *thinned*: its page set of commits becomes
-one of fewer commits, or goes, and its segment stays.
-
 What is purged goes in the same order: objects, manifests, the marks that say that it is gone. So nothing is ever left
 that nobody can explain, and what was begun is seen and ended by the next prune. An object that any manifest which stays
 names is never removed, whoever put that one there.
@@ -165,62 +160,6 @@ class Compactor:
             self._release(links)
             self._store.unstage(self._turn.nonce)
 
-    def gather(self, links: Sequence[Manifest], still: Callable[[], bool]) -> None:
-        """Let followed batches, each of which continues the one before it, be one; nothing of them is lost.
-
-        `still` is asked once that counts, before anything goes: where it says no, it is taken back, and RepositoryBusy
-        raised. Raises what `fold` raises.
-        """
-        top, staging = links[-1], self._store.staging(self._turn.nonce)
-        joined = self._store.staging(self._turn.nonce, "commits")
-        try:
-            info = self._make(links, (), staging, snapshot=False)
-            segments = self._paths(_page_sets(links))
-            parts = self._paths([link.object_keys[-1] for link in links])
-            reader, step = self._runtime.reader, f"gathering {top.database} {top.position}"
-            written = reader.join_commits(
-                parts, joined, level=top.compression, progress=partial(self._runtime.progress, step)
-            )
-            self._refuse_other(self._prove_commits(joined, top), written, top)
-            reader.prove_gathered(segments, staging, parts, joined)
-            made = self._anew(top, info, links[0].parent)
-            files = {made.key: staging}
-            made = self._with_commits(made, written, _earliest(links), joined, files)
-            lowest = links[0].sequence if links[0].gathered is UNSET else links[0].gathered
-            self._commit(replace(made, gathered=lowest), files, [link.sequence for link in links[:-1]], still)
-        finally:
-            self._release(links)
-            self._store.unstage(self._turn.nonce)
-
-    def thin(self, sequence: int, keep: Collection[int]) -> None:
-        """Let a followed batch have only the commits of the txids `keep`, and its last one.
-
-        Raises what `fold` raises.
-        """
-        manifest = self._manifest(sequence)
-        facts, position = manifest.commits, manifest.position
-        if facts is UNSET:
-            return
-        keep = sorted({*keep} - {position.txid})
-        made = replace(manifest, commits=UNSET, merged=manifest.span)
-        files: dict[str, Path] = {}
-        staging = self._store.staging(self._turn.nonce, "commits")
-        try:
-            if keep:
-                (path,) = self._paths([facts.key])
-                reader = self._runtime.reader
-                kept = [each.time for each in reader.commits_of(path) if each.txid in {*keep, position.txid}]
-                written = reader.thin_commits(path, keep, staging, level=manifest.compression)
-                self._refuse_other(self._prove_commits(staging, manifest), written, manifest)
-                if manifest.kind == "segment":
-                    segments = self._paths([manifest.key])
-                    reader.prove_gathered(segments, segments[0], [staging], staging)
-                made = self._with_commits(made, written, min(kept), staging, files)
-            self._commit(made, files)
-        finally:
-            self._release((manifest,))
-            self._store.unstage(self._turn.nonce)
-
     def release(self) -> None:
         """Remove the copies that were fetched to prove page sets by; several are proved by the same ones."""
         for key in self._fetched:
@@ -256,7 +195,7 @@ class Compactor:
         )
         step = f"folding {top.database} {top.position}"
         *given, made = self._runtime.reader.fold(
-            self._paths(_page_sets(links)),
+            self._paths(page_sets(links)),
             staging,
             header,
             top.compression,
@@ -281,7 +220,7 @@ class Compactor:
             return made if top.merged is UNSET else replace(made, merged=made.span)
         reader = self._runtime.reader
         joined, thinned = (self._store.staging(self._turn.nonce, what) for what in ("joined", "commits"))
-        *lower, own = self._paths([*_page_sets(links[:-1]), top.commits.key])
+        *lower, own = self._paths([*page_sets(links[:-1]), top.commits.key])
         stay = [each for each in reader.commits_of(own) if keep is None or each.txid in keep]
         if not stay:
             return replace(made, commits=UNSET, merged=made.span)
@@ -336,7 +275,7 @@ class Compactor:
         RepositoryDamaged where they do not, or something is missing; OutOfSpace where the rest of the chain has to be
         fetched and does not fit.
         """
-        below = self._paths(_page_sets(lower))
+        below = self._paths(page_sets(lower))
         self._fetched.update(link.key for link in lower)
         self._runtime.reader.chain_infos([path, *reversed(below)])
 
@@ -486,12 +425,8 @@ class Compactor:
         )
 
 
-def _earliest(links: Sequence[Manifest]) -> datetime:
-    """Return the earliest time at which a commit of followed batches was seen."""
-    return min(link.position.time if link.commits is UNSET else link.commits.earliest for link in links)
-
-
-def _page_sets(links: Sequence[Manifest]) -> list[str]:
+def page_sets(links: Sequence[Manifest]) -> list[str]:
+    """Return the keys of the page sets of manifests."""
     return [link.key for link in links]
 
 

@@ -24,9 +24,9 @@ from pagewarden.repository import keys, levels
 from pagewarden.repository.catalogue import Entry, arranged, read_documents, read_entries, without_gathered
 
 if TYPE_CHECKING:
-    from pagewarden.repository.compaction import Compactor
     from pagewarden.repository.manifest import Manifest
     from pagewarden.repository.repository import Repository
+    from pagewarden.repository.shorten import Shortener
     from pagewarden.repository.store import Store
     from pagewarden.repository.turn import Turn
     from pagewarden.runtime import Runtime
@@ -137,7 +137,7 @@ def gather(
     where a prune is under way or a restore point was pinned meanwhile, RepositoryDamaged where a batch is not whole,
     OutOfSpace, TargetFailed, VerificationFailed. Whatever it raises, the next call may go on.
     """
-    from pagewarden.repository.compaction import Compactor
+    from pagewarden.repository.shorten import Shortener
     from pagewarden.repository.turn import Turn
 
     store = repository.store
@@ -156,7 +156,7 @@ def gather(
             return Gathered(why_not=history.why_not)
         if history.undone:
             history.take(read_entries(store, database))  # somebody may have been at it since
-        compactor = Compactor(repository, runtime, turn, database, history.entries)
+        compactor = Shortener(repository, runtime, turn, database, history.entries)
         try:
             made, of = _gather(store, compactor, database, history, many, most)
         except BaseException:
@@ -174,7 +174,7 @@ def gather(
 
 
 def _gather(
-    store: Store, compactor: Compactor, database: str, history: History, many: int, most: int
+    store: Store, compactor: Shortener, database: str, history: History, many: int, most: int
 ) -> tuple[int, int]:
     """Gather; return how many batches were made, and of how many."""
     if history.undone:

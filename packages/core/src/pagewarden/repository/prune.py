@@ -45,10 +45,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pagewarden.repository.catalogue import Entry
-    from pagewarden.repository.compaction import Compactor
     from pagewarden.repository.format import Commit
     from pagewarden.repository.manifest import Manifest
     from pagewarden.repository.repository import Repository
+    from pagewarden.repository.shorten import Shortener
     from pagewarden.repository.turn import Turn
     from pagewarden.runtime import Runtime
 
@@ -148,13 +148,13 @@ class _Prune:
             freed = sum(each.bytes_stored for each in plan.in_state("purged"))
             freed += sum(row.manifest.bytes_stored - row.manifest.bytes for row in plan.rows if row.keep == ())
             return self._report(plan, freed=freed, stored=0)
-        from pagewarden.repository.compaction import Compactor
+        from pagewarden.repository.shorten import Shortener
         from pagewarden.repository.turn import Turn
 
         runtime = self._runtime
         with Turn(self._store, self._name, token_hex(8), runtime.clock(), runtime.sleep) as turn:
             entries = tuple(self._repository.entries(self._name))
-            compactor = Compactor(self._repository, runtime, turn, self._name, entries)
+            compactor = Shortener(self._repository, runtime, turn, self._name, entries)
             plan = self._plan(self._settle_pins(), entries)
             if not plan.frozen:
                 self._mark(plan)
@@ -171,7 +171,7 @@ class _Prune:
         """How many restore points were marked."""
         return len(self._marked)
 
-    def _carry_out(self, plan: PrunePlan, compactor: Compactor, turn: Turn) -> PrunePlan:
+    def _carry_out(self, plan: PrunePlan, compactor: Shortener, turn: Turn) -> PrunePlan:
         """Fold and purge, and tidy marks that ended otherwise; return the plan, which may have changed.
 
         Raises DeletionRefused before anything is decided.
@@ -188,7 +188,7 @@ class _Prune:
             self._store.delete(key)
         return plan
 
-    def _after_earlier(self, compactor: Compactor) -> PrunePlan:
+    def _after_earlier(self, compactor: Shortener) -> PrunePlan:
         """End what earlier prunes left undone, and plan anew: what counts now may need other page sets."""
         done, problems = compactor.finish_earlier()
         self._warnings += (*done, *problems)
@@ -328,7 +328,7 @@ class _Prune:
         self._store.put(key, b"")
         self._store.delete(key)
 
-    def _fold(self, plan: PrunePlan, compactor: Compactor) -> None:
+    def _fold(self, plan: PrunePlan, compactor: Shortener) -> None:
         """Store anew what is restored from what goes; where that fails, what it needs is not purged."""
         for number, fold in enumerate(plan.folds):
             self._runtime.progress("folding", number, len(plan.folds))
@@ -342,7 +342,7 @@ class _Prune:
                 for link in fold.links[:-1]:
                     self._kept.setdefault(link.sequence, ("deleted", "what is restored from it could not be folded"))
 
-    def _thin(self, plan: PrunePlan, compactor: Compactor) -> None:
+    def _thin(self, plan: PrunePlan, compactor: Shortener) -> None:
         """Let go of commits that no rule keeps; where that fails they stay."""
         keep = {row.manifest.sequence: row.keep for row in plan.rows}
         for number, sequence in enumerate(plan.thins):
@@ -355,7 +355,7 @@ class _Prune:
                 self._unthinned.add(sequence)
                 self._warn(f"the commits of number {sequence} stay, because they could not be thinned: {error.message}")
 
-    def _purge(self, plan: PrunePlan, compactor: Compactor, turn: Turn) -> None:
+    def _purge(self, plan: PrunePlan, compactor: Shortener, turn: Turn) -> None:
         """Decide the ends of marks, from the newest down, and remove what is purged."""
         decided = []
         for sequence in self._pinned:
@@ -376,7 +376,7 @@ class _Prune:
         for sequence in (*decided, *plan.orphans):
             compactor.purge(sequence)
 
-    def _keep_chain(self, sequence: int, compactor: Compactor) -> None:
+    def _keep_chain(self, sequence: int, compactor: Shortener) -> None:
         """Let everything stay that a restore point is restored from by now."""
         for link in compactor.chain(sequence):
             self._kept.setdefault(link.sequence, ("deleted", f"number {sequence} is restored from it"))
