@@ -34,6 +34,7 @@ def test_commits_are_told_and_found(reader: PageReader, history: History, tmp_pa
     """All of them, and each by its position and by the time when it was seen (H23)."""
     commits = [change.commit for change in history.changes]
     assert reader.commits_of(tmp_path / "set") == tuple(commits)
+    assert reader.commits_info(tmp_path / "set") == reader.verify_commits(tmp_path / "set", read_data=True)
     for before, one in pairwise(commits):
         beside = reader.commit_at(tmp_path / "set", txid=one.txid)
         assert (beside.before, beside.commit) == (before, one)

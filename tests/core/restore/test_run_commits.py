@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -386,3 +387,16 @@ def test_from_a_target_that_keeps_no_local_files(tmp_path: Path, runtime: Runtim
     del target.objects[key]
     with pytest.raises(RepositoryDamaged, match="but txid 10 itself can"):
         write_chain(found.chain, to, repository=repository, reader=runtime.reader, read_back=False)
+
+
+def test_any_flipped_byte_of_a_batch_is_reported_and_refused(followed: Followed, tmp_path: Path) -> None:
+    """Wherever it is in the object of the commits: verify names it, and no commit comes out of it."""
+    path, rng = followed.commits(4), random.Random(8)
+    data = path.read_bytes()
+    for offset in sorted(rng.sample(range(len(data)), 12)):
+        path.write_bytes(data[:offset] + bytes([data[offset] ^ 1 << rng.randrange(8)]) + data[offset + 1 :])
+        report = run_verify(VerifyRequest(repository=str(followed.root)), followed.runtime)
+        assert report.verdict is Verdict.DAMAGED, offset
+        with pytest.raises(RepositoryDamaged, match="but txid 11 itself can"):
+            followed.restore(tmp_path / "app.db", txid=8)
+        assert not (tmp_path / "app.db").exists()

@@ -50,6 +50,10 @@ class CommitCalls(StoredCalls):
         beside: Beside = self._call("commit_at", _beside(name), path=name, txid=txid, time=moment)
         return beside
 
+    def commits_info(self, path: Name) -> PageSetInfo:
+        """Return what a page set of commits is, its structure proved. Raises RepositoryDamaged or TargetFailed."""
+        return self._info("commits_info", None, path=os.fspath(path))
+
     def extract_commit(self, path: Name, txid: int, to: Name, *, level: int = _SCRATCH_LEVEL) -> PageSetInfo:
         """Make the segment that leads to a commit, in the new file `to`; see `repository.extract`.
 

@@ -27,6 +27,12 @@ class CommitAnswers(StoredAnswers):
         found = commits.at(txid) if txid is not None else commits.seen_by(datetime.fromisoformat(time or ""))
         return [None if each is None else commit_to_wire(each) for each in (found.before, found.commit, found.after)]
 
+    def commits_info(self, path: str) -> Mapping[str, Any]:
+        """Return what a page set of commits is."""
+        from pagewarden.processes.wire import info_to_wire
+
+        return info_to_wire(self._commits(path).info)
+
     def extract_commit(self, path: str, txid: int, to: str, level: int) -> Mapping[str, Any]:
         """Make the segment that leads to a commit."""
         from pagewarden.processes.wire import info_to_wire

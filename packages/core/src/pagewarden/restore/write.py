@@ -103,10 +103,10 @@ def _take_commit(inner: Inner, to: Path, assembly: int, repository: Repository, 
 
 def _extract(inner: Inner, path: Path, to: Path, reader: PageReader) -> PageSetInfo:
     """Make the segment that leads to a commit, of the page set of commits at `path`."""
-    if why := inner.batch.commits_contradiction(reader.verify_commits(path, read_data=False)):
-        raise RepositoryDamaged(f"{inner.commits.key} {why}")
     commit = inner.commit
-    made = reader.extract_commit(path, commit.txid, to)
+    made = reader.extract_commit(path, commit.txid, to)  # which proves all of the file by its SHA-256
+    if why := inner.batch.commits_contradiction(reader.commits_info(path)):
+        raise RepositoryDamaged(f"{inner.commits.key} {why}")
     if (made.position, made.header.pages, made.database_sum) != (inner.position, commit.pages, commit.database_sum):
         raise RepositoryDamaged(f"{inner.commits.key} does not hold txid {commit.txid} as it was found there before")
     return made
