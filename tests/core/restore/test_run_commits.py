@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from pagewarden.backup import BackupRequest, run_backup
 from pagewarden.errors import ConfigurationInvalid, RepositoryDamaged, RepositoryNotFound
 from pagewarden.repository import keys
 from pagewarden.repository.backups import BackupsRequest, run_backups
@@ -36,6 +39,8 @@ COUNTS = (3, 1, 6, 4)
 """Commits of the batches after the first backup; those of the last one are merged."""
 
 LAST = 1 + sum(COUNTS)
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "repository-1-followed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -400,3 +405,22 @@ def test_any_flipped_byte_of_a_batch_is_reported_and_refused(followed: Followed,
         with pytest.raises(RepositoryDamaged, match="but txid 11 itself can"):
             followed.restore(tmp_path / "app.db", txid=8)
         assert not (tmp_path / "app.db").exists()
+
+
+def test_what_goes_on_from_a_commit_begins_a_timeline(tmp_path: Path, runtime: Runtime) -> None:
+    """A restored commit is written to and backed up: its history forks there, and that of the database goes on."""
+    root, to = tmp_path / "repository", tmp_path / "app.db"
+    shutil.copytree(GOLDEN, root)
+    restored = run_restore(RestoreRequest(repository=str(root), to=str(to), txid=3), runtime)
+    with closing(sqlite3.connect(to)) as connection, connection:
+        connection.execute("DELETE FROM golden WHERE id = 1")
+    report = run_backup(BackupRequest(database=str(to), repository=str(root)), runtime)
+    assert report.position.timeline != restored.position.timeline and report.position.txid == 1
+    repository = runtime.repository(str(root))
+    assert repository.resolve_chain().point.parent == restored.position
+    for txid, timeline in ((3, restored.position.timeline), (8, None), (1, report.position.timeline)):
+        found = locate(repository, runtime.reader, NAME, txid=txid, timeline=timeline)
+        assert found.chain.restore_point.position.txid == txid
+    newest = locate(repository, runtime.reader, NAME)
+    assert newest.chain.restore_point.position == report.position
+    assert newest.before is not None and newest.before.txid == 8 and newest.after is None
