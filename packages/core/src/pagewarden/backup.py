@@ -19,7 +19,7 @@ import shlex
 import socket
 import sqlite3
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,9 +68,53 @@ class BackupRequest:
     gap: str = ""  # why commits since the newest backup were not followed; for whoever follows them
 
 
+BESIDE_GUARD = "backup"
+"""The cause of a gap that a backup leaves in what a guard follows: commits just before it are in it together."""
+
+
 def run_backup(request: BackupRequest, runtime: Runtime) -> BackupReport:
-    """Back a live database up; see `back_up`."""
-    return back_up(request, runtime)[0]
+    """Back a live database up; see `back_up`, which is not for whom a guard may follow the database.
+
+    What a guard has taken is stored first, by that guard or, where it is dead, here. Where one follows the database
+    into this repository, that is all, unless every page is asked for, or there is damage to be told of.
+    """
+    from pagewarden.live import examine
+
+    began = runtime.monotonic()
+    if not (runtime.state / "guards").is_dir():  # no guard has ever run, as mostly
+        return back_up(request, runtime)[0]
+    from pagewarden.guard.beside import store_first
+
+    place = examine(request.database)
+    name = Path(place.path).name if request.name is None else request.name
+    repository = runtime.repository(request.repository, create=True)
+    if store_first(place.path, name, repository, runtime) is None:
+        return back_up(request, runtime)[0]
+    if not request.full:
+        source = judge(place, judgement_level(request.check), runtime)
+        if source.verdict is not Verdict.DAMAGED:
+            point = repository.newest(name)  # that position, or a later one
+            if point is None:
+                raise RepositoryDamaged(f"what the guard stored of {place.path} in {repository.url} is not there")
+            return BackupReport(
+                database=place.path,
+                name=name,
+                repository=request.repository,
+                kind="unchanged",
+                position=point.position,
+                pages_copied=0,
+                bytes_read=0,
+                bytes_stored=0,
+                seconds=runtime.monotonic() - began,
+                database_sum=point.database_sum,
+                verified=True,
+                source=source,
+                attempts=0,
+                lock_seconds=0.0,
+                why_full="",
+                warnings=("a guard follows it, and stored all that was committed; nothing else was compared",),
+            )
+    return back_up(replace(request, gap=BESIDE_GUARD), runtime)[0]
 
 
 def back_up(request: BackupRequest, runtime: Runtime) -> tuple[BackupReport, CommitTaken]:

@@ -17,11 +17,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pagewarden import durable
-from pagewarden.errors import PagewardenError
+from pagewarden.errors import PagewardenError, RepositoryDamaged
 from pagewarden.repository.manifest import FORMAT, decode_document, encode_document
 from pagewarden.repository.stream import Batch
+
+if TYPE_CHECKING:
+    from pagewarden.processes.reader import PageReader
 
 _NAME = re.compile(r"(\d{16})\.json")
 _NEARLY = 0.75  # of the room that is there, from which on a batch should be as small as it can be
@@ -50,6 +54,25 @@ class Waiting:
 
 Prove = Callable[[Waiting], str]
 """Reads the page sets of a batch; returns why they are not what its document says, as a clause; empty if they are."""
+
+
+def prove(waiting: Waiting, reader: PageReader) -> str:
+    """Return why the files of a batch are not what its document says, as a clause; empty if they are.
+
+    Raises what the page reader raises where it cannot tell.
+    """
+    batch = waiting.batch
+    try:
+        segment = reader.verify_pageset(waiting.segment, read_data=True)
+        if segment.sha256 != batch.segment.sha256:
+            return "its segment is another one than was written"
+        if waiting.commits is not None:
+            commits = reader.verify_commits(waiting.commits, read_data=True)
+            if not batch.commits or commits.sha256 != batch.commits.sha256:
+                return "its commits are others than were written"
+    except RepositoryDamaged as error:
+        return error.message
+    return ""
 
 
 class Spool:
