@@ -141,3 +141,37 @@ def test_the_restored_file_is_what_people_are_told(type_in: Type, backups: list[
     assert f"{home / 'new.db'} is restored to " in shown.out
     assert f"undo: pagewarden undo {home / 'new.db'}" in shown.out
     assert f"{home / 'new.db'} is gone" in type_in("undo", "new.db").out
+
+
+FOLLOWED = Path(__file__).parents[2] / "golden" / "repository-1-followed"
+
+
+def test_a_commit_is_restored_by_number_time_and_name(type_in: Type, home: Path) -> None:
+    """Each option finds its commit; the plan and the document tell the moments beside it."""
+    for options in (("--txid", 3), ("--mark", "before the vacuum"), ("--at", "before the vacuum")):
+        typed = type_in("restore", "--repo", FOLLOWED, "--to", "new.db", *options, "--dry-run", "--json")
+        assert typed.code == 0
+        beside = [typed.document[name]["txid"] for name in ("before", "position", "after")]
+        assert beside == [2, 3, 4], options
+    typed = type_in("restore", "--repo", FOLLOWED, "--to", "new.db", "--at", "2026-11-22T10:15:02.2Z", "--dry-run")
+    assert "bring back app.db as of txid 2, 2026-11-22T10:15:02.123456Z; right before it txid 1, " in typed.out
+    assert not (home / "new.db").exists()
+    typed = type_in("restore", "--repo", FOLLOWED, "--to", "new.db", "--txid", 2, "--verbose")
+    assert typed.code == 0
+    assert "right before it 38b4e652:1 of 2026-11-22 10:15:01Z; right after it 38b4e652:3 of " in typed.out
+    with closing(sqlite3.connect(home / "new.db")) as connection:
+        assert connection.execute("SELECT count(*) FROM golden").fetchone() == (40,)
+
+
+def test_what_is_no_commit_is_explained(type_in: Type, home: Path) -> None:
+    """One that was merged, a name that nothing has, a word that is no time either, and two wishes at once."""
+    where = ("restore", "--repo", FOLLOWED, "--to", "new.db")
+    for options, code, words in (
+        (("--txid", 5), 20, "merged with those after it: what can be restored is txid 4 of "),
+        (("--mark", "x"), 20, 'no moment of app.db that is named "x": the last that are named: "before the vacuum"'),
+        (("--at", "yesterday"), 2, '"yesterday" is no time; '),
+        (("--at", "-1h", "--mark", "x"), 2, "--at, --txid and --mark exclude each other"),
+    ):
+        typed = type_in(*where, *options)
+        assert (typed.code, words in typed.err) == (code, True), typed.err
+    assert not (home / "new.db").exists()
