@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from pagewarden.repository.repository import Repository
+from pagewarden_target_directory import DirectoryFactory
 from tests.cli.conftest import Type
+from tests.core.repository.chains import histories
+from tests.core.repository.follower import Follower
+from tests.core.repository.sets import NOW
 
 
 @pytest.fixture
@@ -119,3 +125,28 @@ def test_nothing_goes_while_the_newest_check_found_damage(
     assert typed.code == 0
     assert "nothing goes now: the newest check of" in typed.out and "found damage" in typed.out
     assert files(repository) == before
+
+
+def test_of_a_database_that_is_followed_the_commits_are_shown(type_in: Type, home: Path) -> None:
+    """How many each batch has, how many of them go, and why; --keep-commits says how long all of them stay."""
+    folder = home / "spool"
+    folder.mkdir()
+    times = {txid: NOW + timedelta(seconds=25 * txid) for txid in range(1, 25)}
+    follower = Follower(folder=folder, images=histories(24), times=times)
+    target = DirectoryFactory().open(str(home / "followed"), create=True)
+    with follower.begin(Repository.open(target, target.url, create=True)) as stream:
+        follower.follow(stream, 12, 10, 1)
+    typed = type_in("prune", "--repo", "followed")
+    assert "app.db: keep everything, every commit within 7d and then one of each minute" in typed.out
+    typed = type_in("prune", "--repo", "followed", "--keep-commits", "4m", "--keep-last", "1")
+    assert "app.db: keep the last 1, every commit within 4m" in typed.out
+    header, *rows = (each.split() for each in typed.out.splitlines()[1:6])
+    assert header[-2:] == ["commits", "why"]
+    assert "12 → 1  kept" in typed.out and "11 of the commits before it go: older than 4m" in typed.out
+    assert "11 commits to go" in typed.out and typed.out.endswith("a dry run: nothing was changed; --apply does it\n")
+    done = type_in("prune", "--repo", "followed", "--keep-commits", "4m", "--keep-minutely", "99", "--apply", "--json")
+    points = done.document["databases"][0]["points"]
+    assert [(each["commits"], each["commits_gone"]) for each in points] == [(1, 0), (12, 6), (10, 0), (1, 0)]
+    again = type_in("prune", "--repo", "followed", "--keep-commits", "4m", "--keep-minutely", "99", "--apply")
+    assert "gone" not in again.out
+    assert len(rows) == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -9,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from pagewarden.contracts import Target
-from pagewarden.errors import RepositoryDamaged, RepositoryNotFound
+from pagewarden.errors import PagewardenError, RepositoryDamaged, RepositoryNotFound
 from pagewarden.repository import Entry, keys
 from pagewarden.repository.manifest import Manifest, encode_manifest
 from pagewarden.repository.repository import Repository
+from pagewarden.repository.store import Store
 from pagewarden.values import RestorePoint
 from tests.core.repository.chains import histories
 from tests.core.repository.follower import Follower
@@ -177,3 +179,78 @@ def test_commits_of_another_place_are_refused(repository: Repository, tmp_path: 
     repository.store.put(where, encode_manifest(forged))
     (_, entry) = repository.entries("app.db")
     assert entry.manifest is None and entry.problem == f"{where} holds the manifest of another place"
+
+
+def followed(repository: Repository, folder: Path) -> list[Manifest]:
+    """Store a snapshot and six batches of one commit each."""
+    folder.mkdir()
+    follower = Follower(folder=folder, images=histories(8))
+    with follower.begin(repository) as stream:
+        follower.follow(stream, *[1] * 6)
+    return [entry.manifest for entry in repository.entries(NAME) if entry.manifest is not None]
+
+
+def gather(target: Target, manifests: list[Manifest], first: int, last: int, **changes: object) -> str:
+    """Put a manifest that stands for those numbered `first` to `last`; return its key."""
+    parent, top = manifests[first - 1].parent, manifests[last - 1]
+    made = replace(top, **{"parent": parent, "merged": last - first + 1, "gathered": first, **changes})  # type: ignore[arg-type]
+    key = keys.manifest_key(NAME, last, 1)
+    target.put(key, encode_manifest(made))
+    return key
+
+
+def test_what_is_gathered_counts_no_more(repository: Repository, target: Target, tmp_path: Path) -> None:
+    """From the moment that the one stands which stands for all; its objects and theirs are no strays."""
+    manifests = followed(repository, tmp_path / "spool")
+    key = gather(target, manifests, 2, 4)
+    entries = tuple(repository.entries(NAME))
+    assert [entry.sequence for entry in entries] == [1, 4, 5, 6, 7]
+    assert entries[1].key == key
+    assert [other.sequence for other in entries[1].others] == [4, 3, 2]
+    assert repository.look(NAME)[1] == ()
+    target.delete(keys.manifest_key(NAME, 4))
+    target.delete(keys.manifest_key(NAME, 2))
+    entries = tuple(repository.entries(NAME))
+    assert [entry.sequence for entry in entries] == [1, 4, 5, 6, 7]
+    assert [other.sequence for other in entries[1].others] == [3]
+    # Again, with what was gathered before.
+    top = entries[3].manifest
+    assert top is not None
+    gather(target, [each.manifest for each in entries if each.manifest is not None][:1] + manifests[1:], 2, 6)
+    entries = tuple(repository.entries(NAME))
+    assert [entry.sequence for entry in entries] == [1, 6, 7]
+    assert sorted(other.sequence for other in entries[1].others) == [3, 4, 5, 6]
+
+
+def test_what_is_not_among_the_commits_of_a_batch_is_not_gathered_in_it(
+    repository: Repository, target: Target, tmp_path: Path
+) -> None:
+    """Whatever numbers it claims: another timeline, and positions that it does not lead over, count on."""
+    manifests = followed(repository, tmp_path / "spool")
+    gather(target, manifests, 4, 5, gathered=1)
+    assert [entry.sequence for entry in repository.entries(NAME)] == [1, 2, 3, 5, 6, 7]
+
+
+def test_what_goes_away_while_it_is_read_is_seen_with_what_stands_for_it(
+    repository: Repository, target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list of before and documents of after would show a chain with a gap that never was."""
+    manifests = followed(repository, tmp_path / "spool")
+    real = Store.documents
+
+    def documents(self: Store, asked: Sequence[str]) -> Iterator[bytes | PagewardenError | None]:
+        read = list(real(self, asked))  # those that are read late are read first
+        if keys.manifest_key(NAME, 2) in asked:
+            gather(target, manifests, 2, 4)
+            for number in (4, 3, 2):
+                target.delete(keys.manifest_key(NAME, number))
+            read = [
+                None if key in (keys.manifest_key(NAME, 2), keys.manifest_key(NAME, 3)) else data
+                for key, data in zip(asked, read, strict=True)
+            ]
+        yield from read
+
+    monkeypatch.setattr(Store, "documents", documents)
+    entries = tuple(repository.entries(NAME))
+    assert [(entry.sequence, entry.problem) for entry in entries] == [(n, "") for n in (1, 4, 5, 6, 7)]
+    assert entries[1].others == ()

@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from msgspec import UNSET
 
-from pagewarden.repository.intent import FOREIGN_LIFE, Pending, Runner
+from pagewarden.repository.intent import FOREIGN_LIFE, GATHERING_LIFE, Pending, Pruning, Runner
 from tests.core.repository.sets import NOW
 
 HERE = Runner.current()
@@ -102,3 +103,13 @@ def test_an_intent_refuses_nonsense() -> None:
         replace(pending(HERE), sequence=0)
     with pytest.raises(ValueError, match="begun"):
         pending(HERE, datetime(2026, 1, 1))
+
+
+def test_one_that_only_gathers_is_believed_to_live_for_an_hour() -> None:
+    """That takes moments; a container that is started again cannot look at the process of the one before."""
+    here = Runner.current()
+    elsewhere = replace(here, host="elsewhere")
+    for gathering, life in ((True, GATHERING_LIFE), (UNSET, FOREIGN_LIFE)):
+        pruning = Pruning(database="app.db", time=NOW, runner=elsewhere, gathering=gathering)
+        assert not pruning.is_dead(here, NOW + life)
+        assert pruning.is_dead(here, NOW + life + timedelta(seconds=1))

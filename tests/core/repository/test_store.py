@@ -75,3 +75,42 @@ def test_one_by_one_hides_no_other_either() -> None:
     answers = list(Store(OneByOne(objects={"a": b"1", "b": b"2", "c": b"3"}), "memory:").documents(["a", "b", "c"]))
     assert (answers[0], answers[2]) == (b"1", b"3")
     assert isinstance(answers[1], TargetFailed) and "cannot give b" in str(answers[1])
+
+
+class Remote(MemoryTarget):
+    """Is behind a network."""
+
+    def size(self, key: str) -> int:
+        """Return bytes."""
+        return len(self.get(key))
+
+    def probe(self, key: str, data: bytes) -> None:
+        """Have nothing to prove."""
+
+
+class Clearing(MemoryTarget):
+    """Removes many at once."""
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        """Forget them."""
+        for key in keys:
+            self.objects.pop(key, None)
+
+
+@pytest.mark.parametrize("kind", [MemoryTarget, Remote, Clearing])
+def test_many_objects_are_removed(kind: type[MemoryTarget], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other, side by side, or at once; what is not there is no error, and what fails is told."""
+    target = kind(objects={str(number): b"x" for number in range(30)})
+    store = Store(target, "memory:")
+    store.delete_many([])
+    store.delete_many([*(str(number) for number in range(29)), "missing"])
+    assert list(target.objects) == ["29"]
+
+    def refuse(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(target, "delete", refuse)
+    if isinstance(target, Clearing):
+        monkeypatch.setattr(target, "delete_many", refuse)
+    with pytest.raises(TargetFailed, match="cannot remove"):
+        store.delete_many(["29", "1"])

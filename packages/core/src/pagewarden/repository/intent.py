@@ -22,6 +22,9 @@ from pagewarden.values import Position
 FOREIGN_LIFE = timedelta(days=7)
 """How long a run of a process that cannot be looked at is believed to last, unless it is renewed."""
 
+GATHERING_LIFE = timedelta(hours=1)
+"""Likewise one that only gathers."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runner:
@@ -102,7 +105,8 @@ class Pruning:
 
     def is_dead(self, here: Runner, now: datetime, proc: Path = Path("/proc")) -> bool:
         """Return whether it will never end, as far as process `here` can tell."""
-        return _is_dead(self.runner, self.time, here, now, proc)
+        life = GATHERING_LIFE if self.gathering is True else FOREIGN_LIFE
+        return _is_dead(self.runner, self.time, here, now, proc, life)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,9 +164,11 @@ class Intent:
         )
 
 
-def _is_dead(runner: Runner, begun: datetime, here: Runner, now: datetime, proc: Path) -> bool:
+def _is_dead(
+    runner: Runner, begun: datetime, here: Runner, now: datetime, proc: Path, life: timedelta = FOREIGN_LIFE
+) -> bool:
     dead = runner.is_dead(here, proc)
-    return now - begun > FOREIGN_LIFE if dead is None else dead
+    return now - begun > life if dead is None else dead
 
 
 def _text(path: Path) -> str:
