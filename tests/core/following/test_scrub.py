@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from pathlib import Path
@@ -10,6 +11,8 @@ from pagewarden.processes.reader import PageReader
 from pagewarden.repository.pageset import PageSetFile
 from tests.core.following.test_gaps import FLIP
 from tests.core.following.watching import followed, outside
+
+FLIPS, SECONDS = (100, 60.0) if os.environ.get("PAGEWARDEN_FULL") else (12, 1.0)
 
 
 def test_every_flipped_bit_in_a_page_of_the_file_alone_is_found(reader: PageReader, tmp_path: Path) -> None:
@@ -20,7 +23,7 @@ def test_every_flipped_bit_in_a_page_of_the_file_alone_is_found(reader: PageRead
         guard.settle()
         assert guard.look().backfilled == guard.look().frames, "pages whose frames were copied back are judged, too"
         pages = guard.taken[-1].pages
-        for _ in range(40):
+        for _ in range(FLIPS):
             bit = chance.randrange(pages * 4096 * 8)
             place, pgno = str(bit // 8), bit // 8 // 4096 + 1
             assert reader.follow_scrub(guard.handle, 1, pages + 9) == ()
@@ -64,7 +67,7 @@ def test_no_write_is_mistaken_for_damage(reader: PageReader, tmp_path: Path) -> 
     with followed(tmp_path / "a.db", reader, secure_delete=0) as (application, guard):
         application.insert(chance, 100, 9000)
         guard.settle()
-        until = time.monotonic() + 3
+        until = time.monotonic() + SECONDS
         while time.monotonic() < until:
             kind = chance.randrange(9)
             if kind < 4:
@@ -83,7 +86,7 @@ def test_no_write_is_mistaken_for_damage(reader: PageReader, tmp_path: Path) -> 
         guard.catch_up()
         guard.settle()
         pages = guard.taken[-1].pages
-        for pgno in chance.sample(range(2, pages), 10):
+        for pgno in chance.sample(range(2, pages), 4):
             place = str(pgno * 4096 - 7)
             application.insert(chance)
             outside(FLIP, guard.path, place)
@@ -93,4 +96,4 @@ def test_no_write_is_mistaken_for_damage(reader: PageReader, tmp_path: Path) -> 
             assert damaged in ((pgno,), ()), "only a page whose newest version stands in the log is left out"
             found += len(damaged)
             outside(FLIP, guard.path, place)
-    assert found > 5
+    assert found > 1

@@ -26,7 +26,7 @@ from tests.support import load
 
 pytestmark = pytest.mark.xdist_group("busy")  # never beside other tests that keep both cores busy
 
-SECONDS = 60.0 if os.environ.get("PAGEWARDEN_FULL") else 4.0
+SECONDS = 60.0 if os.environ.get("PAGEWARDEN_FULL") else 2.0
 
 
 def test_every_commit_of_busy_processes_is_taken_once(reader: PageReader, tmp_path: Path) -> None:
