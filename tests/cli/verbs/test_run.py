@@ -73,7 +73,7 @@ def running(home: Path, *words: str | Path) -> Iterator[subprocess.Popen[bytes]]
 
 
 def test_every_commit_until_sigterm(type_in: Type, followed: Path, home: Path) -> None:
-    """Commits are followed, `sync` waits for them, `mark` names one; SIGTERM stores the rest, and the exit code is 0."""
+    """Commits are followed, `sync` waits for them, `mark` names one; SIGTERM stores the rest: exit code 0."""
     with running(home, followed, "--repo", "r", "--json") as process:
         wait_for(home, "guard.following")
         commit(followed, 5)

@@ -16,8 +16,8 @@ from pagewarden.errors import ConfigurationInvalid, GuardFailed, PagewardenError
 from pagewarden.guard.board import Board
 from pagewarden.guard.control import Control
 from pagewarden.guard.gathering import Gatherer
+from pagewarden.guard.guarded import Guarded
 from pagewarden.guard.keeper import Keeper
-from pagewarden.guard.loop import Guarded
 from pagewarden.guard.only import OnlyGuard, guard_places
 from pagewarden.guard.rotten import note_rot
 from pagewarden.guard.shipping import Shipper

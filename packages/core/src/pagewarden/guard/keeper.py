@@ -35,15 +35,16 @@ from pagewarden.errors import (
     TargetFailed,
 )
 from pagewarden.following.values import Cause, Cursor, Gap
-from pagewarden.guard.loop import Following, GapFound, Guarded, LetGo, Superseded
+from pagewarden.guard.guarded import GapFound, Guarded, LetGo, Superseded
+from pagewarden.guard.loop import Following
 from pagewarden.guard.pins import Pins
+from pagewarden.guard.spool import prove
 from pagewarden.guard.values import GuardState
 from pagewarden.increment import LocalMap, NoBase
 from pagewarden.live.place import Place, examine
 from pagewarden.repository.stream import Stream
 
 if TYPE_CHECKING:
-    from pagewarden.guard.spool import Waiting
     from pagewarden.repository.manifest import Manifest
     from pagewarden.repository.mapfacts import MapFacts
     from pagewarden.values import Position
@@ -139,10 +140,9 @@ class Keeper:
                     self._slow_down()
                 except Superseded:
                     g.emit("guard.superseded")
-                except (TargetFailed, OutOfSpace, RepositoryBusy, RepositoryNotFound, ReaderCrashed) as error:
+                except (TargetFailed, OutOfSpace, RepositoryBusy, RepositoryNotFound, ReaderCrashed, OSError) as error:
                     self._keep_pinned(pins, place)
                     self._wait_after(error)
-                pins.let_go()
 
     def _keep_pinned(self, pins: Pins, place: Place) -> None:
         """Raise LetGo where the pin cannot be kept while something else is waited for."""
@@ -195,7 +195,12 @@ class Keeper:
         """
         g = self._g
         known = self._began or g.where in lineage.read_lineage(g.runtime.state, g.path).backups
-        repository = g.runtime.repository(g.request.repository, create=not known)
+        try:
+            repository = g.runtime.repository(g.request.repository, create=not known)
+        except ConfigurationInvalid as error:
+            if not known:
+                raise
+            raise TargetFailed(error.message, hint=error.hint) from error  # it was right before: it is away
         return Stream.open(
             repository, g.name, clock=g.runtime.clock, monotonic=g.runtime.monotonic, sleep=g.runtime.sleep
         )
@@ -212,7 +217,7 @@ class Keeper:
         """Store what waits in the spool, of this guard or of one that is dead, before anything is compared."""
         g = self._g
         if not self._recovered:
-            found, problem = g.spool.recover(self._prove)
+            found, problem = g.spool.recover(lambda waiting: prove(waiting, g.reader))
             for waiting in found:
                 g.shipper.put(waiting)
             if found or problem:
@@ -232,21 +237,6 @@ class Keeper:
                 raise Superseded
             if (failing := g.shipper.failing) is not None:
                 raise failing
-
-    def _prove(self, waiting: Waiting) -> str:
-        """Return why the files of a batch are not what its document says; empty if they are."""
-        reader, batch = self._g.reader, waiting.batch
-        try:
-            segment = reader.verify_pageset(waiting.segment, read_data=True)
-            if segment.sha256 != batch.segment.sha256:
-                return "its segment is another one than was written"
-            if waiting.commits is not None:
-                commits = reader.verify_commits(waiting.commits, read_data=True)
-                if not batch.commits or commits.sha256 != batch.commits.sha256:
-                    return "its commits are others than were written"
-        except RepositoryDamaged as error:
-            return error.message
-        return ""
 
     def _begin(self, newest: Manifest, cursor: Cursor | None = None) -> tuple[int, MapFacts] | None:
         """Begin to follow from the newest restore point; None, with the cause noted, where that cannot be."""

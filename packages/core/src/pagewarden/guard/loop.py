@@ -13,36 +13,27 @@ from __future__ import annotations
 
 import socket
 import sqlite3
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
 from pagewarden import durable, lineage, maps
-from pagewarden.errors import DatabaseBusy, DatabaseUnreadable, OutOfSpace, PagewardenError, TargetFailed
+from pagewarden.errors import OutOfSpace, PagewardenError, TargetFailed
 from pagewarden.following.values import Cause, Cursor, Gap, Look, Taken
-from pagewarden.guard.holding import held_back_by
+from pagewarden.guard.guarded import GapFound, Guarded, LetGo, Superseded
+from pagewarden.guard.tending import LogTender
 from pagewarden.guard.values import MOST_BYTES, GuardState
 from pagewarden.guard.watch import LONGEST_WAIT
-from pagewarden.repository.format import Kind, PageSetHeader
+from pagewarden.repository.format import Kind, PageSetHeader, pages_per_frame
 from pagewarden.repository.manifest import SourceFacts
 from pagewarden.repository.stream import Batch, BatchCommits, BatchSegment
 from pagewarden.values import Position
-from pagewarden.wal.checkpoint import Checkpointed, Checkpointer
-from pagewarden.wal.policy import Decision, WalState
 
 if TYPE_CHECKING:
-    from pagewarden.guard.board import Board
     from pagewarden.guard.pins import Pins
-    from pagewarden.guard.shipping import Shipper
-    from pagewarden.guard.spool import Spool
-    from pagewarden.guard.values import GuardRequest
-    from pagewarden.guard.watch import Watcher
-    from pagewarden.processes.reader import PageReader
     from pagewarden.repository.manifest import Manifest
     from pagewarden.repository.mapfacts import MapFacts
-    from pagewarden.runtime import Runtime
 
 DRAIN_SECONDS = 10.0
 """How long an ending guard tries to store what it has taken; the rest waits in the spool for the next one."""
@@ -54,62 +45,14 @@ _GLANCE = 0.1  # seconds
 _FAILING_SECONDS = 1.0  # of those, while the repository cannot be reached
 _ACTIVE = 1.0  # seconds after a commit in which the next one is expected soon
 _TOO_MUCH = 2 * MOST_BYTES  # bytes of the log that are merged into one batch, because taking each commit is too slow
-_TURNS = 2  # batches one after the other, after which the rest is merged: writers are faster
 _BACKLOG = 2  # batches that wait for the repository, from which on the next one may grow
 _MAP_EVERY = 60.0  # seconds between two page maps that are kept, for a guard that is killed
-_LOCK_SECONDS = 0.01  # for which the write lock is tried for
-_OVER_SECONDS = 2.0  # in which a log that is too large may be restarted before that is told
 _ROOM_PAUSE = 1.0  # seconds before a full disk is tried again
 _PATIENT = 4  # bounds of the log that it may grow to while there is no room for what was committed
-_FRAME_BYTES = 64 << 10  # of a page set's frames: batches are small, and room is made for a whole frame each time
 _BITE = 4 << 20  # bytes of the database file that are compared at once, at the most
 _BITE_EVERY = 0.25  # seconds
 _CLOCK_STEP = 2.0  # seconds by which the clock and the time since the start may differ
 _HOT = (0.001, 0.002, 0.004, 0.008)  # seconds between looks, once the log was written to and nothing is committed yet
-
-
-class GapFound(Exception):
-    """Commits were missed, or may have been: following cannot go on from here."""
-
-    def __init__(self, cause: str, why: str = "") -> None:
-        """`cause` is one of those that manifests name, `why` one sentence for people."""
-        super().__init__(why or cause)
-        self.cause = cause
-
-
-class Superseded(Exception):
-    """The history in the repository went on without this session: another one is to look what is newest there."""
-
-
-class LetGo(Exception):
-    """The log must not be kept any longer: what was committed cannot be put anywhere."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Guarded:
-    """What one guard works with, for as long as it lives."""
-
-    request: GuardRequest
-    runtime: Runtime
-    path: str  # of the database, real
-    name: str  # in the repository
-    where: str  # see `lineage.place_of`
-    spool: Spool
-    shipper: Shipper
-    board: Board
-    watcher: Watcher
-    created_by: str  # program and version
-    stopping: Callable[[], bool]
-    found_rot: Callable[[tuple[int, ...], MapFacts], None]
-
-    def emit(self, event: str, seconds: float | None = None, **fields: object) -> None:
-        """Tell observers what happened to this database."""
-        self.runtime.emit(event, self.path, seconds, **fields)
-
-    @property
-    def reader(self) -> PageReader:
-        """The process that reads pages."""
-        return self.runtime.reader
 
 
 class Following:
@@ -133,22 +76,16 @@ class Following:
             journal_mode="wal",
             sqlite_version=sqlite3.sqlite_version,
         )
-        self._checkpointer: Checkpointer | None = None
-        self._cannot_checkpoint = False
         now = self._now()
         self._seen = now  # when something was last committed
         self._pinned = now  # when the newest pin began
         self._taken_since_pin = False
+        self._on_zero = True  # whether the newest pin may be on read lock 0
         self._mapped = now
         self._mapped_txid = position.txid
         self._taken_at = now  # when all there was had been taken
         self._cursor: Cursor | None = None  # of the last batch
-        self._tried: tuple[float, bool] = (
-            -1e9,
-            False,
-        )  # when a checkpoint was last tried, and whether it was held back
-        self._over = False  # whether it was told that the log is too large
-        self._over_since = now  # when it was last not
+        self._log = LogTender(guarded, rotate=self._rotate, take=self._take_tail, renew=self._renew)
         self._clock_offset = self._offset()
         self._unkept: Taken | None = None  # what was taken and could not be kept yet
         self._no_room_until = now
@@ -169,8 +106,7 @@ class Following:
                 self._wait(began)
             self._finish()
         finally:
-            if self._checkpointer is not None:
-                self._checkpointer.close()
+            self._log.close()
 
     # One step
 
@@ -184,9 +120,10 @@ class Following:
                 self._take_all(look)
             if not look.behind or self._taken_at > began:
                 self._g.board.answer(asked, self._position, self._number)
-            if self._taken_since_pin and self._now() - self._pinned >= ROTATED_EVERY and not self._full:
+            due = self._on_zero or self._now() - self._pinned >= ROTATED_EVERY
+            if self._taken_since_pin and due and not self._full:
                 self._rotate()
-            self._mind_the_log(look)
+            self._log.tend(look, self._now() - self._seen, full=self._full)
         except (OutOfSpace, TargetFailed) as error:
             self._note_no_room(error)
         self._mind_the_room(look)
@@ -243,10 +180,9 @@ class Following:
 
     def _take_all(self, look: Look | None = None) -> None:
         """Take all that is committed now: in several batches where that is much, in one where it is far too much."""
-        merge = look is not None and self._waiting_bytes(look) > _TOO_MUCH
-        turns = 1
-        while self._take(merge=merge or turns > _TURNS):
-            turns += 1
+        look = look or self._look()
+        while self._take(merge=self._waiting_bytes(look) > _TOO_MUCH):
+            look = self._look()
         self._taken_at = self._now()
 
     def _take(self, *, merge: bool) -> bool:
@@ -259,7 +195,7 @@ class Following:
             kind=Kind.SEGMENT,
             page_size=self._facts.page_size,
             pages=self._facts.pages,
-            pages_per_frame=max(1, _FRAME_BYTES // self._facts.page_size),
+            pages_per_frame=pages_per_frame(self._facts.page_size),
             timeline=self._position.timeline,
             txid=self._position.txid + 1,
             txid_from=self._position.txid,
@@ -315,8 +251,7 @@ class Following:
         """Let a new pin take the place of the old one: what it sees is taken, durably, before that one goes."""
         if self._pins.held < 2:  # else the last turn was cut off, by a full disk
             self._pins.begin()
-        self._pinned = self._now()
-        self._taken_since_pin = False
+        self._note_pin()
         self._take_all()
         self._settle()
         self._pins.let_go()
@@ -329,60 +264,6 @@ class Following:
         except OSError as error:
             raise durable.failure(error, f"cannot keep what was taken of {self._g.path}") from error
 
-    def _mind_the_log(self, look: Look) -> None:
-        """Checkpoint where the policy says so, and tell of a log that is too large."""
-        now, tried = self._now(), self._tried
-        if self._full:
-            return
-        decision = self._g.request.policy.decide(
-            WalState(
-                page_size=look.page_size,
-                frames=look.frames,
-                backfilled=look.backfilled,
-                wal_bytes=look.wal_bytes,
-                idle_seconds=now - self._seen,
-                attempt_seconds=now - tried[0],
-                attempt_failed=tried[1],
-            )
-        )
-        if decision.action != "none" and (checkpointer := self._own_checkpointer()) is not None:
-            done = self._checkpoint(checkpointer, decision)
-            # Commits that came meanwhile do not count: they are behind the pin.
-            copied = not done.busy and done.checkpointed >= look.frames
-            self._tried = self._now(), not (copied if decision.action == "passive" else done.complete)
-            self._g.emit(
-                "wal.checkpointed",
-                seconds=self._now() - now,
-                mode=decision.action,
-                why=decision.why,
-                frames=done.log,
-                copied=done.checkpointed,
-                complete=done.complete,
-                writers_waited=round(done.held_seconds, 4),
-            )
-        self._mind_the_bound(decision)
-
-    def _checkpoint(self, checkpointer: Checkpointer, decision: Decision) -> Checkpointed:
-        """Do what was decided; nothing is lost whatever comes of it (see `pins` and `wal.checkpoint`)."""
-        self._rotate()
-        done = checkpointer.passive()
-        if decision.action == "passive":
-            if done.complete:
-                self._rotate()  # on read lock 0, where nothing was committed since: then the next writer restarts it
-            return done
-        try:
-            done = checkpointer.settle(
-                self._renew,
-                take=self._take_tail,
-                timeout=_LOCK_SECONDS,
-                wait_seconds=self._g.request.policy.wait_seconds,
-            )
-        except DatabaseBusy:
-            return replace(done, busy=True)
-        if done.complete and decision.action == "truncate":
-            checkpointer.finish("truncate")
-        return done
-
     def _take_tail(self) -> None:
         """Take what is left, while nobody can commit."""
         self._take_all()
@@ -392,37 +273,23 @@ class Following:
         """Let a new pin take the place of the old one, all that either sees having been taken."""
         self._pins.begin()
         self._pins.let_go()
-        self._pinned = self._now()
+        self._note_pin()
+
+    def _note_pin(self) -> None:
+        """Note that a pin began.
+
+        On read lock 0 it must not stay once something is committed: with more than `wal_autocheckpoint` frames in the
+        log, each commit of the application tries a checkpoint, and SQLite sorts all of the log for it before it sees
+        that it may copy nothing (`walCheckpoint` in its wal.c). Behind a pin on another lock it sees that at once.
+        """
+        look = self._g.reader.follow_look(self._handle)
+        self._pinned, self._taken_since_pin = self._now(), False
+        self._on_zero = look.frames == look.backfilled
 
     def _waiting_bytes(self, look: Look) -> int:
         """Return how many bytes of the log were not taken, at the least."""
         taken = self._cursor.frame if self._cursor is not None and self._cursor.salts == look.salts else 0
         return max(0, look.frames - taken) * look.page_size
-
-    def _own_checkpointer(self) -> Checkpointer | None:
-        """Return the connections that checkpoint, opened at their first use; None where they cannot be."""
-        if self._checkpointer is None and not self._cannot_checkpoint:
-            try:
-                self._checkpointer = Checkpointer(
-                    self._g.path, clock=self._g.runtime.monotonic, sleep=self._g.runtime.sleep
-                )
-            except DatabaseUnreadable as error:
-                self._cannot_checkpoint = True
-                self._g.emit("wal.unmanaged", why=error.message)
-        return self._checkpointer
-
-    def _mind_the_bound(self, decision: Decision) -> None:
-        """Tell once when the log has grown past its bound and a checkpoint did not help, and when it is smaller."""
-        g = self._g
-        now = self._now()
-        if not decision.over_bound:
-            self._over_since = now
-            if self._over:
-                self._over, g.board.held_back = False, ""
-                g.emit("wal.within-bound", bytes=g.board.wal_bytes)
-        elif not self._over and now - self._over_since > _OVER_SECONDS:
-            self._over, g.board.held_back = True, held_back_by(g.path)
-            g.emit("wal.over-bound", bytes=g.board.wal_bytes, bound=g.request.policy.bound_bytes, by=g.board.held_back)
 
     # The database file
 

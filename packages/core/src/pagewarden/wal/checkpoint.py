@@ -22,6 +22,7 @@ copied less than there is where all was asked for (H24). From `sqlite3WalCheckpo
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable
@@ -150,7 +151,7 @@ class Checkpointer:
             self._sleep(_POLL)
 
     def _wait_for_readers(self, began: float, seconds: float) -> None:
-        while self._clock() - began < seconds and readers_in_the_log(self.path):
+        while self._clock() - began < seconds and readers_in_the_log(self.path, others=True):
             self._sleep(_POLL)
 
     def _checkpoint(self, mode: Mode) -> Checkpointed:
@@ -167,10 +168,16 @@ class Checkpointer:
         return Checkpointed(mode=mode, busy=bool(busy), log=log, checkpointed=checkpointed, held_seconds=held)
 
 
-def readers_in_the_log(path: str) -> bool:
-    """Return whether anybody is seen on read locks 1–4, so that the log cannot be restarted."""
+def readers_in_the_log(path: str, *, others: bool = False) -> bool:
+    """Return whether anybody, or with `others` another process, is seen on read locks 1–4: no restart of the log then.
+
+    Who has the write lock is on one of them, too: it comes with a read transaction, which ends with it.
+    """
     in_the_log = SHM_READ_LOCKS[1:]
     return any(
-        lock.file.endswith("-shm") and lock.first <= in_the_log[-1] and (lock.last or lock.first) >= in_the_log[0]
+        not (others and lock.pid == os.getpid())
+        and lock.file.endswith("-shm")
+        and lock.first <= in_the_log[-1]
+        and (lock.last or lock.first) >= in_the_log[0]
         for lock in find_locks(path) or ()
     )
