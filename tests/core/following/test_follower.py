@@ -21,7 +21,7 @@ from pagewarden.repository.pageset import PageSetFile
 from tests.core.following.watching import TEMPLATE, TIMELINE, Application, Guard, followed, row
 from tests.support.load import CHECKPOINTS
 
-STEPS = 400 if os.environ.get("PAGEWARDEN_FULL") else 25
+STEPS = 400 if os.environ.get("PAGEWARDEN_FULL") else 50
 
 
 def step(application: Application, chance: random.Random) -> None:

@@ -33,12 +33,12 @@ class Application:
         """Make a database in WAL mode with one table and one index."""
         self.path = path
         self.page_size = page_size
-        self.connection = sqlite3.connect(f"file:{path}{options}", uri=True, isolation_level=None)
+        self.connection = sqlite3.connect(f"file:{path}{options}", uri=True, isolation_level=None, timeout=0.01)
         self.connection.execute(f"PRAGMA page_size={page_size}")
         for name in [name for name in pragmas if name == "auto_vacuum"]:
             self.connection.execute(f"PRAGMA {name}={pragmas[name]}")
         self.connection.execute("PRAGMA journal_mode=WAL")
-        for name, value in {"wal_autocheckpoint": 0, **pragmas}.items():
+        for name, value in {"wal_autocheckpoint": 0, "synchronous": "OFF", **pragmas}.items():
             self.connection.execute(f"PRAGMA {name}={value}")
         self.images: list[bytes] = []
         self.run("CREATE TABLE item(id INTEGER PRIMARY KEY, name TEXT, body BLOB)")
