@@ -41,8 +41,8 @@ def stage(tmp_path: Path, runtime: Runtime) -> Stage:
     return made
 
 
-def gather_and_die(stage: Stage, number: int, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Gather until step `number`, and do nothing more to the repository; return whether it came so far."""
+def do_and_die(do: Callable[[], object], number: int, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Do something until step `number`, and nothing more to the repository; return whether it came so far."""
     taken = 0
 
     def cut(real: Callable[..., object]) -> Callable[..., object]:
@@ -61,7 +61,7 @@ def gather_and_die(stage: Stage, number: int, monkeypatch: pytest.MonkeyPatch) -
             patched.setattr(Store, name, cut(getattr(Store, name)))
         patched.setattr(Store, "delete_many", one_by_one)
         try:
-            stage.gather(History())
+            do()
         except Cut:
             return True
     return False
@@ -94,7 +94,7 @@ def test_whatever_is_cut_every_commit_can_be_restored(stage: Stage, monkeypatch:
     while begun:
         shutil.rmtree(stage.root)
         shutil.copytree(stage.folder / "template", stage.root)
-        begun = gather_and_die(stage, number, monkeypatch)
+        begun = do_and_die(lambda: stage.gather(History()), number, monkeypatch)
         look(stage, txids)
         stage.gather(History())
         stage.repository.clean()
@@ -104,3 +104,28 @@ def test_whatever_is_cut_every_commit_can_be_restored(stage: Stage, monkeypatch:
             look(stage, txids)
         number, cuts = number + STEP, cuts + 1
     assert cuts > 5
+
+
+def test_whatever_is_cut_of_a_prune_every_commit_that_stays_can_be_restored(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """H30: commits that go, and batches that are folded into the next one: all or none of it is seen."""
+    rules: dict[str, object] = {"commits": "3s", "last": 4, "minutely": 1, "grace": "0s"}
+    before = stage.txids
+    stage.prune(**rules)
+    after, wanted = stage.txids, kinds(stage)
+    assert len(before) - len(after) > 4
+    number, begun, cuts = 2, True, 0
+    while begun:
+        shutil.rmtree(stage.root)
+        shutil.copytree(stage.folder / "template", stage.root)
+        begun = do_and_die(lambda: stage.prune(**rules), number, monkeypatch)
+        report = run_verify(VerifyRequest(repository=str(stage.root), read_data=True), stage.runtime)
+        assert report.verdict is Verdict.SOUND, [point for point in report.points if point.state != "ok"]
+        assert set(before) >= set(stage.txids) >= set(after), number
+        stage.prune(**rules)
+        assert (stage.txids, kinds(stage)) == (after, wanted), number
+        if cuts % 3 == 0:
+            look(stage, after)
+        number, cuts = number + STEP, cuts + 1
+    assert cuts > 3
