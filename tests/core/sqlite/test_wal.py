@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import struct
 from contextlib import closing
@@ -9,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from pagewarden.sqlite.wal import FRAME_HEADER_SIZE, WAL_HEADER_SIZE, WalHeader, WalInvalid, frame_offset, wal_checksum
+from pagewarden.sqlite.wal import (
+    FRAME_HEADER_SIZE,
+    WAL_HEADER_SIZE,
+    WalHeader,
+    WalInvalid,
+    frame_offset,
+    wal_checksum,
+    wal_checksum_before,
+)
 
 
 def _log(folder: Path, page_size: int = 1024) -> bytes:
@@ -71,3 +80,14 @@ def test_a_header_with_a_right_checksum_may_still_be_nonsense(tmp_path: Path) ->
         log[24:32] = struct.pack(">2I", *wal_checksum(bytes(log[:24]), big_endian=bool(log[3] & 1)))
         with pytest.raises(WalInvalid, match=what):
             WalHeader.parse(bytes(log))
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_a_checksum_can_be_followed_back(big: bool) -> None:
+    """From what a frame stores to what the frame before it must have stored."""
+    chance = random.Random(1)
+    for _ in range(50):
+        before = (chance.randrange(1 << 32), chance.randrange(1 << 32))
+        data = chance.randbytes(8 * chance.randrange(1, 90))
+        after = wal_checksum(data, big_endian=big, before=before)
+        assert wal_checksum_before(data, big_endian=big, after=after) == before

@@ -211,7 +211,8 @@ class Follower:
             replay.undo()
             raise
         replay.settle()
-        self._numbers = self._numbers_to(new, len(new.frames.numbers))
+        del self._numbers[new.point.frame :]  # nothing, or all of the generation before
+        self._numbers += new.frames.numbers
         self._cursor = cursor
         self.facts = replace(self.facts, txid=header.txid, pages=replay.pages, database_sum=replay.database_sum)
         return Taken(
