@@ -13,6 +13,7 @@ from pagewarden.repository.commits import CommitsFile
 from pagewarden.repository.extract import extract
 from pagewarden.repository.gather import Gathered, History, gather
 from pagewarden.repository.manifest import Manifest
+from pagewarden.repository.marks import read_marks
 from pagewarden.repository.prune import PruneRequest, run_prune
 from pagewarden.repository.repository import Repository
 from pagewarden.repository.stream import Stream
@@ -80,8 +81,11 @@ class Stage:
 
     @property
     def manifests(self) -> list[Manifest]:
-        """Those that count."""
-        return [entry.manifest for entry in self.repository.entries(NAME) if entry.manifest is not None]
+        """Those that count, and whose purge has not begun."""
+        repository = self.repository
+        said = read_marks(repository.store, NAME)
+        found = (entry for entry in repository.entries(NAME) if not said.gone(entry.sequence))
+        return [entry.manifest for entry in found if entry.manifest is not None]
 
     @property
     def ends(self) -> list[int]:
