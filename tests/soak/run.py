@@ -104,9 +104,7 @@ class Soak:
 
     def run(self) -> Report:
         """Play for the chosen time, let all settle, compare everything. Raises AssertionError with what is wrong."""
-        application.make(self.stage.database, self.stage.record)
-        self.guard.start()
-        self.application.start()
+        self.begin()
         players = (self._keep_guard, self._keep_application, self._cut_target, self._bring_back, self._sync)
         threads = [threading.Thread(target=self._guarded(player)) for player in players]
         for thread in threads:
@@ -117,13 +115,23 @@ class Soak:
             thread.join()
         try:
             if not self._failures:
-                self._settle()
+                self.settle()
         finally:
-            if self.guard.runs:
-                self.guard.kill()
-            self.application.stop()
+            self.end()
         assert not self._failures, "\n".join(self._failures)
         return self.report
+
+    def begin(self) -> None:
+        """Make the database, and let guard and application begin."""
+        application.make(self.stage.database, self.stage.record)
+        self.guard.start()
+        self.application.start()
+
+    def end(self) -> None:
+        """Let nothing of it run any more."""
+        if self.guard.runs:
+            self.guard.kill()
+        self.application.stop()
 
     # -- players: each in a thread of its own until the time is over
 
@@ -173,6 +181,8 @@ class Soak:
     def _cut_target(self) -> None:
         chance = self._chance("target")
         while self._lasts(chance.uniform(5.0, 20.0)):
+            if len(list(self.stage.repository.glob("*/manifests/*.json"))) < 2:
+                continue  # a place where nothing was ever stored is not waited for
             what = chance.choice(self.choice.cuts)
             self.target.cut(what)
             self._did(f"target cut off ({what} in its place)")
@@ -183,7 +193,7 @@ class Soak:
         chance = self._chance("restore")
         while self._lasts(self.choice.restore_every / self.choice.calm):
             with self.target.readable() as repository:
-                self._restore_one(repository, chance)
+                self.bring_one_back(repository, chance)
 
     def _sync(self) -> None:
         chance = self._chance("sync")
@@ -197,9 +207,9 @@ class Soak:
             self.report.synced.append((before, position["timeline"], position["txid"]))
             self._did("syncs")
 
-    # -- single acts
+    # -- single acts, for whoever plays by another plan
 
-    def _restore_one(self, repository: Path, chance: random.Random) -> None:
+    def bring_one_back(self, repository: Path, chance: random.Random) -> None:
         """Bring a random restore point back and compare it with the application's record."""
         try:
             listed = self.stage.command("backups", "--repo", repository)["backups"]
@@ -243,19 +253,32 @@ class Soak:
         out.unlink()
         return Restored(timeline=position["timeline"], txid=position["txid"], moment=moment)
 
-    def _settle(self) -> None:
-        """Let the guard come to rest, and compare the whole of its history with the record."""
-        self.application.stop()
-        if not self.guard.runs:
-            self.guard.start()
+    def sync(self) -> None:
+        """Wait until all that was committed before is durable, from the guard's start on."""
         end = time.monotonic() + _SETTLING
         while True:
             try:
                 self.stage.command("sync", self.stage.database, patience=300.0)
-                break
             except CommandFailed as failed:
                 assert time.monotonic() < end and self.guard.runs, f"{failed}\n{self.guard.complaint()}"
-                time.sleep(0.2)
+                time.sleep(0.1)
+            else:
+                return
+
+    def await_commits(self, count: int) -> None:
+        """Wait until the application has committed so many more."""
+        goal = self.record.refresh().last_acknowledged() + count
+        end = time.monotonic() + _SETTLING
+        while self.record.refresh().last_acknowledged() < goal:
+            assert time.monotonic() < end, f"the application did not come to commit {goal}"
+            time.sleep(0.02)
+
+    def settle(self) -> None:
+        """Let the guard come to rest, and compare the whole of its history with the record."""
+        self.application.stop()
+        if not self.guard.runs:
+            self.guard.start()
+        self.sync()
         code = self.guard.end()
         assert code == 0, f"the guard ended with {code}: {self.guard.complaint()}"
         # All of the database is compared with the newest restore point; and what dead guards left is removed.
