@@ -307,7 +307,7 @@ def test_an_index_that_cannot_be_written_is_not_believed(
     path = tmp_path / "a.db"
     expected = Attached(str(path))
     forge_index(path, lambda header: struct.pack_into("=I", header, 16, 1))
-    monkeypatch.setattr(attach, "_writable", lambda _path: False)
+    monkeypatch.setattr(attach, "writable", lambda _path: False)
     attached = Attached(str(path))
     assert image(attached) == image(expected)
     attached.check()
