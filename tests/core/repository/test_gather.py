@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -321,3 +321,65 @@ def change(stage: Stage, sequence: int, **changes: object) -> Manifest:
     manifest = replace(manifest, **changes)  # type: ignore[arg-type]
     (stage.root / keys.manifest_key(NAME, sequence)).write_bytes(encode_manifest(manifest))
     return manifest
+
+
+class Cut(BaseException):
+    """The end of a process, as far as the repository sees it."""
+
+
+def cut_before(stage: Stage, monkeypatch: pytest.MonkeyPatch, number: int) -> Manifest:
+    """Gather up to the removal of so many objects; return the manifest that was put."""
+    removed = 0
+
+    def stop(self: Store, names: Sequence[str]) -> None:
+        nonlocal removed
+        for name in names:
+            if removed == number:
+                raise Cut
+            removed += 1
+            real(self, name)
+
+    real = Store.delete
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "delete_many", stop)
+        patched.setattr(Turn, "__exit__", lambda *_: None)
+        with pytest.raises(Cut):
+            stage.gather()
+    stage.repository.store.delete(f"{keys.PENDING}{stage.repository.store.keys(keys.PENDING)[0].split('/')[1]}")
+    return next(each for each in stage.manifests if each.gathered is not UNSET)
+
+
+def damage(path: Path) -> None:
+    """Change a byte in the midst of a file."""
+    data = bytearray(path.read_bytes())
+    data[140] ^= 8
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_what_was_gathered_and_is_not_whole_is_taken_back(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, which: int
+) -> None:
+    """H32: as long as all that it stands for is there; then that is gathered again."""
+    stage.follow(2, 1, 2, 2, 1)
+    before = stage.txids
+    made = cut_before(stage, monkeypatch, 0)
+    damage(stage.root / made.object_keys[which])
+    assert stage.gather(History()).made == 1
+    (again,) = (each for each in stage.manifests if each.gathered is not UNSET)
+    assert again.object_keys[which] != made.object_keys[which]
+    assert not (stage.root / made.object_keys[which]).exists()
+    stage.prove(before)
+
+
+def test_where_nothing_is_whole_everything_stays(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """H32: nobody can say what may still be of use; the next call does not even look again."""
+    stage.follow(2, 1, 2, 2, 1)
+    made = cut_before(stage, monkeypatch, 3)
+    damage(stage.root / made.key)
+    before = stage.files()
+    history = History()
+    assert "is whole" in stage.gather(history).why_not
+    assert "is whole" in stage.gather(history).why_not
+    assert stage.files() == before
+    assert "is whole" in stage.gather(History()).why_not
