@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pagewarden.errors import DatabaseNotFound, DatabaseUnreadable, DatabaseUnsettled, OutOfSpace, TargetFailed
+from pagewarden.errors import DatabaseNotFound, DatabaseUnsettled, OutOfSpace, TargetFailed
 from pagewarden.following.values import Cause, Cursor, Gap, Taken
 from pagewarden.processes.reader import PageReader
 from tests.core.following.watching import Application, Guard, followed, gap_of, outside
@@ -21,6 +21,18 @@ CUT = "import os, sys; os.truncate(sys.argv[1], int(sys.argv[2]))"
 COPY = "import shutil, sys; shutil.copyfile(sys.argv[1], sys.argv[2])"
 MOVE = "import os, sys; os.replace(sys.argv[1], sys.argv[2])"
 REMOVE = "import os, sys; os.unlink(sys.argv[1])"
+
+FORGE = """
+import struct, sys
+from pagewarden.sqlite.wal import wal_checksum
+with open(sys.argv[1], "r+b") as file:
+    header = bytearray(file.read(40))
+    at = int(sys.argv[2])
+    struct.pack_into("=I", header, at, struct.unpack_from("=I", header, at)[0] + int(sys.argv[3]))
+    whole = bytes(header) + struct.pack("=2I", *wal_checksum(bytes(header), big_endian=sys.byteorder == "big"))
+    file.seek(0)
+    file.write(whole + whole)
+"""
 
 
 @pytest.fixture
@@ -114,19 +126,52 @@ def test_a_log_that_was_cut_off_is_damaged(pair: tuple[Application, Guard]) -> N
     assert gap_of(guard) is Cause.LOG_DAMAGED
 
 
-def test_an_old_log_put_back_is_another_one(pair: tuple[Application, Guard], tmp_path: Path) -> None:
-    """In place, of an older generation: its salts are not those of the wal-index."""
+@pytest.mark.parametrize(("taken", "cause"), [(True, Cause.LOG_DAMAGED), (False, Cause.LOG_REPLACED)])
+def test_an_old_log_put_back_is_another_one(
+    pair: tuple[Application, Guard], tmp_path: Path, taken: bool, cause: Cause
+) -> None:
+    """In place, of an older generation: its salts are not those of the wal-index. Nor is a log without a header."""
     application, guard = pair
     chance = random.Random(7)
     outside(COPY, f"{guard.path}-wal", tmp_path / "old")
     guard.settle()
     application.insert(chance)
-    guard.catch_up()
-    application.insert(chance)
+    if taken:
+        guard.catch_up()
+        application.insert(chance)
     outside(COPY, tmp_path / "old", f"{guard.path}-wal")
-    found = guard.try_take()
-    assert isinstance(found, Gap)
-    assert found.cause in (Cause.LOG_REPLACED, Cause.LOG_DAMAGED)
+    assert gap_of(guard) is cause
+    outside(FLIP, f"{guard.path}-wal", "3")
+    assert gap_of(guard) is cause
+
+
+def test_a_log_that_became_shorter_is_another_one(pair: tuple[Application, Guard]) -> None:
+    """Cut off, and the wal-index made again of what is left, as after a crash: what was taken is not in it any more."""
+    application, guard = pair
+    shorter = guard.look().wal_bytes
+    application.insert(random.Random(1))
+    guard.catch_up()
+    outside(CUT, f"{guard.path}-wal", str(shorter))
+    outside(FLIP, f"{guard.path}-shm", "9")
+    guard.new_pin().close()
+    assert guard.look().behind
+    assert gap_of(guard) is Cause.LOG_REPLACED
+
+
+@pytest.mark.parametrize(
+    ("offset", "by", "cause"), [(8, -1, Cause.COMMITS_MISSED), (8, 1, Cause.LOG_RESTARTED), (20, 1, Cause.LOG_DAMAGED)]
+)
+def test_a_wal_index_that_says_something_else_than_the_log_is_not_believed(
+    pair: tuple[Application, Guard], offset: int, by: int, cause: Cause
+) -> None:
+    """With a checksum that is right: another count of commits over a restart, another size of the database."""
+    application, guard = pair
+    chance = random.Random(2)
+    guard.settle()
+    application.insert(chance)
+    application.insert(chance)
+    outside(FORGE, f"{guard.path}-shm", str(offset), str(by))
+    assert gap_of(guard) is cause
 
 
 def test_a_log_that_ends_before_what_was_taken_is_another_one(
@@ -224,14 +269,14 @@ def test_what_a_guard_knows_must_fit_to_begin(pair: tuple[Application, Guard], r
 
 
 def test_a_database_that_nobody_can_follow_is_named(reader: PageReader, tmp_path: Path) -> None:
-    """One that is not there, one that nobody has open, one whose wal-index this user cannot write to."""
+    """One that is not there, and one that nobody has open."""
     with followed(tmp_path / "a.db", reader) as (application, guard):
         map_path, cursor = guard.new_file("map"), Cursor(salts=bytes(8), frame=0)
         facts = reader.follow_map(guard.handle, map_path)
         with pytest.raises(DatabaseNotFound):
             reader.follow_begin(f"{guard.path}2", map_path, facts, cursor)
         outside(COPY, guard.path, f"{guard.path}3")
-        with pytest.raises((DatabaseUnreadable, DatabaseUnsettled)):
+        with pytest.raises(DatabaseUnsettled, match="nobody has"):
             reader.follow_begin(f"{guard.path}3", map_path, facts, cursor)
         assert application.path.exists()
 

@@ -181,7 +181,7 @@ class Replay:
     def plain(self, frames: Frames, place: int) -> tuple[int, list[tuple[int, int, int]]]:
         """Go through plain commits from frame `place` on; return the frame behind them, and a row for each.
 
-        A row has the pages of the database, the pages that changed, and the database sum. Raises OSError.
+        A row has the pages of the database, the pages that changed, and the database sum. Raises what `reserve` does.
         """
         self._table.reserve(self.pages + len(frames.numbers) - place)
         found = backend().follow(
@@ -199,7 +199,7 @@ class Replay:
         return found.place, found.rows
 
     def commit(self, change: Change, sums: bytearray, unwritten: bytes) -> tuple[int, int, int]:
-        """Go on by one commit; `sums` are those of the run's frames, `unwritten` of those pages. Raises OSError."""
+        """Go on by one commit; `sums` are those of the run's frames, `unwritten` of those pages."""
         self._table.reserve(change.pages)
         words, total = self._table.words, self.database_sum
         if change.pages < self.pages:

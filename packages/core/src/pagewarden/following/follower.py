@@ -76,11 +76,17 @@ class Follower:
         self._clock = clock
         self._sleep = sleep
         self._room = bytearray()  # pages of frames, kept because fresh memory costs more than what is done with it
-        _check_mode(path)
+        if not says_wal(path):
+            raise Broken(Cause.JOURNAL_MODE_CHANGED, f"{path} is not in WAL mode")
         try:
             self._files = LogFiles(path, sleep)
         except FileNotFoundError as error:
             raise DatabaseUnsettled(f"nobody has {path} open: it has no wal-index", hint="try again") from error
+        if not writable(f"{path}-shm"):  # then it cannot be believed: see `Attached`
+            raise DatabaseUnreadable(
+                f"the wal-index of {path} cannot be written by this user, so it cannot be known whether it is true",
+                hint=f"run this as the user who writes to it: ls -l {shlex.quote(path)}*",
+            )
         with self._files.opened() as log:
             self._cursor, self._numbers = _settle(log, facts, cursor)
         try:
@@ -88,13 +94,6 @@ class Follower:
                 self.sums = SumTable(map_path.parent, known)
         except MapUnusable as error:
             raise DatabaseUnsettled(str(error), hint="try again") from error
-        except OSError as error:
-            raise durable.failure(error, f"cannot write beside {map_path}") from error
-
-    @property
-    def cursor(self) -> Cursor:
-        """What of the log was taken."""
-        return self._cursor
 
     def close(self) -> None:
         """Forget the sums."""
@@ -129,18 +128,18 @@ class Follower:
             self.facts.page_size,
         ):
             raise ValueError(f"a batch from {header.txid_from} does not begin at {self.facts}")
-        for attempt in range(1, _LOOKS + 1):
-            gap = self._files.moved()
-            if gap is not None:
-                return gap
+        gap: Gap | None = None
+        for _ in range(_LOOKS):
+            moved = self._files.moved()
+            if moved is not None:
+                return moved
             try:
                 with self._files.opened() as log:
                     return self._take(log, header, segment, commits, most_bytes=most_bytes, level=level)
             except Broken as broken:
-                if attempt == _LOOKS:
-                    return broken.gap
+                gap = broken.gap
             self._sleep(_PAUSE)
-        raise AssertionError("the last attempt returns")
+        return gap
 
     def write_map(self, to: Path) -> MapFacts:
         """Write the page map of the position to the new file `to`. Raises OutOfSpace or TargetFailed."""
@@ -321,17 +320,14 @@ class Follower:
         frames = new.frames
         if new.counted is not None:
             frames.join_padding(new.counted)
-        try:
-            if not merge:
-                parts = self._one_by_one(log, new, replay, most_bytes // self.facts.page_size)
-                if parts:
-                    return parts, sum(len(part.rows) for part in parts)
-                replay.undo()
-            count = frames.count()
-            change = merged(frames, self.sums.pages, self.facts.page_size)
-            return [self._part(log, new, replay, change, keep=False)], count
-        except OSError as error:
-            raise durable.failure(error, f"no room for the page sums of {self.path}") from error
+        if not merge:
+            parts = self._one_by_one(log, new, replay, most_bytes // self.facts.page_size)
+            if parts:
+                return parts, sum(len(part.rows) for part in parts)
+            replay.undo()
+        count = frames.count()
+        change = merged(frames, self.sums.pages, self.facts.page_size)
+        return [self._part(log, new, replay, change, keep=False)], count
 
     def _one_by_one(self, log: OpenLog, new: _New, replay: Replay, most: int) -> list[Part]:
         """Go through the new commits, at least one and else as many as fit; none where they had better be merged."""
@@ -441,17 +437,6 @@ class Follower:
         elif change is not None:
             change = (change + count) % _MODULUS
         return Cursor(salts=new.point.salts, frame=frame, checksum=log.commit(frame)[1], change=change)
-
-
-def _check_mode(path: str) -> None:
-    """Refuse what is not in WAL mode, or has a wal-index that cannot be believed: see `Attached`."""
-    if not says_wal(path):
-        raise Broken(Cause.JOURNAL_MODE_CHANGED, f"{path} is not in WAL mode")
-    if not writable(f"{path}-shm"):
-        raise DatabaseUnreadable(
-            f"the wal-index of {path} cannot be written by this user, so it cannot be known whether it is true",
-            hint=f"run this as the user who writes to it: ls -l {shlex.quote(path)}*",
-        )
 
 
 def _settle(log: OpenLog, facts: MapFacts, cursor: Cursor | None) -> tuple[Cursor, array[int]]:

@@ -66,11 +66,8 @@ class LogFiles:
         return None
 
     def wal_bytes(self) -> int:
-        """Return the size of the -wal, 0 where there is none."""
-        try:
-            return os.lstat(f"{self.path}-wal").st_size
-        except FileNotFoundError:
-            return 0
+        """Return the size of the -wal."""
+        return os.lstat(f"{self.path}-wal").st_size
 
     def index(self) -> WalIndex:
         """Return what the wal-index says now. Raises DatabaseUnsettled where it stays torn, or DatabaseNotFound."""

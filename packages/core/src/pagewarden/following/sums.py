@@ -13,6 +13,7 @@ from array import array
 from pathlib import Path
 
 from pagewarden import durable
+from pagewarden.errors import PagewardenError
 from pagewarden.pages import backend
 from pagewarden.repository.blocks import BLOCK_ENTRIES
 from pagewarden.repository.pagemap import PageMap
@@ -25,9 +26,13 @@ class SumTable:
     """The sums of pages 1 … `pages`, each a number."""
 
     def __init__(self, folder: Path, known: PageMap) -> None:
-        """Take over what `known` says. The file is made in `folder`. Raises OSError."""
+        """Take over what `known` says. The file is made in `folder`. Raises OutOfSpace or TargetFailed."""
         self.pages = known.pages
-        self._file = tempfile.TemporaryFile(dir=str(folder))  # noqa: SIM115 - closed by close()
+        self._folder = folder
+        try:
+            self._file = tempfile.TemporaryFile(dir=str(folder))  # noqa: SIM115 - closed by close()
+        except OSError as error:
+            raise self._failure(error) from error
         self._map: mmap.mmap | None = None
         self.words = memoryview(b"").cast("Q")  # sums from page 1 on, and room
         try:
@@ -39,10 +44,13 @@ class SumTable:
             raise
 
     def reserve(self, pages: int) -> None:
-        """Make room for `pages` pages. Raises OSError."""
+        """Make room for `pages` pages. Raises OutOfSpace or TargetFailed."""
         if pages > len(self.words):
             room = -(-max(pages, len(self.words) + len(self.words) // 8) // _STEP) * _STEP * _SUM
-            durable.allocate(self._file.fileno(), room)
+            try:
+                durable.allocate(self._file.fileno(), room)
+            except OSError as error:
+                raise self._failure(error) from error
             self._unmap()
             self._map = mmap.mmap(self._file.fileno(), room)
             self.words = memoryview(self._map).cast("Q")
@@ -69,6 +77,9 @@ class SumTable:
         """Forget everything; safe to repeat."""
         self._unmap()
         self._file.close()
+
+    def _failure(self, error: OSError) -> PagewardenError:
+        return durable.failure(error, f"cannot keep page sums in {self._folder}")
 
     def _put(self, first: int, sums: bytes) -> None:
         words = array("Q")
