@@ -68,6 +68,8 @@ class BackupRequest:
     gap: str = ""  # why commits since the newest backup were not followed; for whoever follows them
 
 
+_TURNS = 20  # in which a history that goes on meanwhile is looked at
+
 BESIDE_GUARD = "backup"
 """The cause of a gap that a backup leaves in what a guard follows: commits just before it are in it together."""
 
@@ -139,8 +141,7 @@ def back_up(request: BackupRequest, runtime: Runtime) -> tuple[BackupReport, Com
     runtime.emit("backup.started", place.path, repository=request.repository, kept_as=name)
     source = judge(place, level, runtime)
     where = lineage.place_of(repository.url, name)
-    known = lineage.read_lineage(runtime.state, place.path)
-    intent = repository.begin(name, known.origin(where), coming=known.coming.get(where))
+    intent = _begin(repository, name, place.path, where, runtime)
     run = _Run(request=request, runtime=runtime, place=place, repository=repository, intent=intent, where=where)
     done = run.take(source)
     taken = done.taken
@@ -171,6 +172,23 @@ def back_up(request: BackupRequest, runtime: Runtime) -> tuple[BackupReport, Com
         bytes=report.bytes_stored,
     )
     return report, taken
+
+
+def _begin(repository: Repository, name: str, path: str, where: str, runtime: Runtime) -> Intent:
+    """Begin a backup of the database at the real path `path`, of which is remembered where it comes from.
+
+    A guard notes what it is about to store, and stores it, many times a second: where a new timeline would begin, what
+    is remembered may be older than what was listed, and both are looked at again.
+    """
+    turn = 1
+    while True:
+        known = lineage.read_lineage(runtime.state, path)
+        intent = repository.begin(name, known.origin(where), coming=known.coming.get(where))
+        forks = intent.parent is not None and intent.parent.timeline != intent.timeline
+        if not forks or turn == _TURNS or lineage.read_lineage(runtime.state, path) == known:
+            return intent
+        repository.abandon(intent)
+        turn += 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -93,16 +93,17 @@ def after_backup(state: Path, path: str, place: str, position: Position) -> None
 def while_followed(state: Path, path: str, place: str, parent: Position, position: Position, known: Lineage) -> Lineage:
     """Remember what `before_backup` does, for a guard that commits many times a second; return what is remembered now.
 
-    `known` is what it was told last, or read when it began. Where something else is remembered by now, such as a
-    restore over the guarded file, nothing is changed. A loss of power may take what was written since the last
-    `settle`: then the next backup begins a new timeline. Raises OSError.
+    `parent` is known to be stored, and `known` is what the guard was told last, or read when it began. Where something
+    else is remembered by now, such as a restore over the guarded file, nothing is changed. A loss of power may take
+    what was written since the last `settle`: then the next backup begins a new timeline. Raises OSError.
     """
-    if read_lineage(state, path) != known:
+    now = read_lineage(state, path)
+    if (now.restored, now.backups) != (known.restored, known.backups):
         return known
-    backups = known.backups
-    if parent == known.coming.get(place):
-        backups = {**backups, place: parent}
-    lineage = replace(known, backups=backups, coming={**known.coming, place: position})
+    if parent not in (known.backups.get(place), known.coming.get(place)):
+        return known  # the file does not come from there, as far as is known: something else was restored since
+    # A backup that was under way beside this, and was refused, may have noted what it meant to commit.
+    lineage = replace(now, backups={**now.backups, place: parent}, coming={**now.coming, place: position})
     file = _file(state, path)
     durable.make_directories(file.parent)
     half = file.with_name(f".{file.name}.followed")

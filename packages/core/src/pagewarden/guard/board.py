@@ -15,6 +15,8 @@ from pagewarden.values import Position
 
 T = TypeVar("T")
 
+_GLANCE = 1.0  # seconds between two looks whether somebody still waits
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
@@ -89,11 +91,13 @@ class Board:
             self._answered = None
             self._condition.notify_all()
 
-    def flush(self, waits: Callable[[int], bool], seconds: float | None) -> Position:
+    def flush(
+        self, waits: Callable[[int], bool], seconds: float | None, gone: Callable[[], bool] = lambda: False
+    ) -> Position:
         """Return the position at which all that was committed before this call is stored.
 
         `waits(number)` says whether a batch up to `number` is not stored yet. Raises GuardFailed where `seconds` are
-        over before, or the guard has ended.
+        over before, the guard has ended, or whoever asked is `gone`.
         """
         until = None if seconds is None else self._clock() + seconds
         with self._condition:
@@ -101,8 +105,8 @@ class Board:
                 self._asked += 1
                 ticket = self._asked
                 self._wake()
-                answered = self._wait(until, partial(self._answer_to, ticket))
-                self._wait(until, partial(self._settled, answered, waits))
+                answered = self._wait(until, gone, partial(self._answer_to, ticket))
+                self._wait(until, gone, partial(self._settled, answered, waits))
                 if answered.turn == self._turn:
                     return answered.position
 
@@ -112,7 +116,7 @@ class Board:
     def _settled(self, answered: Answered, waits: Callable[[int], bool]) -> bool:
         return answered.turn != self._turn or not waits(answered.number)
 
-    def _wait(self, until: float | None, wanted: Callable[[], T | None]) -> T:
+    def _wait(self, until: float | None, gone: Callable[[], bool], wanted: Callable[[], T | None]) -> T:
         while not (found := wanted()):
             if self.state is GuardState.STOPPED:
                 raise self.error or GuardFailed("the guard has ended", hint="start it again: pagewarden run")
@@ -122,5 +126,7 @@ class Board:
                 raise GuardFailed(
                     f"what was committed is not in the repository yet{why}", hint="wait longer, or look at its log"
                 )
-            self._condition.wait(left)
+            if gone():
+                raise GuardFailed("whoever asked is gone")
+            self._condition.wait(_GLANCE if left is None else min(left, _GLANCE))
         return found

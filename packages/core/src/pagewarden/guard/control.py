@@ -16,6 +16,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,18 @@ import msgspec
 from pagewarden import durable
 from pagewarden.errors import GuardFailed, PagewardenError, from_wire, to_wire
 
-Answer = Callable[[Mapping[str, Any]], Mapping[str, Any]]
-"""Does what a request asks for and returns the reply; may raise PagewardenError. Called by several threads at once."""
+Answer = Callable[[Mapping[str, Any], Callable[[], bool]], Mapping[str, Any]]
+"""Does what a request asks for and returns the reply; may raise PagewardenError. Called by several threads at once.
+
+With it goes what says whether whoever asked is gone, so that nobody need be waited for any more.
+"""
+
+PATIENT = frozenset({"flush", "mark"})
+"""The verbs that may take long."""
 
 _LONGEST = 64 << 10  # bytes of a line
-_WAITING = 16  # conversations that are held at once
+_AT_ONCE = 64  # conversations
+_WAITING = 32  # of them, those that may take long: there is room for others whatever these wait for
 _PATIENCE = 5.0  # seconds for the line of a request, once somebody has connected
 _SPARE = 5.0  # seconds that a client waits beyond what it gave the guard
 
@@ -44,7 +52,8 @@ class Control:
         self._path = path
         self._answer = answer
         durable.make_directories(path.parent)
-        self._room = threading.BoundedSemaphore(_WAITING)
+        self._room = threading.BoundedSemaphore(_AT_ONCE)
+        self._waiting = threading.BoundedSemaphore(_WAITING)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             with _short(path) as name:
@@ -52,7 +61,7 @@ class Control:
                 # The folder is the user's alone, so nobody else can connect before the mode is set.
                 self._socket.bind(name)
             path.chmod(durable.FILE_MODE)
-            self._socket.listen(_WAITING)
+            self._socket.listen(_AT_ONCE)
         except BaseException:
             self._socket.close()
             raise
@@ -84,18 +93,28 @@ class Control:
                 conversation.settimeout(_PATIENCE)
                 line = _line(conversation)
                 conversation.settimeout(None)
-                conversation.sendall(msgspec.json.encode(self._reply(line), enc_hook=str) + b"\n")
+                reply = self._reply(line, partial(_is_gone, conversation))
+                conversation.sendall(msgspec.json.encode(reply, enc_hook=str) + b"\n")
         finally:
             self._room.release()
 
-    def _reply(self, line: bytes) -> Mapping[str, Any]:
+    def _reply(self, line: bytes, gone: Callable[[], bool]) -> Mapping[str, Any]:
         try:
             request = msgspec.json.decode(line, type=dict[str, Any])
-            return self._answer(request)
+            if request.get("verb") not in PATIENT:
+                return self._answer(request, gone)
+            if not self._waiting.acquire(blocking=False):
+                raise GuardFailed(f"{_WAITING} others wait for the guard", hint="try again later")
+            try:
+                return self._answer(request, gone)
+            finally:
+                self._waiting.release()
         except PagewardenError as error:
             return {"error": to_wire(error)}
         except msgspec.DecodeError as error:
             return {"error": to_wire(GuardFailed(f"the guard was asked nonsense: {error}"))}
+        except Exception as error:  # noqa: BLE001 - whoever asked is told, whatever it was
+            return {"error": to_wire(PagewardenError(f"an error of our own: {type(error).__name__}: {error}"))}
 
 
 def ask(path: Path, request: Mapping[str, Any], *, seconds: float | None = None) -> dict[str, Any] | None:
@@ -125,6 +144,16 @@ def ask(path: Path, request: Mapping[str, Any], *, seconds: float | None = None)
     if "error" in reply:
         raise from_wire(reply["error"])
     return reply
+
+
+def _is_gone(conversation: socket.socket) -> bool:
+    """Return whether the far side has closed the conversation."""
+    try:
+        return not conversation.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:  # it says nothing, and waits
+        return False
+    except OSError:
+        return True
 
 
 def _line(conversation: socket.socket) -> bytes:

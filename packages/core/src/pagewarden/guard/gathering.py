@@ -13,6 +13,7 @@ from pagewarden.errors import PagewardenError, RepositoryBusy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pagewarden.repository.gather import History
     from pagewarden.repository.repository import Repository
     from pagewarden.runtime import Runtime
 
@@ -34,6 +35,9 @@ class Gatherer:
         self._wanted = wanted
         self._stop = threading.Event()
         self._told = ""
+        self._failed = False  # whether the last try did
+        self._pause = GATHERED_EVERY
+        self._known: tuple[Repository, History] | None = None
         self._thread = threading.Thread(target=self._work, name="guard-gathering", daemon=True)
         self._thread.start()
 
@@ -43,37 +47,40 @@ class Gatherer:
         self._thread.join()
 
     def _work(self) -> None:
-        pause = GATHERED_EVERY
         with self._runtime.beside() as runtime:
-            from pagewarden.repository.gather import History, gather
+            while not self._stop.wait(self._pause):
+                if self._wanted():
+                    self._gather(runtime)
+            if self._failed:  # it may have left an intent, which the next try ends
+                self._gather(runtime)
 
-            history = History()
-            repository: Repository | None = None
-            while not self._stop.wait(pause):
-                if not self._wanted():
-                    continue
-                try:
-                    repository = repository or runtime.repository(self._url)
-                    done = gather(repository, runtime, self._name, history)
-                except RepositoryBusy:
-                    continue  # a prune, or somebody who pins: later is as good
-                except (PagewardenError, OSError) as error:
-                    repository, history = None, History()
-                    pause = min(2 * pause, _LONGEST_PAUSE)
-                    self._tell(str(error))
-                else:
-                    pause = GATHERED_EVERY
-                    if done.why_not:
-                        self._tell(done.why_not)
-                    if done.made:
-                        runtime.emit(
-                            "batches.gathered",
-                            self._path,
-                            batches=done.of,
-                            into=done.made,
-                            stored=done.bytes_stored,
-                            freed=done.bytes_freed,
-                        )
+    def _gather(self, runtime: Runtime) -> None:
+        from pagewarden.repository.gather import History, gather
+
+        try:
+            if self._known is None:
+                self._known = runtime.repository(self._url), History()
+            repository, history = self._known
+            done = gather(repository, runtime, self._name, history)
+        except RepositoryBusy:
+            return  # a prune, or somebody who pins: later is as good
+        except (PagewardenError, OSError) as error:
+            self._known, self._failed = None, True
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+            self._tell(str(error))
+            return
+        self._pause, self._failed = GATHERED_EVERY, False
+        if done.why_not:
+            self._tell(done.why_not)
+        if done.made:
+            runtime.emit(
+                "batches.gathered",
+                self._path,
+                batches=done.of,
+                into=done.made,
+                stored=done.bytes_stored,
+                freed=done.bytes_freed,
+            )
 
     def _tell(self, why: str) -> None:
         if why != self._told:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,9 @@ from pagewarden.values import Position
 if TYPE_CHECKING:
     from pagewarden.repository.mapfacts import MapFacts
     from pagewarden.runtime import Runtime
+
+
+_LONGEST = 1e6  # seconds that anybody waits: a number that every clock bears
 
 
 class Guard:
@@ -100,15 +103,15 @@ class Guard:
         """The pages that scrubbing found damaged."""
         return self._board.rot
 
-    def flush(self, seconds: float | None = None) -> Position:
+    def flush(self, seconds: float | None = None, gone: Callable[[], bool] = lambda: False) -> Position:
         """Return once all that was committed before this call is durable in the repository, and the position of it.
 
-        Raises GuardFailed where that is not so after `seconds`, or the guard has ended.
+        Raises GuardFailed where that is not so after `seconds`, the guard has ended, or whoever asked is `gone`.
         """
         self._shipper.hurry()
-        return self._board.flush(self._shipper.waits_for, seconds)
+        return self._board.flush(self._shipper.waits_for, seconds, gone)
 
-    def mark(self, text: str, seconds: float | None = None) -> Position:
+    def mark(self, text: str, seconds: float | None = None, gone: Callable[[], bool] = lambda: False) -> Position:
         """Give the present moment a name, once all that was committed before this call is durable in the repository.
 
         Raises ConfigurationInvalid for what cannot be a name, what `flush` raises, and what the repository raises.
@@ -116,7 +119,7 @@ class Guard:
         from pagewarden.repository.moments import name_moment, name_of
 
         name_of(text)
-        position = self.flush(seconds)
+        position = self.flush(seconds, gone)
         store = self._runtime.repository(self.request.repository).store
         name_moment(store, self.name, position, text, now=self._runtime.clock())
         self._guarded.emit("guard.marked", text=text, position=str(position))
@@ -195,15 +198,16 @@ class Guard:
         for warning in warnings:
             self._guarded.emit("ledger.failed", why=warning)
 
-    def answer(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    def answer(self, request: Mapping[str, Any], gone: Callable[[], bool] = lambda: False) -> Mapping[str, Any]:
         """Do what another process asks for; see `control`. Raises PagewardenError."""
         verb, seconds = request.get("verb"), request.get("seconds")
         if not (seconds is None or (isinstance(seconds, int | float) and seconds >= 0)):
             raise ConfigurationInvalid(f"a guard cannot be given {seconds!r} seconds")
+        seconds = None if seconds is None else min(float(seconds), _LONGEST)
         if verb == "flush":
-            return {"position": msgspec.to_builtins(self.flush(seconds))}
+            return {"position": msgspec.to_builtins(self.flush(seconds, gone))}
         if verb == "mark":
-            return {"position": msgspec.to_builtins(self.mark(str(request.get("text", "")), seconds))}
+            return {"position": msgspec.to_builtins(self.mark(str(request.get("text", "")), seconds, gone))}
         if verb == "status":
             return {"status": msgspec.to_builtins(self.status())}
         if verb == "stop":

@@ -178,6 +178,8 @@ class Keeper:
 
     def _follow(self, pins: Pins, handle: tuple[int, MapFacts], stream: Stream, newest: Manifest) -> None:
         g = self._g
+        # It was proved by the log, or by comparison, that the file comes from there.
+        lineage.after_backup(g.runtime.state, g.path, g.where, newest.position)
         g.shipper.begin(stream, newest.position, self._open)
         self._began, self._told = True, ""
         number, facts = handle

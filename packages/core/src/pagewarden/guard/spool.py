@@ -7,20 +7,21 @@ both, and `recover` finds what is here.
     <number>.segment     what the batch changed: an ordinary segment
     <number>.commits     each commit of it by itself, where it has one
     <number>.json        what they are; encoded, and proved, as the documents of a repository are
+    ….broken             what did not prove itself, and what came after it: nothing uses it, and nothing removes it
 """
 
 from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pagewarden import durable
-from pagewarden.errors import PagewardenError, RepositoryDamaged
+from pagewarden.errors import RepositoryDamaged
 from pagewarden.repository.manifest import FORMAT, decode_document, encode_document
 from pagewarden.repository.stream import Batch
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pagewarden.processes.reader import PageReader
 
 _NAME = re.compile(r"(\d{16})\.json")
+_BROKEN = ".broken"
 _NEARLY = 0.75  # of the room that is there, from which on a batch should be as small as it can be
 
 
@@ -112,8 +114,8 @@ class Spool:
     def recover(self, prove: Prove) -> tuple[tuple[Waiting, ...], str]:
         """Return the batches that were left here, oldest first, proved, and what was wrong with those after them.
 
-        They follow one another; what is broken, and what comes after it, is removed, and so is what no document names.
-        Raises OSError, and what `prove` raises.
+        They follow one another; what is broken, and what comes after it, is put aside, and what no document names is
+        removed. Raises OSError, and what `prove` raises, where it cannot be told: then everything is as it was.
         """
         found: list[Waiting] = []
         problem = ""
@@ -122,7 +124,7 @@ class Spool:
             try:
                 waiting = self._read(number)
                 problem = prove(waiting)
-            except (OSError, PagewardenError, ValueError) as error:
+            except (FileNotFoundError, RepositoryDamaged, ValueError) as error:
                 problem = str(error)
             else:
                 if not problem and found and waiting.batch.parent != found[-1].batch.position:
@@ -131,14 +133,22 @@ class Spool:
                 problem = f"batch {number} in {self.folder}: {problem}"
                 break
             found.append(waiting)
+        self._put_aside(numbers[len(found) :])
         with self._lock:
             self._waiting = {each.number: each for each in found}
             self._next = max((*numbers, 0)) + 1
         kept = {f"{each.number:016}" for each in found}
         for file in tuple(self.folder.iterdir()):
-            if file.name.partition(".")[0] not in kept:
+            if file.name.partition(".")[0] not in kept and file.suffix != _BROKEN:
                 file.unlink()
         return tuple(found), problem
+
+    def _put_aside(self, numbers: Sequence[int]) -> None:
+        """Keep the batches from where they are broken on out of the way: they may be the only copy of something."""
+        for number in reversed(numbers):  # the first one last: until then the next one finds the same to do
+            for path in (*self._paths(number), self._document(number)):
+                with suppress(FileNotFoundError):
+                    path.rename(path.with_name(path.name + _BROKEN))
 
     def begin(self) -> tuple[Path, Path]:
         """Return where the page sets of the next batch are to be written: the segment, and the commits."""
