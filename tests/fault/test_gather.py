@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -110,7 +111,7 @@ def test_whatever_is_cut_of_a_prune_every_commit_that_stays_can_be_restored(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """H30: commits that go, and batches that are folded into the next one: all or none of it is seen."""
-    rules: dict[str, object] = {"commits": "3s", "last": 4, "minutely": 1, "grace": "0s"}
+    rules: dict[str, Any] = {"commits": "3s", "last": 4, "minutely": 1, "grace": "0s"}
     before = stage.txids
     stage.prune(**rules)
     after, wanted = stage.txids, kinds(stage)

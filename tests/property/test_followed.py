@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,7 +86,7 @@ class Play:
         position = Position(timeline=stage.manifests[-1].position.timeline, txid=txid, time=stage.follower.time(txid))
         name_moment(stage.repository.store, NAME, position, "here", now=now)
 
-    def _prune(self, before: list[int], rules: dict[str, object]) -> None:
+    def _prune(self, before: list[int], rules: dict[str, Any]) -> None:
         stage = self.stage
         followed = {txid for txid in before if self._batch(txid)}
         begin = stage.follower.time(before[-1]) - WINDOW
