@@ -107,6 +107,43 @@ def test_what_was_missed_is_healed_and_named(guarded: Guarded) -> None:
     assert gaps == ["guard-was-down"]
 
 
+def test_an_empty_log_says_nothing_of_what_was_committed_since(guarded: Guarded) -> None:
+    """The guard stored a database without a log, ended, and commits came and went with a log of their own."""
+    guarded.application.close()  # the last one: the log is removed
+    guarded.start()
+    guarded.stop()
+    guarded.application = Session(guarded.database, timeout=PATIENCE)
+    guarded.commit(5)
+    guarded.application.close()
+    guarded.application = Session(guarded.database, timeout=PATIENCE)
+    guarded.start()
+    guarded.told.wait("guard.healed", cause="guard-was-down")
+    assert len(guarded.restored(guarded.flush().txid)) == 5
+
+
+def test_frames_that_were_written_over_are_no_continuation(guarded: Guarded) -> None:
+    """A log that lost its end, and grew again, has the same salts: the checksum of the followed frame tells (H14)."""
+    guarded.start()
+    guarded.commit(3)
+    log = Path(f"{guarded.database}-wal")
+    guarded.flush()
+    older = log.read_bytes()
+    guarded.commit(4)
+    before = guarded.flush()
+    guarded.stop()
+    guarded.application.kill()
+    log.write_bytes(older)  # as after a loss of power
+    Path(f"{guarded.database}-shm").unlink()
+    guarded.application = Session(guarded.database, timeout=PATIENCE)
+    guarded.commit(9, "another text")
+    guarded.start()
+    guarded.told.wait("guard.healed", cause="log-replaced")
+    position = guarded.flush()
+    assert [row[1] for row in guarded.restored(position.txid)][-1] == "another text 8"
+    assert len(guarded.restored(position.txid)) == 12
+    assert len(guarded.restored(before.txid)) == 7
+
+
 def test_an_unreachable_repository_loses_nothing(guarded: Guarded) -> None:
     """What is committed meanwhile waits in the spool, is told, and is stored when the repository is back."""
     guard = guarded.start()

@@ -381,6 +381,7 @@ class _Run:
             wal_salts=taken.salts.hex(),
             wal_frames=taken.wal_frames,
             sqlite_version=sqlite3.sqlite_version,
+            wal_checksum=taken.wal_checksum or UNSET,
             gap=self.request.gap or UNSET,
         )
         with suppress(OSError):  # whoever remembers it afterwards is told

@@ -271,6 +271,8 @@ def no_commit_since(facts: SourceFacts, path: str, attachment: Attachment) -> bo
         return False
     if attachment.mode == "wal":
         same = (facts.wal_salts, facts.wal_frames) == (attachment.salts.hex(), attachment.wal_frames)
+        # Older manifests have no checksum. After a loss of power other frames may stand where those stood.
+        same = same and (facts.wal_checksum or attachment.wal_checksum) == attachment.wal_checksum
         return facts.journal_mode == "wal" and attachment.wal_frames > 0 and same
     header = attachment.database_header
     if facts.journal_mode == "wal" or header is None or header.change_counter != header.version_valid_for:

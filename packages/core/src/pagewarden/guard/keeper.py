@@ -43,9 +43,10 @@ from pagewarden.guard.values import GuardState
 from pagewarden.increment import LocalMap, NoBase
 from pagewarden.live.place import Place, examine
 from pagewarden.repository.stream import Stream
+from pagewarden.sqlite.wal import parse_checksum
 
 if TYPE_CHECKING:
-    from pagewarden.repository.manifest import Manifest
+    from pagewarden.repository.manifest import Manifest, SourceFacts
     from pagewarden.repository.mapfacts import MapFacts
     from pagewarden.values import Position
 
@@ -244,8 +245,8 @@ class Keeper:
         """Begin to follow from the newest restore point; None, with the cause noted, where that cannot be."""
         g = self._g
         facts = newest.facts
-        if cursor is None and facts.wal_salts and facts.path == lineage.readable(g.path):
-            cursor = Cursor(salts=bytes.fromhex(facts.wal_salts), frame=facts.wal_frames)
+        if cursor is None:
+            cursor = _cursor_of(facts, g.path)
         repository = g.runtime.repository(g.request.repository)
         local = LocalMap(path=maps.map_path(g.runtime.state, g.where, g.path), reader=g.reader, state=g.runtime.state)
         at = newest.position
@@ -278,10 +279,12 @@ class Keeper:
         )
         report, taken = back_up(request, g.runtime)
         if cause is not None:
-            g.board.gaps += 1
+            g.board.gaps += report.kind != "unchanged"
             g.emit("guard.healed", cause=cause, position=str(report.position), kind=report.kind)
         self._cause = None
-        return Cursor(salts=taken.salts, frame=taken.wal_frames)
+        # Under the pin a log without a frame is the same log, too.
+        checksum = parse_checksum(taken.wal_checksum) if taken.wal_checksum else None
+        return Cursor(salts=taken.salts, frame=taken.wal_frames, checksum=checksum)
 
     def _note_gap(self, gap: GapFound) -> None:
         self._cause = gap.cause
@@ -340,3 +343,16 @@ class Keeper:
         self._g.board.now(GuardState.WAITING, why)
         if self._stop.wait(self._pause):
             raise Stopped
+
+
+def _cursor_of(facts: SourceFacts, path: str) -> Cursor | None:
+    """Return where the log of the database at `path` was, as a manifest proves it; None where it does not.
+
+    Salts and a frame's number alone prove nothing: after a loss of power SQLite writes other frames in their place. A
+    log without a frame proves nothing either: there may have been many since.
+    """
+    if not (facts.wal_frames and facts.wal_checksum) or facts.path != lineage.readable(path):
+        return None
+    return Cursor(
+        salts=bytes.fromhex(facts.wal_salts), frame=facts.wal_frames, checksum=parse_checksum(facts.wal_checksum)
+    )

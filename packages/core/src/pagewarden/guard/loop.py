@@ -28,6 +28,7 @@ from pagewarden.guard.watch import LONGEST_WAIT
 from pagewarden.repository.format import Kind, PageSetHeader, pages_per_frame
 from pagewarden.repository.manifest import SourceFacts
 from pagewarden.repository.stream import Batch, BatchCommits, BatchSegment
+from pagewarden.sqlite.wal import format_checksum
 from pagewarden.values import Position
 
 if TYPE_CHECKING:
@@ -228,7 +229,12 @@ class Following:
             if taken.commits is None
             else BatchCommits.of(taken.commits, count=taken.kept, earliest=taken.time),
             merged=max(1, taken.merged) if taken.commits is None else UNSET,
-            facts=replace(self._source, wal_salts=taken.cursor.salts.hex(), wal_frames=taken.cursor.frame),
+            facts=replace(
+                self._source,
+                wal_salts=taken.cursor.salts.hex(),
+                wal_frames=taken.cursor.frame,
+                wal_checksum=UNSET if taken.cursor.checksum is None else format_checksum(taken.cursor.checksum),
+            ),
             compression=g.request.compression,
             verified_at=g.runtime.clock(),
             created_by=g.created_by,

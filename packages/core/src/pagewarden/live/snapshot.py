@@ -54,6 +54,11 @@ class CommitTaken:
         return self.attachment.salts
 
     @property
+    def wal_checksum(self) -> str:
+        """The log's running checksum at that frame, 16 hexadecimal digits; empty where there is none."""
+        return self.attachment.wal_checksum
+
+    @property
     def wal_frames(self) -> int:
         """The commit's frame in that generation: a later commit has another one, or other salts."""
         return self.attachment.wal_frames

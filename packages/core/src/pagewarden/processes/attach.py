@@ -20,7 +20,7 @@ from pagewarden.errors import DatabaseNotFound, DatabaseUnreadable, DatabaseUnse
 from pagewarden.pages import MAX_PAGES, PageSource, ShortRead, WalScan, backend
 from pagewarden.sqlite.header import HEADER_SIZE, DatabaseHeader, HeaderInvalid
 from pagewarden.sqlite.shm import INDEX_SIZE, WalIndex, frame_pages, parse_index
-from pagewarden.sqlite.wal import FRAME_HEADER_SIZE, WAL_HEADER_SIZE, WalHeader, WalInvalid
+from pagewarden.sqlite.wal import FRAME_HEADER_SIZE, WAL_HEADER_SIZE, WalHeader, WalInvalid, format_checksum
 
 _READINGS = 50  # of a torn wal-index header, a millisecond apart: a writer needs microseconds for its update
 _DEFAULT_PAGE_SIZE = 4096  # what an empty database has: SQLite's default since 3.12.0
@@ -36,6 +36,7 @@ class _Commit:
     wal_frames: int
     salts: bytes
     wal_fault: str
+    checksum: tuple[int, int] = (0, 0)  # running, of the log at that frame
 
 
 class Attached:
@@ -91,6 +92,7 @@ class Attached:
             "token": self.token,
             "claimed_pages": self._claimed(),
             "wal_fault": self._commit.wal_fault,
+            "wal_checksum": format_checksum(self._commit.checksum) if self._commit.wal_frames else "",
             "backfilled": 0 if self._commit.index is None else self._commit.index.backfilled,
         }
 
@@ -169,7 +171,14 @@ class Attached:
             return self._attach_scanned()
         if index.complete or look_only:  # step 4: the database file alone; the WAL is ignored
             source = self._file_source(pages=index.pages, page_size=index.page_size)
-            return _Commit(source=source, index=index, wal_frames=index.frames, salts=index.salts, wal_fault="")
+            return _Commit(
+                source=source,
+                index=index,
+                wal_frames=index.frames,
+                salts=index.salts,
+                wal_fault="",
+                checksum=index.frame_checksum,
+            )
         wal = self._open("-wal")
         scan = backend().wal_scan(wal, page_size=index.page_size, last_frame=index.frames)
         fault, frames = "", scan.map
@@ -186,7 +195,14 @@ class Attached:
             file_size=os.fstat(self._database).st_size,
             frames=frames,
         )
-        return _Commit(source=source, index=index, wal_frames=index.frames, salts=index.salts, wal_fault=fault)
+        return _Commit(
+            source=source,
+            index=index,
+            wal_frames=index.frames,
+            salts=index.salts,
+            wal_fault=fault,
+            checksum=index.frame_checksum,
+        )
 
     def _usable_index(self) -> WalIndex | None:
         """Step 3, or None where the -shm cannot be believed (step 8).
@@ -245,7 +261,14 @@ class Attached:
             file_size=os.fstat(self._database).st_size,
             frames=scan.map,
         )
-        return _Commit(source=source, index=None, wal_frames=scan.last_commit, salts=scan.salts, wal_fault="")
+        return _Commit(
+            source=source,
+            index=None,
+            wal_frames=scan.last_commit,
+            salts=scan.salts,
+            wal_fault="",
+            checksum=scan.checksum,
+        )
 
     # Both
 

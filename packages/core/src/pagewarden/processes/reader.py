@@ -48,6 +48,7 @@ class Attachment:
     token: bytes  # equal to that of a `glance` in WAL mode only if no commit came between
     claimed_pages: int  # what the header claims; 0 where it makes no valid claim (H13)
     wal_fault: str  # how the WAL is damaged, though SQLite serves it (H14); empty where it proves its commit
+    wal_checksum: str = ""  # running, of the log at that frame: 16 hexadecimal digits; empty where it has none
     backfilled: int = 0  # frames of the WAL that are in the database file already, as the wal-index says
 
     @property

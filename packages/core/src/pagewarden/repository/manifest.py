@@ -55,6 +55,7 @@ class SourceFacts:
     wal_salts: str = ""  # 16 hexadecimal digits, empty where the WAL was not used
     wal_frames: int = 0  # frames of the WAL that belong to the commit
     sqlite_version: str = ""  # of the library that pinned the commit
+    wal_checksum: str | UnsetType = UNSET  # running, of the log at that frame: 16 hexadecimal digits
     gap: str | UnsetType = UNSET  # why the commits before this one were not followed; unset where none was missed
 
 
@@ -125,6 +126,9 @@ class Manifest:
             or self.parent.txid >= self.position.txid
         ):
             raise ValueError(f"a segment that continues {self.parent}, at {self.position}")
+        facts = self.facts
+        if facts.wal_checksum is not UNSET and (_HEX16(facts.wal_checksum) is None or _HEX16(facts.wal_salts) is None):
+            raise ValueError(f"the checksum {facts.wal_checksum!r} of a log with the salts {facts.wal_salts!r}")
         if self.commits is not UNSET or self.merged is not UNSET or self.gathered is not UNSET:
             self._check_followed()
 

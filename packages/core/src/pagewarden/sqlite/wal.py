@@ -70,6 +70,18 @@ def frame_offset(frame: int, page_size: int) -> int:
     return WAL_HEADER_SIZE + (frame - 1) * (FRAME_HEADER_SIZE + page_size)
 
 
+def format_checksum(checksum: tuple[int, int]) -> str:
+    """Return the two words of a running checksum as 16 hexadecimal digits."""
+    return f"{checksum[0]:08x}{checksum[1]:08x}"
+
+
+def parse_checksum(text: str) -> tuple[int, int]:
+    """Return the two words that `format_checksum` wrote. Raises ValueError for anything else."""
+    if len(text) != 16:
+        raise ValueError(f"{text!r} is no running checksum")
+    return int(text[:8], 16), int(text[8:], 16)
+
+
 def wal_checksum(data: bytes, *, big_endian: bool, before: tuple[int, int] = (0, 0)) -> tuple[int, int]:
     """Return the checksum of `data`, whose length is a multiple of 8, continued from `before`.
 
