@@ -52,7 +52,7 @@ class WalIndex:
     frame_checksum: tuple[int, int]  # at frame mxFrame
     salts: bytes  # 8 bytes, as in the log's header
     backfilled: int  # nBackfill: frames that are in the database file already
-    change: int = 0  # iChange: one more with each commit, whatever becomes of the log; 0 where the wal-index was rebuilt
+    change: int = 0  # iChange: one more with each commit, whatever becomes of the log; 0 where it was rebuilt
     big_endian: bool = False  # how the log's checksums take their words
 
     @property
