@@ -177,7 +177,7 @@ _FIXES = {
     ),
     **dict.fromkeys(
         ("last", "minutely", "hourly", "daily", "weekly", "monthly", "yearly", "minimum"),
-        "write a whole number, 0 for none"
+        "write a whole number, 0 for none",
     ),
     "chain_segments": "write a whole number from 1",
     "chain_ratio": "write a number above 0",
