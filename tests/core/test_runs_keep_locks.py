@@ -101,7 +101,7 @@ def wal_verbs(path: Path, runtime: Runtime) -> None:
     run_wal_tune(WalTuneRequest(database=str(path)), runtime)
     if found.journal_mode == "wal":
         for mode in ("passive", "truncate"):
-            request = WalCheckpointRequest(database=str(path), mode=mode, max_time=0.05)  # type: ignore[arg-type]
+            request = WalCheckpointRequest(database=str(path), mode=mode, max_time=0.05)
             assert run_wal_checkpoint(request, runtime).done is (mode == "passive")
     with pytest.raises(DatabaseBusy):
         off = found.journal_mode == "wal"

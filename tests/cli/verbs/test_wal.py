@@ -92,7 +92,7 @@ def test_what_a_guard_and_a_damaged_log_look_like(
     state = home / ".local" / "state" / "pagewarden"
     path = guard_places(state, str(item), "").socket
     for reply, words in (({"status": {"pid": 77}}, "followed by: process 77"), ({}, "a guard that does not answer")):
-        with closing(Control(path, lambda _request, reply=reply: reply)):  # type: ignore[misc]
+        with closing(Control(path, lambda _request, _gone, reply=reply: reply)):  # type: ignore[misc]
             assert words in type_in("wal", "status", item).out
     left = home / "left.db"
     left.write_bytes(item.read_bytes())

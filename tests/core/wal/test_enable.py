@@ -257,7 +257,7 @@ def test_who_cannot_be_seen_is_said_so_and_a_guard_is_named(
         assert busy.value.hint.startswith("close all other connections")
         path = guard_places(runtime.state, str(rollback), "").socket
         with (
-            closing(Control(path, lambda _request: {"status": {"pid": 77}})),
+            closing(Control(path, lambda _request, _gone: {"status": {"pid": 77}})),
             pytest.raises(DatabaseBusy) as guarded,
         ):
             switch(rollback, runtime, max_time=0.0)

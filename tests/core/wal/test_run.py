@@ -158,7 +158,7 @@ def test_what_the_guard_does_is_left_to_it(
     commit(writer)
     status = {"pid": pid} if pid else {}
     path = guard_places(runtime.state, str(database), "").socket
-    with closing(Control(path, lambda _request: {"status": status})):
+    with closing(Control(path, lambda _request, _gone: {"status": status})):
         for mode in ("full", "restart", "truncate"):
             with pytest.raises(DatabaseBusy, match=str(pid or "its guard")):
                 checkpoint(database, runtime, mode)

@@ -204,7 +204,7 @@ def test_the_guard_is_found_by_its_socket(database: Path, runtime: Runtime) -> N
     path = guard_places(runtime.state, str(database), "").socket
     with closing(sqlite3.connect(database, isolation_level=None)) as writer:
         commit(writer)
-        with closing(Control(path, lambda _request: {"status": {"pid": 77}})):
+        with closing(Control(path, lambda _request, _gone: {"status": {"pid": 77}})):
             advice = look(database, runtime, bound_bytes=1).advice
             assert (advice.action, advice.command, "the guard sees to it" in advice.why) == ("restart", "", True)
     for reply, pid in (({"status": {"pid": 77}}, 77), ({"status": 1}, 0), ({"error": {"slug": "guard-failed"}}, 0)):

@@ -127,7 +127,7 @@ def test_a_guard_takes_the_checkpoints_off_the_application(
     alone = ask(database, runtime)
     assert any("wal_autocheckpoint=0" in warning for warning in alone.warnings)
     path = guard_places(runtime.state, str(database), "").socket
-    with closing(Control(path, lambda _request: {"status": {"pid": 77}})):
+    with closing(Control(path, lambda _request, _gone: {"status": {"pid": 77}})):
         assert any("--guarded" in warning for warning in ask(database, runtime).warnings)
         guarded = ask(database, runtime, guarded=True)
     assert guarded.warnings == ()
