@@ -208,7 +208,7 @@ def test_the_guard_is_found_by_its_socket(database: Path, runtime: Runtime) -> N
             advice = look(database, runtime, bound_bytes=1).advice
             assert (advice.action, advice.command, "the guard sees to it" in advice.why) == ("restart", "", True)
     for reply, pid in (({"status": {"pid": 77}}, 77), ({"status": 1}, 0), ({"error": {"slug": "guard-failed"}}, 0)):
-        with closing(Control(path, lambda _request, reply=reply: reply)):  # type: ignore[misc]
+        with closing(Control(path, lambda _request, _gone, reply=reply: reply)):  # type: ignore[misc]
             assert look(database, runtime).guard == pid
 
 
