@@ -104,3 +104,13 @@ def test_what_a_killed_process_was_writing_goes_after_a_day(tmp_path: Path) -> N
     os.utime(old, (time.time() - 90_000,) * 2)
     after_restore(tmp_path, "/app.db", at(3))
     assert sorted(file.parent.iterdir()) == sorted((fresh, file))
+
+
+def test_a_directory_is_one_place_however_it_is_written(tmp_path: Path) -> None:
+    """What waits for it, and where a database stands in it, is found again by every name; another name is another."""
+    folder, link = tmp_path / "a repo", tmp_path / "link"
+    folder.mkdir()
+    link.symlink_to(folder)
+    written = [str(folder), f"{folder}/", str(link), folder.as_uri(), f"file://localhost{folder.as_uri()[7:]}"]
+    assert {place_of(url, "app.db") for url in written} == {f"{folder} app.db"}
+    assert place_of("s3://bucket/a/", "app.db") == place_of("s3://bucket/a", "app.db") != place_of("s3://bucket", "a")

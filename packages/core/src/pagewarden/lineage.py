@@ -10,6 +10,7 @@ it noted is in the repository it was committed, and is where the file comes from
 from __future__ import annotations
 
 import hashlib
+import os
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,8 +36,20 @@ class Lineage:
 
 
 def place_of(url: str, name: str) -> str:
-    """Return what tells one history from all others: the repository's URL and the database's name in it."""
-    return readable(f"{url} {name}")
+    """Return what tells one history from all others: the repository's URL and the database's name in it.
+
+    A directory has one place however it is written: as a path, through a link, or as a `file:` URL.
+    """
+    return readable(f"{_canonical(url)} {name}")
+
+
+def _canonical(url: str) -> str:
+    scheme, colon, rest = url.partition(":")
+    if colon and scheme.lower() == "file":
+        from urllib.parse import unquote_to_bytes, urlsplit
+
+        return os.path.realpath(os.fsdecode(unquote_to_bytes(urlsplit(f"file:{rest}").path)))
+    return url.rstrip("/") if "://" in url else os.path.realpath(url)
 
 
 def readable(text: str) -> str:
