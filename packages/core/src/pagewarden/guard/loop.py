@@ -46,6 +46,7 @@ _GLANCE = 0.1  # seconds
 _FAILING_SECONDS = 1.0  # of those, while the repository cannot be reached
 _ACTIVE = 1.0  # seconds after a commit in which the next one is expected soon
 _TOO_MUCH = 2 * MOST_BYTES  # bytes of the log that are merged into one batch, because taking each commit is too slow
+_TURNS = 3  # batches one after the other that do not help, because writers are faster
 _BACKLOG = 2  # batches that wait for the repository, from which on the next one may grow
 _MAP_EVERY = 60.0  # seconds between two page maps that are kept, for a guard that is killed
 _ROOM_PAUSE = 1.0  # seconds before a full disk is tried again
@@ -181,9 +182,9 @@ class Following:
 
     def _take_all(self, look: Look | None = None) -> None:
         """Take all that is committed now: in several batches where that is much, in one where it is far too much."""
-        look = look or self._look()
-        while self._take(merge=self._waiting_bytes(look) > _TOO_MUCH):
-            look = self._look()
+        turns = 1
+        while self._take(merge=turns > _TURNS and self._waiting_bytes(look or self._look()) > _TOO_MUCH):
+            look, turns = self._look(), turns + 1
         self._taken_at = self._now()
 
     def _take(self, *, merge: bool) -> bool:
@@ -206,7 +207,7 @@ class Following:
             self._handle,
             header,
             segment,
-            None if merge or g.spool.nearly_full else commits,
+            None if merge or (g.spool.nearly_full and g.shipper.failing is not None) else commits,
             most_bytes=MOST_BYTES,
             level=g.request.compression,
         )

@@ -77,7 +77,7 @@ class LogTender:
                 complete=done.complete,
                 writers_waited=round(done.held_seconds, 4),
             )
-        self._mind_the_bound(decision)
+        self._mind_the_bound(decision, look)
 
     def close(self) -> None:
         """Close the connections that checkpoint, while a pin is still held: the last one to close would end the log."""
@@ -121,8 +121,11 @@ class LogTender:
                 self._g.emit("wal.unmanaged", why=error.message)
         return self._checkpointer
 
-    def _mind_the_bound(self, decision: Decision) -> None:
-        """Tell once when the log stays beyond its bound, and when it is smaller again."""
+    def _mind_the_bound(self, decision: Decision, look: Look) -> None:
+        """Tell once when the log stays beyond its bound, and when it is smaller again.
+
+        One that is in the database file as a whole, and that nobody reads, the next commit restarts.
+        """
         g, now = self._g, self._now()
         if not decision.over_bound:
             self._within = now
@@ -130,7 +133,11 @@ class LogTender:
                 self._told, g.board.held_back = False, ""
                 g.emit("wal.within-bound", bytes=g.board.wal_bytes)
         elif not self._told and now - self._within > _OVER_SECONDS:
-            self._told, g.board.held_back = True, held_back_by(g.path)
+            by = held_back_by(g.path)
+            if look.frames == look.backfilled and not by:
+                self._within = now
+                return
+            self._told, g.board.held_back = True, by
             g.emit("wal.over-bound", bytes=g.board.wal_bytes, bound=g.request.policy.bound_bytes, by=g.board.held_back)
 
     def _now(self) -> float:
