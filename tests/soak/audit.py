@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from tests.soak.history import State
 from tests.soak.record import Intent, Record
 
-
 OUTGROWN = "spool-full"
 """The one gap that a guard that runs may leave: the target was away, and what waits has outgrown its bound."""
 
