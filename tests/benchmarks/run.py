@@ -410,7 +410,8 @@ def main() -> None:
             pairing.name, spread(pairing.ours), pairing.peer, spread(pairing.theirs), f"{pairing.ratio:.2f}", bar
         )
     console = Console(width=140)
-    console.print(table)
+    if pairings:
+        console.print(table)
     for name, value in bench.notes:
         console.print(f"{name}: {value}", highlight=False)
     console.print(machine(), highlight=False)
