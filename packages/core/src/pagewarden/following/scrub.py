@@ -3,7 +3,9 @@
 1. A page whose last frame in the log is not copied back yet may be anything in the file. Any other page is in the file
    as it was at the position, for as long as the log is pinned: what is written to the file comes out of a frame first.
 2. What differs is read again, from the disk where the system allows.
-3. What differs still counts only if no frame has come for the page meanwhile. Then no write explains it: it is rot.
+3. What differs still counts only if no frame has come for the page meanwhile, and if the database was never so small
+   since the page's last frame that the page was beyond its end: a checkpoint passes over the frames of such pages
+   (walCheckpoint in wal.c), counts them as copied back, and cuts the file off. Then no write explains it: it is rot.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from array import array
 from pagewarden.following.log import Broken, OpenLog
 from pagewarden.following.sums import SumTable
 from pagewarden.following.values import Cursor
-from pagewarden.pages import PageSource, ShortRead, backend, differing_runs, lock_page, read_again
+from pagewarden.pages import MAX_PAGES, PageSource, ShortRead, backend, differing_runs, lock_page, read_again
 
 
 def scrub(
@@ -32,6 +34,7 @@ def scrub(
     size = os.fstat(log.database).st_size
     source = PageSource(database=log.database, page_size=page_size, pages=known.pages, file_size=size)
     odd = _differing(source, known, first, count)
+    newest: dict[int, int] = {}  # the last frame of each page
     if odd:
         newest = dict(zip(numbers, range(1, len(numbers) + 1), strict=True))
         odd = [pgno for pgno in odd if newest.get(pgno, 0) <= copied]
@@ -39,6 +42,9 @@ def scrub(
     if odd:
         came = _came_since(log, cursor)
         odd = [] if came is None else [pgno for pgno in odd if pgno not in came]
+    if odd:
+        cut = _cut_off(log, {pgno: newest.get(pgno, 0) for pgno in odd})
+        odd = [pgno for pgno in odd if pgno not in cut]
     return tuple(odd)
 
 
@@ -81,3 +87,27 @@ def _came_since(log: OpenLog, cursor: Cursor) -> set[int] | None:
         return set(log.numbers(index.frames)[cursor.frame :])
     except Broken:
         return None
+
+
+def _cut_off(log: OpenLog, frames: dict[int, int]) -> set[int]:
+    """Return those pages that a commit of the log has left beyond the database's end since their last frame.
+
+    `frames` has the last frame of each page, 0 for none in this generation. All of them where the log cannot be read.
+    """
+    if not log.index.frames:
+        return set()
+    sizes = array("I")
+    try:
+        for tail in log.tails(log.start()):
+            sizes += tail.sizes
+    except Broken:
+        return set(frames)
+    found: set[int] = set()
+    least, waiting = MAX_PAGES, sorted(frames, key=frames.__getitem__)  # the one with the newest frame last
+    for frame in range(len(sizes), 0, -1):
+        least = min(least, sizes[frame - 1] or least)
+        while waiting and frames[waiting[-1]] >= frame:
+            pgno = waiting.pop()
+            if pgno > least:
+                found.add(pgno)
+    return found | {pgno for pgno in waiting if pgno > least}
