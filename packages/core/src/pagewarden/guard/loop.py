@@ -81,7 +81,8 @@ class Following:
         now = self._now()
         self._seen = now  # when something was last committed
         self._pinned = now  # when the newest pin began
-        self._taken_since_pin = False
+        # The pin is from before a comparison that may have taken long: it makes room at once, whatever is committed.
+        self._taken_since_pin = True
         self._on_zero = True  # whether the newest pin may be on read lock 0
         self._mapped = now
         self._mapped_txid = position.txid

@@ -40,6 +40,7 @@ class LogTender:
         self._unusable = False
         self._tried = -math.inf  # when a checkpoint was last tried
         self._held_back = False  # whether somebody kept it from what it was for
+        self._came_to = (0, 0, False)  # what the last one did: frames, of them copied, and whether that was all
         self._told = False  # that the log is too large
         self._within = self._now()  # when it was last not
 
@@ -67,16 +68,19 @@ class LogTender:
             # Commits that came meanwhile do not count: they are behind the pin.
             copied = not done.busy and done.checkpointed >= look.frames
             self._tried, self._held_back = self._now(), not (copied if decision.action == "passive" else done.complete)
-            self._g.emit(
-                "wal.checkpointed",
-                seconds=self._now() - now,
-                mode=decision.action,
-                why=decision.why,
-                frames=done.log,
-                copied=done.checkpointed,
-                complete=done.complete,
-                writers_waited=round(done.held_seconds, 4),
-            )
+            came_to = (done.log, done.checkpointed, done.complete)
+            if came_to != self._came_to:  # a reader that stays for hours is told of once
+                self._came_to = came_to
+                self._g.emit(
+                    "wal.checkpointed",
+                    seconds=self._now() - now,
+                    mode=decision.action,
+                    why=decision.why,
+                    frames=done.log,
+                    copied=done.checkpointed,
+                    complete=done.complete,
+                    writers_waited=round(done.held_seconds, 4),
+                )
         self._mind_the_bound(decision, look)
 
     def close(self) -> None:
