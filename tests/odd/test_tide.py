@@ -36,7 +36,8 @@ def test_a_database_that_grows_and_shrinks_is_read_at_one_commit(mode: str, tmp_
             assert taken[-1].source.verdict is not Verdict.DAMAGED, taken[-1].source
     proved = run_verify(VerifyRequest(repository=repository, read_data=True), runtime)
     assert proved.verdict is Verdict.SOUND
-    assert len(proved.points) == len({report.position for report in taken})  # one is "unchanged" if nothing came between
+    # One is "unchanged" where nothing came between.
+    assert len(proved.points) == len({report.position for report in taken})
     for report in taken:
         restored = tmp_path / f"restored-{report.position.txid}.db"
         request = RestoreRequest(repository=repository, to=str(restored), txid=report.position.txid)
