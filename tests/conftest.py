@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from coverage import Coverage
 
 HERE = Path(__file__).parent
 
@@ -32,9 +33,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def measured_where_it_counts(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Measure no process that is started by tests which are there to repeat what others have measured."""
-    folder = request.path.relative_to(HERE).parts[0]
-    with pytest.MonkeyPatch.context() as patch:
-        if folder in UNMEASURED:
-            patch.delenv(OF_SPAWNED, raising=False)
+    """Measure nothing, here and in processes that are started, of tests which repeat what others have measured."""
+    if request.path.relative_to(HERE).parts[0] not in UNMEASURED:
         yield
+        return
+    measuring = Coverage.current()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(OF_SPAWNED, raising=False)
+        if measuring is not None:
+            measuring.stop()
+        yield
+        if measuring is not None:
+            measuring.start()

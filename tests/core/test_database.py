@@ -294,6 +294,7 @@ VERBS: dict[str, Callable[[Database, Path], object]] = {
     "wal_enable": lambda db, _: switch_in_vain(db),
     "wal_checkpoint": lambda db, _: checkpoint_in_vain(db),
     "wal_tune": lambda db, _: db.wal_tune(preset="safe"),
+    "guard": lambda db, _: follow_in_vain(db),
     "doctor": lambda db, _: db.doctor(),
     "plugins": lambda db, _: db.plugins(),
 }
@@ -314,6 +315,16 @@ def checkpoint_in_vain(db: Database) -> None:
     else:
         with pytest.raises(pagewarden.NotInWalMode):
             db.wal_checkpoint()
+
+
+def follow_in_vain(db: Database) -> None:
+    """Follow it beside the application's transaction, which is not committed; only WAL mode can be followed."""
+    if db.wal_status().journal_mode == "wal":
+        with db.guard() as guard:
+            guard.flush(30)
+    else:
+        with pytest.raises(pagewarden.NotInWalMode), db.guard() as guard:
+            guard.flush(30)
 
 
 def test_every_verb_is_in_the_test_of_locks() -> None:

@@ -19,7 +19,7 @@ from tests.support.restoring import bring_back_chain
 
 pytestmark = pytest.mark.xdist_group("busy")  # never beside other tests that keep both cores busy
 
-BACKUPS = 200 if os.environ.get("PAGEWARDEN_FULL") else 10
+BACKUPS = 200 if os.environ.get("PAGEWARDEN_FULL") else 6
 ROWS = 60_000  # so that what is committed between two backups is not more than half of the pages
 ROLES = {"wal": ["writer"] * 3 + ["checkpointer"], "delete": ["writer"] * 3}
 

@@ -54,7 +54,7 @@ def test_a_commit_is_walked_whole_while_others_write(plugins: Plugins, tmp_path:
 
 def test_no_slice_of_a_walk_holds_its_lock_for_long(plugins: Plugins, tmp_path: Path) -> None:
     """A writer that waits for no lock gets in between the steps; a walk that holds still ends."""
-    path = build(tmp_path / "app.db", page_size=512, rows=2000)
+    path = build(tmp_path / "app.db", page_size=512, rows=8000)
     steps = []
 
     def walk(subject: Subject) -> list[Finding]:

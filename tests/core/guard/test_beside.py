@@ -54,11 +54,9 @@ def test_every_page_beside_a_guard_is_a_position_with_its_cause(guarded: Guarded
     assert (report.kind, report.position.txid) == ("snapshot", 5)
     assert [len(guarded.restored(txid)) for txid in (2, 3, 4, 5)] == [1, 2, 3, 3]
     with Runtime(state=guarded.folder / "restoring") as runtime:
-        (entry,) = [
-            each for each in runtime.repository(str(guarded.repository)).entries("app.db") if each.sequence == 3
-        ]
-    assert entry.manifest is not None
-    assert entry.manifest.facts.gap == "backup"
+        entries = tuple(runtime.repository(str(guarded.repository)).entries("app.db"))
+    (manifest,) = (each.manifest for each in entries if each.manifest and each.manifest.position == report.position)
+    assert manifest.facts.gap == "backup"
 
 
 def test_a_backup_stores_first_what_a_dead_guard_left(guarded: Guarded) -> None:

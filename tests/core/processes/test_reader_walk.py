@@ -128,6 +128,7 @@ def test_a_plan_that_no_database_has_is_refused(reader: PageReader) -> None:
     """And the reader lives on."""
     plan = WalkPlan(page_size=512, usable=512, pages=9, encoding=1, pointer_map=False, trees=())
     object.__setattr__(plan, "page_size", 513)
+    reader.ping()
     pid = reader.pid
     with pytest.raises(PagewardenError, match="begin_walk"):
         reader.begin_walk(plan)
