@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -31,10 +34,21 @@ BUILD_TOOLS = ["setuptools>=77", "cffi>=2.0"]
 IN_PARALLEL = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadgroup", "--durations=20", "--durations-min=5"]
 
 
+@contextmanager
+def building() -> Iterator[None]:
+    """Let one session at a time build in the checkout: setuptools keeps its files in the folders of the sources."""
+    with (ROOT / ".nox/building.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def install_all(session: nox.Session, *more: str) -> None:
     """Build every distribution from the checkout and install it, with `more`, into the session's environment."""
     session.install(*BUILD_TOOLS)  # once, not in an environment of its own for each: that is what `build` does
-    session.install("--no-build-isolation", *DISTRIBUTIONS, *more)
+    with building():
+        session.install("--no-build-isolation", *DISTRIBUTIONS)
+    if more:
+        session.install(*more)
 
 
 @nox.session
@@ -136,7 +150,7 @@ def build(session: nox.Session) -> None:
     dist = ROOT / "dist"
     for old in dist.glob("*") if dist.exists() else ():
         old.unlink()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with building(), ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(partial(_build, session, dist), DISTRIBUTIONS))
     clean = Path(session.create_tmp()) / "clean"
     session.run(sys.executable, "-m", "venv", "--clear", str(clean), external=True)

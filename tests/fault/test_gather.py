@@ -20,7 +20,7 @@ from tests.core.repository.gathering import Stage
 from tests.core.repository.pruned import new_runtime
 from tests.fault.test_prune import FULL, STEPS, Cut, Dead, one_by_one
 
-STEP = 1 if FULL else 7
+STEP = 1 if FULL else 5
 """Every so-manieth step is a cut in a test of usual length."""
 
 
