@@ -1,18 +1,12 @@
-"""The four kinds of plugin objects. Core calls them one by one, with a deadline, a timing and its own except.
-
-A plugin's hooks (`pagewarden.hookspecs`) return objects that meet these protocols; `pagewarden.testing` ships a
-contract suite for each. An object must be safe to build without I/O: work begins when a method is called.
-"""
+"""What a checker is, and what it is given: a database that it can only look at."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from pagewarden.values import Finding, Level, Position, Severity, Verdict
+from pagewarden.values import Finding, Level, Position, Verdict
 
 if TYPE_CHECKING:  # an embedding application, which may use another SQLite library, must not get this one (H2)
     import sqlite3
@@ -165,144 +159,3 @@ class Checker(Protocol):
 
         What a generator has yielded stays when it is stopped. It may return a CheckOutcome for what is left to say.
         """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectInfo:
-    """One stored object."""
-
-    key: str
-    bytes: int
-    modified: datetime | None = None
-
-
-@runtime_checkable
-class Target(Protocol):
-    """Storage under a repository. Keys are `/`-separated, of `[A-Za-z0-9._=-]` parts, never `.` or `..`.
-
-    Several threads may call its methods at once.
-    """
-
-    url: str
-
-    def put(self, key: str, data: bytes) -> None:
-        """Store `data`, durable and whole before it is listed. Raise FileExistsError if `key` exists, unchanged."""
-
-    def adopt(self, key: str, path: Path) -> None:
-        """Store the local file `path` as `put` does, and remove `path`. A path in `staging` costs no copy."""
-
-    def get(self, key: str) -> bytes:
-        """Return a small object whole. Raise FileNotFoundError if there is none."""
-
-    def open(self, key: str) -> Path | None:
-        """Return the object as a local file where the target keeps one, else None."""
-
-    def read(self, key: str, offset: int, length: int) -> bytes:
-        """Return a range, shorter only at the object's end. Raise FileNotFoundError."""
-
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Yield complete objects whose key starts with `prefix`, in order of their keys; never a half-written one."""
-
-    def delete(self, key: str) -> None:
-        """Remove an object; one that is not there is no error."""
-
-    def staging(self) -> Path | None:
-        """Return a local folder from which `adopt` is a rename, or None: core then spools elsewhere."""
-
-
-@runtime_checkable
-class BulkTarget(Target, Protocol):
-    """A target that can do many small things at less than the cost of each; a repository uses that where it is there.
-
-    A repository of many restore points has as many small documents, which one command reads all.
-    """
-
-    def keys(self, prefix: str) -> Iterator[str]:
-        """Yield the keys of what `list` yields, in the same order."""
-
-    def read_many(self, keys: Sequence[str], length: int) -> Iterator[bytes | None]:
-        """Yield what `read(key, 0, length)` returns for each key, in their order; None where there is no object.
-
-        Where one cannot be read, raise in its place: the caller asks anew for those after it.
-        """
-
-
-@runtime_checkable
-class ClearingTarget(Target, Protocol):
-    """A target that removes many objects at less than the cost of each.
-
-    While a database is followed, hundreds of small objects go every few seconds.
-    """
-
-    def delete_many(self, keys: Sequence[str]) -> None:
-        """Remove objects, in any order; those that are not there are no error. When this returns they are gone."""
-
-
-@runtime_checkable
-class RemoteTarget(Target, Protocol):
-    """A target behind a network, of which a repository must ask more: `open` returns None for all its objects."""
-
-    def size(self, key: str) -> int:
-        """Return the bytes of an object. Raise FileNotFoundError if there is none."""
-
-    def probe(self, key: str, data: bytes) -> None:
-        """Prove that `put` does not replace the object `key`, whose bytes are `data`, and leave it as it is.
-
-        Called before a process writes anything else. Raise SharedWritingRefused where the storage replaced it.
-        """
-
-
-@runtime_checkable
-class TargetFactory(Protocol):
-    """Opens targets of some URL schemes."""
-
-    name: str
-    schemes: tuple[str, ...]  # "file"; the empty scheme is a plain path
-
-    def open(self, url: str, *, create: bool) -> Target:
-        """Return the target at `url`. Raise FileNotFoundError if it is missing and `create` is false."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RepairStep:
-    """One step of a repair plan, which prints itself."""
-
-    text: str
-    loses: str = "nothing"
-
-
-@runtime_checkable
-class Repairer(Protocol):
-    """Plans and executes one kind of repair, always on a copy."""
-
-    name: str
-
-    def plan(self, findings: Sequence[Finding]) -> Sequence[RepairStep]:
-        """Return the steps that would mend `findings`, none where it cannot help. Touches no file."""
-
-    def apply(self, copy: Path, steps: Sequence[RepairStep], quarantine: Path) -> None:
-        """Execute `steps` on the file `copy`; everything that is cut out goes to the folder `quarantine`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Notice:
-    """Something that a person should know now."""
-
-    title: str
-    body: str
-    severity: Severity
-    database: str
-    time: datetime
-
-
-@runtime_checkable
-class Notifier(Protocol):
-    """Tells people. Failures are logged and never stop a run."""
-
-    name: str
-
-    def notify(self, notice: Notice) -> None:
-        """Deliver one notice; raise if it could not be delivered."""
-
-
-ProgressSink = Callable[[str, int, int], None]  # step, done, total
