@@ -74,15 +74,32 @@ def test_what_was_added_is_found_again(tmp_path: Path) -> None:
 
 
 def test_what_is_stored_leaves_nothing(tmp_path: Path) -> None:
-    """Neither do what no document names, and what is discarded."""
-    spool = fill(tmp_path, 3)
+    """Neither does what no document names."""
+    spool = fill(tmp_path, 1)
     found, _ = spool.recover(sound)
     (tmp_path / "0000000000000009.segment").write_bytes(b"half")
     spool.stored(found[0])
     spool.stored(found[0])
-    assert (spool.count, spool.discard(), spool.count) == (2, 2, 0)
     Spool(tmp_path, 1).recover(sound)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_discarded_is_kept_within_the_bound(tmp_path: Path) -> None:
+    """It is found no more, a later batch does not take its name, and of too much the oldest goes."""
+    spool = fill(tmp_path, 3)
+    assert (spool.count, spool.discard(), spool.count) == (3, 3, 0)
+    aside = sorted(file.name for file in tmp_path.iterdir())
+    assert "0000000000000001.json.broken" in aside and all(name.endswith(".broken") for name in aside)
+    again = Spool(tmp_path, 1 << 20)
+    assert again.recover(sound) == ((), "")
+    assert sorted(file.name for file in tmp_path.iterdir()) == aside
+    again.begin()[0].write_bytes(b"segment")
+    assert again.add(batch(4), commits=False).number == 4
+    little = Spool(tmp_path, sum(file.stat().st_size for file in tmp_path.iterdir()) // 2)
+    little.recover(sound)
+    assert little.discard() == 1
+    left = sorted(file.name for file in tmp_path.iterdir())
+    assert "0000000000000004.segment.broken" in left and "0000000000000001.json.broken" not in left
 
 
 def test_a_broken_batch_ends_what_is_used_and_is_kept(tmp_path: Path) -> None:

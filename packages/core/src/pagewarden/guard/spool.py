@@ -7,7 +7,8 @@ both, and `recover` finds what is here.
     <number>.segment     what the batch changed: an ordinary segment
     <number>.commits     each commit of it by itself, where it has one
     <number>.json        what they are; encoded, and proved, as the documents of a repository are
-    ….broken             what did not prove itself, and what came after it: nothing uses it, and nothing removes it
+    ….broken             what did not prove itself or did not continue what is stored, and what came after it: nothing
+                         uses it; the oldest goes where all of it is more than the spool may hold
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pagewarden.processes.reader import PageReader
 
 _NAME = re.compile(r"(\d{16})\.json")
+_ASIDE = re.compile(r"(\d{16})\.(?:json|segment|commits)\.broken")
 _BROKEN = ".broken"
 _NEARLY = 0.75  # of the room that is there, from which on a batch should be as small as it can be
 
@@ -133,10 +135,11 @@ class Spool:
                 problem = f"batch {number} in {self.folder}: {problem}"
                 break
             found.append(waiting)
+        aside = {int(match[1]) for file in self.folder.iterdir() if (match := _ASIDE.fullmatch(file.name))}
         self._put_aside(numbers[len(found) :])
         with self._lock:
             self._waiting = {each.number: each for each in found}
-            self._next = max((*numbers, 0)) + 1
+            self._next = max((*numbers, *aside, 0)) + 1
         kept = {f"{each.number:016}" for each in found}
         for file in tuple(self.folder.iterdir()):
             if file.name.partition(".")[0] not in kept and file.suffix != _BROKEN:
@@ -149,6 +152,13 @@ class Spool:
             for path in (*self._paths(number), self._document(number)):
                 with suppress(FileNotFoundError):
                     path.rename(path.with_name(path.name + _BROKEN))
+        aside = sorted(file for file in self.folder.iterdir() if numbers and _ASIDE.fullmatch(file.name))
+        size = sum(file.stat().st_size for file in aside)
+        for file in aside:  # of the lowest number first: a guard that is superseded again and again fills no disk
+            if size <= self.limit:
+                break
+            size -= file.stat().st_size
+            file.unlink()
 
     def begin(self) -> tuple[Path, Path]:
         """Return where the page sets of the next batch are to be written: the segment, and the commits."""
@@ -200,12 +210,16 @@ class Spool:
             waiting.commits.unlink(missing_ok=True)
 
     def discard(self) -> int:
-        """Remove everything: it does not continue what is stored. Return how many batches that were. Raises OSError."""
+        """Put everything aside: it does not continue what is stored. Return how many batches that were. Raises OSError.
+
+        It may hold what nobody else has: the commits between two restore points of which only the second was stored.
+        """
         with self._lock:
-            everything = sorted(self._waiting.items(), reverse=True)
-        for _, waiting in everything:  # the last one first: what is left continues what is stored
-            self.stored(waiting)
-        return len(everything)
+            numbers = sorted(self._waiting)
+            self._waiting.clear()
+            self._unsettled.clear()
+        self._put_aside(numbers)
+        return len(numbers)
 
     def _read(self, number: int) -> Waiting:
         path = self._document(number)
