@@ -135,7 +135,7 @@ class Shipper:
             return stream
 
     def forget(self) -> int:
-        """Put what waits aside: it does not continue what is stored. Return how many batches that were. Raises OSError."""
+        """Put what waits aside: it does not continue what is stored. Return how many batches it was. Raises OSError."""
         with self._condition:
             self._queue.clear()
             return self._spool.discard()
