@@ -314,7 +314,7 @@ def repairers() -> ModuleType:
 from pagewarden.hookspecs import hookimpl
 class R:
     name = "repair-mine"
-    def plan(self, findings): return []
+    def plan(self, case): return []
     def apply(self, copy, steps, quarantine): pass
 @hookimpl
 def pagewarden_repairers(): return [R()]

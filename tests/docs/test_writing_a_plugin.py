@@ -22,7 +22,7 @@ def test_every_piece_of_code_stands_in_the_example() -> None:
 def test_what_is_named_of_the_testing_package_exists() -> None:
     """Names in the text can be imported."""
     from pagewarden import testing
-    from pagewarden.testing import contracts, subjects
+    from pagewarden.testing import benches, contracts, subjects
 
     for name in ("INJURIES", "each_fault", "cut"):
         assert name in TEXT
@@ -30,4 +30,7 @@ def test_what_is_named_of_the_testing_package_exists() -> None:
     for name in ("ClosedSubject", "FileImage"):
         assert name in TEXT
         assert hasattr(subjects, name)
+    for name in ("ClosedCase", "ClosedBench"):
+        assert name in TEXT
+        assert hasattr(benches, name)
     assert hasattr(contracts, "CheckerContract")

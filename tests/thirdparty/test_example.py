@@ -91,7 +91,7 @@ def test_it_is_listed_with_all_that_it_brings(terminal: Terminal) -> None:
     code, report = terminal.run("plugins")
     (example,) = (plugin for plugin in report["plugins"] if plugin["name"] == "example")
     assert (example["version"], example["module"], example["fault"]) == ("2.3", "pagewarden_example", "")
-    assert (example["checkers"], example["repairers"]) == (["check-empty-tables"], ["repair-note"])
+    assert (example["checkers"], example["repairers"]) == (["check-empty-tables"], ["repair-empty-rows"])
     assert (example["targets"], example["notifiers"], example["observes"]) == (["flat"], ["notify-lines"], True)
     assert (code, report["faults"]) == (0, [])
 

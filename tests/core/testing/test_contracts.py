@@ -17,6 +17,8 @@ from pagewarden.contracts import (
     Notice,
     Notifier,
     ObjectInfo,
+    RepairBench,
+    RepairCase,
     Repairer,
     RepairStep,
     Subject,
@@ -162,14 +164,20 @@ class MyRepairer:
 
     name = "repair-mine"
 
-    def plan(self, findings: Sequence[Finding]) -> Sequence[RepairStep]:
+    def plan(self, case: RepairCase) -> Sequence[RepairStep]:
         """Mend zeroed pages."""
-        return [RepairStep(text=f"mend page {each.pgno}") for each in findings if each.kind == "zeroed-page"]
+        return [
+            RepairStep(text=f"mend page {each.pgno}", mends=(place,), task={"page": each.pgno})
+            for place, each in enumerate(case.findings)
+            if each.kind == "zeroed-page"
+        ]
 
-    def apply(self, copy: Path, steps: Sequence[RepairStep], quarantine: Path) -> None:
+    def apply(self, bench: RepairBench, steps: Sequence[RepairStep]) -> None:
         """Put something aside."""
-        if steps:
-            (quarantine / "page").write_bytes(b"cut out")
+        for step in steps:
+            page = bench.read(2, 4096)
+            bench.write(2, page, step.text)
+            bench.progress(1, 1)
 
 
 class TestRepairer(RepairerContract):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pagewarden.check.outcome import ContractBroken
-from pagewarden.contracts import CheckOutcome, Notice, ObjectInfo, RepairStep, Subject
+from pagewarden.contracts import CheckOutcome, Loss, Notice, ObjectInfo, RepairBench, RepairCase, RepairStep, Subject
 from pagewarden.testing.contracts import (
     CheckerContract,
     NotifierContract,
@@ -33,7 +33,7 @@ from tests.core.testing.test_contracts import (
 
 CAUGHT = (
     *(AssertionError, pytest.fail.Exception, ContractBroken),
-    *(RuntimeError, UnicodeEncodeError, KeyError, sqlite3.DatabaseError),
+    *(RuntimeError, UnicodeEncodeError, KeyError, TypeError, sqlite3.DatabaseError),
 )
 """How a test of a suite fails: an assertion, pytest's own, or what the plugin raises."""
 
@@ -183,17 +183,17 @@ def test_a_notifier_that_misbehaves_is_caught(what: str) -> None:
 class _Repairer(MyRepairer):
     """A repairer that plans and does what a test chose."""
 
-    def __init__(self, plan: Callable[[Sequence[Finding]], Any], apply: Callable[[Path, Path], Any]) -> None:
+    def __init__(self, plan: Callable[[RepairCase], Any], apply: Callable[[RepairBench], Any]) -> None:
         self.planned = plan
         self.applied = apply
 
-    def plan(self, findings: Sequence[Finding]) -> Sequence[RepairStep]:
+    def plan(self, case: RepairCase) -> Sequence[RepairStep]:
         """Plan it."""
-        return self.planned(findings)  # type: ignore[no-any-return]
+        return self.planned(case)  # type: ignore[no-any-return]
 
-    def apply(self, copy: Path, steps: Sequence[RepairStep], quarantine: Path) -> None:
+    def apply(self, bench: RepairBench, steps: Sequence[RepairStep]) -> None:
         """Do it."""
-        self.applied(copy, quarantine)
+        self.applied(bench)
 
 
 class _RepairerSuite(RepairerContract):
@@ -206,51 +206,76 @@ def _nothing(*_: Any) -> list[RepairStep]:
     return []
 
 
-def _plans_alike() -> Callable[[Sequence[Finding]], list[RepairStep]]:
+def _plans_alike() -> Callable[[RepairCase], list[RepairStep]]:
     calls: list[int] = []
 
-    def plan(findings: Sequence[Finding]) -> list[RepairStep]:
+    def plan(case: RepairCase) -> list[RepairStep]:
         calls.append(1)
-        return [RepairStep(text=f"plan {len(calls)}")] if findings else []
+        return [RepairStep(text=f"plan {len(calls)}")] if case.findings else []
 
     return plan
 
 
-def _empties(copy: Path, _: Path) -> None:
-    copy.write_bytes(b"no database")
+def _plans(**fields: Any) -> Callable[[RepairCase], list[RepairStep]]:
+    return lambda case: [RepairStep(**{"text": "mend", **fields})] if case.findings else []
 
 
-def _touches_the_neighbour(copy: Path, _: Path) -> None:
-    (copy.parent / "neighbour.db").write_bytes(b"")
+def _leaves(*_: Any) -> Any:
+    raise SystemExit(1)
 
 
-REPAIRERS: dict[str, tuple[Callable[[Sequence[Finding]], Any], Callable[[Path, Path], Any], str]] = {
+def _empties(bench: RepairBench) -> None:
+    bench.database.write_bytes(b"no database")
+
+
+def _touches_the_neighbour(bench: RepairBench) -> None:
+    (bench.database.parent / "neighbour.db").write_bytes(b"")
+
+
+def _loses_a_row(bench: RepairBench) -> None:
+    with closing(bench.connect()) as connection:
+        connection.execute("DELETE FROM orders WHERE id = 7")
+
+
+def _moves_a_row(bench: RepairBench) -> None:
+    with closing(bench.connect()) as connection:
+        row = connection.execute("DELETE FROM orders WHERE id = 7 RETURNING *").fetchone()
+    bench.keep_rows("orders", ("id", "customer", "body"), [row], "its customer is not there")
+
+
+REPAIRERS: dict[str, tuple[Callable[[RepairCase], Any], Callable[[RepairBench], Any], str]] = {
     "raises over nothing": (_raises, _nothing, "test_nothing_found_needs_nothing_done"),
     "hangs over a plan": (_hangs, _nothing, "test_nothing_found_needs_nothing_done"),
     "plans for nothing": (lambda _: [RepairStep(text="mend")], _nothing, "test_nothing_found_needs_nothing_done"),
     "plans for anything": (
-        lambda findings: [RepairStep(text="mend")] * len(findings),
+        lambda case: [RepairStep(text="mend")] * len(case.findings),
         _nothing,
         "test_it_does_not_plan_for_what_it_does_not_know",
     ),
     "plans what are no steps": (
-        lambda findings: ["mend"] if findings else [],
+        lambda case: ["mend"] if case.findings else [],
         _nothing,
         "test_planning_touches_no_file",
     ),
     "plans without words": (
-        lambda findings: [RepairStep(text="", loses="")],
+        _plans(text="", loses=""),
         _nothing,
         "test_planning_touches_no_file",
     ),
+    "mends what was not found": (_plans(mends=(1,)), _nothing, "test_planning_touches_no_file"),
+    "has a task that cannot travel": (_plans(task={"page": b"1"}), _nothing, "test_planning_touches_no_file"),
+    "exits over damage": (_leaves, _nothing, "test_it_survives_damage"),
+    "plans no steps over damage": (lambda _: ["mend"], _nothing, "test_it_survives_damage"),
     "plans another thing each time": (_plans_alike(), _nothing, "test_planning_touches_no_file"),
     "works without a plan": (_nothing, _empties, "test_no_steps_change_nothing"),
     "hangs over its work": (_nothing, _hangs, "test_no_steps_change_nothing"),
     "litters the quarantine": (
         _nothing,
-        lambda _, quarantine: (quarantine / "x").touch(),
+        lambda bench: bench.keep_rows("orders", ("id",), [(1,)], "for nothing"),
         "test_no_steps_change_nothing",
     ),
+    "loses a row": (_plans(), _loses_a_row, "test_no_row_is_lost_that_it_does_not_say"),
+    "moves a row, and says that it loses none": (_plans(), _moves_a_row, "test_no_row_is_lost_that_it_does_not_say"),
     "raises over its work": (_nothing, _raises, "test_applying_touches_the_copy_and_the_quarantine_alone"),
     "leaves no database": (_nothing, _empties, "test_applying_touches_the_copy_and_the_quarantine_alone"),
     "touches other files": (
@@ -265,26 +290,31 @@ REPAIRERS: dict[str, tuple[Callable[[Sequence[Finding]], Any], Callable[[Path, P
 def test_a_repairer_that_misbehaves_is_caught(what: str, database: Path, tmp_path: Path) -> None:
     """By the test of the suite that is named beside it."""
     plan, apply, test = REPAIRERS[what]
-    quarantine = tmp_path / "quarantine"
-    quarantine.mkdir()
-    arguments: tuple[Path, ...] = ()
-    if "planning" in test:
-        arguments = (database,)
-    elif "change" in test or "touches" in test:
-        arguments = (database, quarantine)
-    with pytest.raises(CAUGHT):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    arguments = (database,) if "nothing_found" in test or "plan" in test else (database, scratch)
+    with pytest.raises((*CAUGHT, SystemExit)):
         getattr(_RepairerSuite(), test)(_Repairer(plan, apply), *arguments)
 
 
 def test_a_repairer_that_opens_the_file_to_plan_is_caught(database: Path) -> None:
-    """A plan is made of findings alone."""
+    """A plan is made of what the case tells."""
 
-    def plan(findings: Sequence[Finding]) -> list[RepairStep]:
+    def plan(_: RepairCase) -> list[RepairStep]:
         database.read_bytes()
         return []
 
     with pytest.raises(AssertionError):
         _RepairerSuite().test_planning_touches_no_file(_Repairer(plan, _nothing), database)
+
+
+def test_a_repairer_may_move_rows_and_lose_them_where_it_says_so(database: Path, tmp_path: Path) -> None:
+    """What was put into the quarantine is not lost; a step that expects a loss is not held against all rows."""
+    (tmp_path / "scratch").mkdir()
+    for loss, work in ((Loss.MOVED, _moves_a_row), (Loss.ROWS, _loses_a_row)):
+        copy = Path(shutil.copy(database, tmp_path / f"{loss.name}.db"))
+        mine = _Repairer(_plans(loss=loss, loses="a row"), work)
+        _RepairerSuite().test_no_row_is_lost_that_it_does_not_say(mine, copy, tmp_path / "scratch")
 
 
 class _ListsGhosts(MemoryTarget):

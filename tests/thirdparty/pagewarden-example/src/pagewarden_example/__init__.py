@@ -11,7 +11,7 @@ from pagewarden.events import Event
 from pagewarden.hookspecs import hookimpl
 from pagewarden_example.checker import EmptyTables
 from pagewarden_example.notifier import LineNotifier
-from pagewarden_example.repairer import NoteTaker
+from pagewarden_example.repairer import RowSweeper
 from pagewarden_example.target import FlatFactory
 
 
@@ -24,7 +24,7 @@ def pagewarden_checkers() -> Iterable[Checker]:
 @hookimpl
 def pagewarden_repairers() -> Iterable[Repairer]:
     """Register the repairer."""
-    return [NoteTaker()]
+    return [RowSweeper()]
 
 
 @hookimpl
