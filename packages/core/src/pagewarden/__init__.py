@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pagewarden.errors import PagewardenError as PagewardenError
     from pagewarden.errors import PluginUnusable as PluginUnusable
     from pagewarden.errors import ReaderCrashed as ReaderCrashed
+    from pagewarden.errors import RepairRefused as RepairRefused
     from pagewarden.errors import RepositoryBusy as RepositoryBusy
     from pagewarden.errors import RepositoryDamaged as RepositoryDamaged
     from pagewarden.errors import RepositoryNotFound as RepositoryNotFound
@@ -89,6 +90,7 @@ _HOMES = {
         "PagewardenError",
         "PluginUnusable",
         "ReaderCrashed",
+        "RepairRefused",
         "RepositoryBusy",
         "RepositoryDamaged",
         "RepositoryNotFound",

@@ -164,6 +164,14 @@ class OutOfSpace(PagewardenError):
     usual_hint = "free space there, then try again"
 
 
+class RepairRefused(PagewardenError):
+    """The repair would lose what could be read before, or touch what must not be touched; nothing was changed."""
+
+    slug = "repair-refused"
+    exit_code = 33
+    usual_hint = "pagewarden repair DB shows the plan"
+
+
 class PluginUnusable(PagewardenError):
     """A plugin that was asked for is not installed, failed to load, or broke its contract."""
 
