@@ -34,6 +34,11 @@ static inline uint32_t pw_get_be32(const uint8_t *from) {
   return PW_LITTLE_ENDIAN ? pw_swap32(n) : n;
 }
 
+static inline void pw_put_be32(uint8_t *to, uint32_t n) {
+  n = PW_LITTLE_ENDIAN ? pw_swap32(n) : n;
+  memcpy(to, &n, sizeof n);
+}
+
 static inline uint64_t pw_get_le64(const uint8_t *from) {
   uint64_t n;
   memcpy(&n, from, sizeof n);

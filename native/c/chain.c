@@ -66,7 +66,8 @@ static PW_COLD void impossible(pw_walking *w, uint32_t pgno, const pw_pointer *p
   pw_report(w, flaw);
 }
 
-/* Use page `pgno`, to which `pointer` leads: 1, 0 if that was reported, -1 if reading the ptrmap failed for good. */
+/* Use page `pgno`, to which `pointer` leads: 1, 0 if that was reported, -1 if reading the ptrmap failed for good.
+** Where users are asked for, the ptrmap is what they are to be written into, so that it is not judged. */
 int pw_pointer_take(pw_walking *w, uint32_t pgno, const pw_pointer *pointer) {
   if (!pw_page_possible(w->walk, pgno) && !(pgno == 1 && pointer->holder == 0 && w->walk->pages >= 1)) {
     impossible(w, pgno, pointer);
@@ -81,6 +82,12 @@ int pw_pointer_take(pw_walking *w, uint32_t pgno, const pw_pointer *pointer) {
     return 0;
   }
   w->seen->pages++;
+  if (w->walk->users) {
+    uint8_t *user = w->walk->users + (size_t)5 * (pgno - 1);
+    user[0] = (uint8_t)pointer->map_type;
+    pw_put_be32(user + 1, pointer->map_parent);
+    return 1;
+  }
   return w->walk->pointer_map && pgno > 1 ? map_check(w, pgno, pointer) : 1;
 }
 

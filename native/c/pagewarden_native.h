@@ -22,7 +22,7 @@
 
 /* cffi: begin */
 
-#define PW_ABI 5
+#define PW_ABI 6
 
 typedef enum {
   PW_OK = 0,
@@ -170,7 +170,7 @@ typedef struct {
   uint32_t index;   /* 0: keys are rowids */
 } pw_tree;
 
-/* A walk over all b-trees of one commit. `used` and `depths` are zeros at first, and shared by all threads. */
+/* A walk over all b-trees of one commit. `used`, `depths` and `users` are zeros at first, and shared by all threads. */
 typedef struct {
   uint32_t page_size, usable, pages;
   uint32_t encoding;    /* 1 UTF-8, 2 UTF-16le, 3 UTF-16be */
@@ -181,6 +181,7 @@ typedef struct {
   const uint8_t *orders;  /* for each column its pw_order */
   uint8_t *used;          /* a bit for each page, pages / 8 + 1 bytes */
   uint32_t *depths;       /* for each tree the depth of its first leaf */
+  uint8_t *users;         /* NULL, or zeros, 5 bytes for each page: see pw_pointer_take */
 } pw_walk;
 
 /* What the keys below a page must lie between. */

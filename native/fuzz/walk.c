@@ -1,6 +1,7 @@
 /* The structure walk over a whole database. seeds: database
 **
-** Bytes 72 to 91 of page 1, which SQLite reserves, choose the columns, the order and the sharing. Roots are page 1 and
+** Bytes 72 to 91 of page 1, which SQLite reserves, choose the columns, the order, the sharing and whether users are
+** asked for. Roots are page 1 and
 ** every page that looks like one and that no tree before it used. */
 #include "common/memory.h"
 
@@ -100,6 +101,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   s.used_size = s.walk.pages / 8 + 1;
   s.used = calloc(s.used_size, 1);
   s.walk.used = s.used;
+  s.walk.users = options[13] & 1 ? calloc(s.walk.pages, 5) : NULL;
   s.work_size = pw_walk_work(page_size);
   static uint8_t *kept[8][STACKS]; /* by page size: large ones take long to allocate */
   for (int i = 0; i < STACKS; i++) {
@@ -128,6 +130,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   pw_parts_freelist(&parts, pw_get_be32(data + 32), pw_get_be32(data + 36));
   run(&s, &parts, 0);
   HOLDS(ones(s.used, s.used_size) == s.looked);
+  for (uint32_t pgno = 1; s.walk.users && pgno <= s.walk.pages; pgno++) {
+    const uint8_t kind = s.walk.users[5 * (size_t)(pgno - 1)];
+    HOLDS(kind <= 5 && (s.used[pgno >> 3] >> (pgno & 7) & 1) == (kind != 0));
+  }
   uint32_t from = 1, runs[6], used, before = 0;
   do {
     pw_unused(&s.walk, &from, runs, 3, &used);
@@ -137,6 +143,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
       HOLDS(before <= s.walk.pages);
     }
   } while (from);
+  free(s.walk.users);
   free(s.used);
   free(file);
   return 0;

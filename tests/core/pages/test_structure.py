@@ -7,6 +7,7 @@ import random
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pagewarden.pages import Backend, PageSource, structure
 from pagewarden.pages._native import NativeBackend
 from pagewarden.pages._twin import TwinBackend
 from pagewarden.pages.structure import StructureWalk
-from pagewarden.pages.walk import MAX_KEY, WalkPlan
+from pagewarden.pages.walk import MAX_KEY, USER_SIZE, WalkPlan
 from pagewarden.structure import FlawKind, Tree
 from pagewarden.testing.injuries import INJURIES
 from tests.core.pages.trees import Database, build, kinds
@@ -53,6 +54,35 @@ def test_a_sound_database_has_no_flaw(using: Backend, tmp_path: Path, shape: str
     assert (seen.flaws, seen.done, seen.left_out, seen.reached) == ((), True, 0, "")
     maps = len(range(2, database.pages + 1, database.usable // 5 + 1)) if database.data[52:56] != bytes(4) else 0
     assert seen.pages == database.pages - maps
+
+
+USED = ["utf-16le", "auto_vacuum", "incremental", "odd reserved bytes"]
+
+
+@pytest.mark.parametrize("shape", USED)
+def test_the_users_of_pages_are_what_sqlite_itself_has_noted(using: Backend, tmp_path: Path, shape: str) -> None:
+    """Each page's user is its ptrmap entry, freelist aside; no ptrmap page is needed for it, and none is judged."""
+    database = build(**SHAPES[shape])  # type: ignore[arg-type]
+    each = database.usable // 5 + 1
+    noted: dict[int, bytes] = {}
+    if database.data[52:56] != bytes(4):
+        for place in range(2, database.pages + 1, each):
+            entries = database.page(place)
+            noted |= {place + i: entries[5 * (i - 1) : 5 * i] for i in range(1, each)}
+            database.put(place, 0, b"\xff" * database.page_size)
+    plan = replace(database.plan(), users=True)
+    with database.source(tmp_path) as source:
+        walk = StructureWalk(plan, using=using)
+        step = walk.step(source, 60.0)
+    assert (step.flaws, step.done) == ((), True)
+    users = [bytes(walk.users[i : i + USER_SIZE]) for i in range(0, len(walk.users), USER_SIZE)]
+    assert len(users) == database.pages
+    for pgno, entry in noted.items():
+        assert pgno > database.pages or users[pgno - 1] in (entry, bytes(5)), pgno
+        assert pgno > database.pages or (entry[0] == 2) == (users[pgno - 1] == bytes(5)), pgno
+    unused = {pgno for first, count in walk.unused() for pgno in range(first, first + count)}
+    maps = set(range(2, database.pages + 1, each)) if noted else set()
+    assert {pgno for pgno, user in enumerate(users, 1) if user == bytes(5)} == unused | maps
 
 
 @pytest.mark.parametrize("setting", ["FULL", "NONE"])

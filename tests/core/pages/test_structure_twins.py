@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pagewarden.pages import Backend, lock_page
+from pagewarden.pages.structure import StructureWalk
 from pagewarden.pages.walk import WalkPlan
 from pagewarden.structure import Collation, Column, FlawKind, StrictType
 from tests.core.pages.trees import Database, build
@@ -62,6 +63,21 @@ def test_they_agree_on_any_damage(both: tuple[Backend, Backend], tmp_path: Path,
         assert database.walk(native, tmp_path) == expected, number
         seen += bool(expected.flaws)
     assert seen > 15
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_they_agree_on_users_after_any_damage(both: tuple[Backend, Backend], tmp_path: Path, shape: str) -> None:
+    """Whoever is noted as the user of a page, both note the same."""
+    chance = random.Random(f"users of {shape}")
+    for number in range(10):
+        database = build(rows=40, **SHAPES[shape])  # type: ignore[arg-type]
+        injure(database, chance)
+        noted = []
+        with database.source(tmp_path) as source:
+            for using in both:
+                walk = StructureWalk(replace(database.plan(), users=True), threads=1, using=using)
+                noted.append((walk.step(source, 60.0), bytes(walk.users), tuple(walk.unused())))
+        assert noted[0] == noted[1], number
 
 
 @pytest.mark.parametrize("shape", SHAPES)

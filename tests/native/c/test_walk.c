@@ -127,6 +127,26 @@ static void sound_trees_have_no_flaw(void) {
   }
 }
 
+static void users_are_noted(void) {
+  pw_fault fault;
+  pw_seen seen;
+  walking w = open_walk();
+  w.walk.pointer_map = 0;
+  w.walk.users = calloc(pages, 5);
+  CHECK(w.walk.users != NULL);
+  for (uint32_t tree = 0; tree < 2; tree++) {
+    pw_parts parts = {0};
+    pw_parts_root(&parts, tree);
+    CHECK(step(&w, &parts, pages, flaws, &seen, &fault) == PW_OK && seen.flaws == 0);
+  }
+  for (uint32_t pgno = 1; pgno <= pages; pgno++) {
+    const uint8_t root[5] = {1, 0, 0, 0, 0}, child[5] = {5, 0, 0, 0, 1};
+    CHECK(memcmp(w.walk.users + 5 * (size_t)(pgno - 1), pgno <= 2 ? root : child, 5) == 0);
+  }
+  free(w.walk.users);
+  close_walk(&w);
+}
+
 static void every_failing_read_is_told(void) {
   pw_fault fault;
   pw_seen seen;
@@ -260,6 +280,7 @@ static void noise_is_harmless(void) {
 int main(void) {
   build(40);
   sound_trees_have_no_flaw();
+  users_are_noted();
   every_failing_read_is_told();
   shares_add_up();
   bounds_are_kept();

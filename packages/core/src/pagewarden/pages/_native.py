@@ -53,7 +53,7 @@ from pagewarden_native import lib as lib
 if TYPE_CHECKING:
     from pagewarden.pages.walk import Walker, WalkPlan
 
-ABI = 5
+ABI = 6
 """The version of the C interface that this binding was written for."""
 
 if lib.PW_ABI != ABI:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pagewarden.pages._native import _Image, _raise, ffi, lib
 from pagewarden.pages.source import PageSource
-from pagewarden.pages.walk import Parts, Seen, WalkPlan
+from pagewarden.pages.walk import USER_SIZE, Parts, Seen, WalkPlan
 from pagewarden.structure import Column, Flaw, FlawKind, StrictType
 
 _ROOM = 1024  # flaws of one call
@@ -117,6 +117,8 @@ class NativeWalker:
         walk.pointer_map, walk.tree_count, walk.column_count = plan.pointer_map, len(trees), len(columns)
         walk.trees, walk.allowed, walk.orders = self._trees, self._allowed, self._orders
         walk.used, walk.depths = self._used, self._depths
+        self._users = ffi.new("uint8_t[]", USER_SIZE * plan.pages) if plan.users and plan.pages else ffi.NULL
+        walk.users = self._users
 
     def parts(self) -> NativeParts:
         """Return an empty stack."""
@@ -137,6 +139,10 @@ class NativeWalker:
             found += map(_flaw, flaws[0 : seen.flaws])
             pages, unordered, left_out = pages + seen.pages, unordered + seen.unordered, left_out + seen.left_out
         return Seen(flaws=tuple(found), pages=pages, unordered=unordered, left_out=left_out)
+
+    def users(self) -> memoryview:
+        """Return what each page's ptrmap entry must be."""
+        return memoryview(b"") if self._users == ffi.NULL else memoryview(ffi.buffer(self._users)).toreadonly()
 
     def unused(self) -> Iterator[tuple[int, int]]:
         """Yield the runs of pages that were not looked at."""

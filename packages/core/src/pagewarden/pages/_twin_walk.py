@@ -27,7 +27,7 @@ from pagewarden.pages._twin_keys import (
 from pagewarden.pages._twin_page import TreeCell, TreePage, judge_bytes, read_cell, read_page
 from pagewarden.pages._twin_parts import Frame, Free, Root, TwinParts
 from pagewarden.pages.source import PageSource, lock_page
-from pagewarden.pages.walk import MAX_DEPTH, MAX_FLAWS, MAX_KEY, Parts, Seen, WalkPlan
+from pagewarden.pages.walk import MAX_DEPTH, MAX_FLAWS, MAX_KEY, USER_SIZE, Parts, Seen, WalkPlan
 from pagewarden.structure import Flaw, FlawKind
 
 ReadPage = Callable[[PageSource, int], bytes]
@@ -50,6 +50,7 @@ class TwinWalker:
         self._lock_page = lock_page(plan.page_size)
         self._used: dict[int, bytearray] = {}  # a byte for each page, where any is used: sizes may be hostile
         self._lock = threading.Lock()
+        self._users = bytearray(USER_SIZE * plan.pages if plan.users else 0)
 
     def parts(self) -> TwinParts:
         """Return an empty stack for one thread."""
@@ -62,6 +63,14 @@ class TwinWalker:
         while parts.stack and call.pages < budget:
             call.visit()
         return Seen(flaws=tuple(call.flaws), pages=call.pages, unordered=call.unordered, left_out=call.left_out)
+
+    def users(self) -> memoryview:
+        """Return what each page's ptrmap entry must be."""
+        return memoryview(self._users).toreadonly()
+
+    def note_user(self, pgno: int, kind: int, parent: int) -> None:
+        """Note who uses a page."""
+        struct.pack_into(">BI", self._users, USER_SIZE * (pgno - 1), kind, parent)
 
     def unused(self) -> Iterator[tuple[int, int]]:
         """Yield the runs of pages that were not looked at."""
@@ -189,6 +198,9 @@ class _Call:
             self._found(FlawKind.TWICE, pgno, other=other)
             return False
         self.pages += 1
+        if plan.users:
+            walker.note_user(pgno, kind, parent)
+            return True
         entry = self._map_entry(pgno)
         if entry is not None and entry != kind << 32 | parent:
             self._found(FlawKind.POINTER_MAP, pgno, other=other, expected=kind << 32 | parent, seen=entry)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import time
 from collections import deque
+from collections.abc import Iterator
 from itertools import islice
 from threading import Condition, Thread
 
@@ -37,7 +38,8 @@ class StructureWalk:
     def __init__(self, plan: WalkPlan, *, threads: int = 2, resume: str = "", using: Backend | None = None) -> None:
         """Plan a walk that begins where `resume`, the `reached` of another one, says, and goes round.
 
-        With one thread the flaws come in the order that `pagewarden.pages.walk` describes.
+        With one thread the flaws come in the order that `pagewarden.pages.walk` describes. A plan that asks for users
+        is of the trees alone: then neither the freelist nor what nothing uses is told of.
         """
         self._plan = plan
         self._backend = using or backend()
@@ -79,6 +81,15 @@ class StructureWalk:
             flaws=flaws, pages=self._pages, reached=self._reached(), done=self._done, left_out=self._left_out,
             unordered=self._unordered, walked=self._walked,
         )  # fmt: skip
+
+    @property
+    def users(self) -> memoryview:
+        """Who uses each page, see `Walker.users`; all is there once the walk is done."""
+        return self._walker.users()
+
+    def unused(self) -> Iterator[tuple[int, int]]:
+        """Yield the runs of pages that nothing uses, (first, count), in order; see `Walker.unused`."""
+        return self._walker.unused()
 
     # Where the walk is
 
@@ -202,6 +213,9 @@ class StructureWalk:
 
     def _finish(self, source: PageSource, end: float, budget: int) -> None:
         """Walk the freelist; when that is done, tell what nothing uses."""
+        if self._plan.users:
+            self._done = True
+            return
         if self._freelist is None:
             page = bytearray(source.page_size)
             try:

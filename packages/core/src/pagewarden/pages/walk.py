@@ -16,9 +16,10 @@ this order; PAGE_NUMBER and TWICE end it, and n is not looked at:
    Of a chain's later pages also other = the b-tree page that the chain belongs to.
 2. n is used already: TWICE with pgno = n, other = the page that holds the pointer (None for a root). Else n is used
    now.
-3. With ptrmap pages, and n > 1: another entry than it must be is POINTER_MAP with pgno = n, other = the page that
-   holds the pointer (None for a root, 1 for the first trunk), expected, seen = type << 32 | parent. The types: 1 root,
-   0; 2 free, 0; 3 first page of a chain, b-tree page; 4 later page of a chain, the one before; 5 b-tree page, parent.
+3. With ptrmap pages, and n > 1, unless users are asked for: another entry than it must be is POINTER_MAP with pgno =
+   n, other = the page that holds the pointer (None for a root, 1 for the first trunk), expected, seen = type << 32 |
+   parent. The types: 1 root, 0; 2 free, 0; 3 first page of a chain, b-tree page; 4 later page of a chain, the one
+   before; 5 b-tree page, parent.
    Then the page is read; where the disk refuses (EIO): UNREADABLE with pgno = n, other as above, seen = the errno.
    Then nothing more is said of it. A ptrmap page that cannot be read judges nothing.
 
@@ -99,6 +100,9 @@ MAX_FLAWS = 100
 MAX_DEPTH = 20
 """Pages from a root to its leaves: SQLite's cursors go no deeper (BTCURSOR_MAX_DEPTH)."""
 
+USER_SIZE = 5
+"""Bytes of a page's user: a ptrmap entry, the type and the parent's number (big-endian; file format, section 1.8)."""
+
 MAX_KEY = 65536
 """Bytes of a key, or of a record header, that are put together from overflow pages."""
 
@@ -113,6 +117,7 @@ class WalkPlan:
     encoding: int  # of texts: 1 UTF-8, 2 UTF-16le, 3 UTF-16be
     pointer_map: bool  # whether there are ptrmap pages
     trees: tuple[Tree, ...]
+    users: bool = False  # whether it is noted who uses each page; then ptrmap entries are not judged
 
     def __post_init__(self) -> None:
         """Refuse what no database can be: ValueError."""
@@ -125,7 +130,7 @@ class WalkPlan:
                 raise ValueError(f"no tree at page {tree.root} has {tree.keys} keys in {len(tree.columns)} columns")
 
 
-def plan_walk(first: bytes, *, page_size: int, pages: int, trees: Sequence[Tree]) -> WalkPlan:
+def plan_walk(first: bytes, *, page_size: int, pages: int, trees: Sequence[Tree], users: bool = False) -> WalkPlan:
     """Return the plan that page 1, `first`, asks for; values that no database has are replaced by the usual ones."""
     usable = page_size - first[20]
     return WalkPlan(
@@ -135,6 +140,7 @@ def plan_walk(first: bytes, *, page_size: int, pages: int, trees: Sequence[Tree]
         encoding=first[59] & 3 or 1,  # SQLite, too, looks at two bits only
         pointer_map=first[52:56] != bytes(4),
         trees=tuple(trees),
+        users=users,
     )
 
 
@@ -189,6 +195,12 @@ class Walker(Protocol):
 
         A page and all overflow chains of its cells are looked at together. Raises what `Backend.read` raises, but for
         EIO, which is a flaw; then the walk is of no more use.
+        """
+
+    def users(self) -> memoryview:
+        """Return for each page in order what its ptrmap entry must be, USER_SIZE bytes; zeros where nothing uses it.
+
+        Empty unless the plan asks for them. That of page 1, which has no entry, is of no meaning.
         """
 
     def unused(self) -> Iterator[tuple[int, int]]:
