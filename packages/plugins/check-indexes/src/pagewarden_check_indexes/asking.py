@@ -24,8 +24,8 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pagewarden.sqlite.index import Index
 from pagewarden.sqlite.names import quote
-from pagewarden_check_indexes.index import Index
 
 PORTION = 5_000
 """Rows that one statement looks up."""

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pagewarden_check_indexes.index import IndexName, rowid_range
+from pagewarden.sqlite.index import IndexName, rowid_range
 
 ROWS_DONE = (1 << 63) - 1
 """The place in an index whose rows were looked up and whose entries were not counted."""

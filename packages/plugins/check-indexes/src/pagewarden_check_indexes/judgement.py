@@ -7,13 +7,13 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 
 from pagewarden.contracts import CheckOutcome, Subject
+from pagewarden.sqlite.index import Index, describe, index_names, is_there
 from pagewarden.sqlite.names import as_text
 from pagewarden.sqlite.refusals import Refusal, refusal_or_raise
+from pagewarden.sqlite.statement import NotUnderstood
 from pagewarden.values import Finding, Severity, Verdict
 from pagewarden_check_indexes.asking import Place, compare_rows, compare_totals
 from pagewarden_check_indexes.circle import ROWS_DONE, Part, Round, write_place
-from pagewarden_check_indexes.index import Index, describe, index_names, is_there
-from pagewarden_check_indexes.statement import NotUnderstood
 
 FINDINGS = 1000
 """How many disagreements become findings; then nothing more is looked for."""

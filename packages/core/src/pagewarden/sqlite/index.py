@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pagewarden.sqlite.names import quote, rowid_name
-from pagewarden_check_indexes.statement import IndexText, NotUnderstood, take_apart
+from pagewarden.sqlite.statement import IndexText, NotUnderstood, take_apart
 
 _ROWID, _EXPRESSION = -1, -2  # "cid" of PRAGMA index_xinfo
 

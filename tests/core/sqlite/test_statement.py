@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pagewarden_check_indexes.statement import IndexText, NotUnderstood, take_apart
+from pagewarden.sqlite.statement import IndexText, NotUnderstood, take_apart
 
 
 @pytest.mark.parametrize(
