@@ -130,6 +130,13 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session
+def repairs(session: nox.Session) -> None:
+    """Injure real and made databases in every way, repair them, compare every row; `-- --count 2000 --seed 7`."""
+    install_all(session, *TEST_TOOLS)
+    session.run("python", "-m", "tests.repairs.campaign", *session.posargs, env={"PAGEWARDEN_NATIVE": "require"})
+
+
+@nox.session
 def benchmarks(session: nox.Session) -> None:
     """Measure beside the peers, paired, and print one table."""
     install_all(session, *PEERS)
@@ -167,6 +174,7 @@ def _build(session: nox.Session, dist: Path, distribution: str) -> None:
 @nox.session(venv_backend="none")
 def full(session: nox.Session) -> None:
     """Run everything at full length; its output is quoted when an issue is resolved."""
-    for name in ("lint", "types", "native", "fuzz", "docs", "build", "tests", "corpora", "demo", "soak", "benchmarks"):
+    checks = ("lint", "types", "native", "fuzz", "docs", "build", "tests", "corpora", "demo", "soak", "repairs")
+    for name in (*checks, "benchmarks"):
         session.notify(name)
     os.environ["PAGEWARDEN_FULL"] = "1"

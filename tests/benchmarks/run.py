@@ -28,10 +28,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import chains, checks, following, increments, litestream, points, presets, proofs, waits
+from tests.benchmarks import chains, checks, following, increments, litestream, points, presets, proofs, repairs, waits
 from tests.benchmarks.memory import TreePeak
 
-PARTS = ("checks", "copies", "increments", "chains", "following", "litestream", "presets")
+PARTS = ("checks", "copies", "increments", "chains", "following", "litestream", "presets", "repairs")
 CLI = (sys.executable, "-P", "-m", "pagewarden_cli")
 
 
@@ -401,6 +401,8 @@ def main() -> None:
             bench.notes += litestream.rows(bench.in_wal_mode, bench.folder / "histories", min(3, bench.rounds))
         if chosen.part in (None, "presets"):
             bench.notes += presets.rows(bench.folder, seconds=3.0, rounds=bench.rounds)
+        if chosen.part in (None, "repairs"):
+            bench.notes += repairs.rows(bench.database, bench.folder, bench.rounds)
     table = Table(title=f"{chosen.size_mib} MiB, warm, 2 threads, {chosen.rounds} rounds: median [lowest highest]")
     for column in ("what", "seconds", "peer", "seconds", "ratio", "bar"):
         table.add_column(column)

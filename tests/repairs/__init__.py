@@ -1,0 +1,1 @@
+"""Seeded injuries of real and made databases, repaired, and held against what was there right before."""
