@@ -315,7 +315,7 @@ from pagewarden.hookspecs import hookimpl
 class R:
     name = "repair-mine"
     def plan(self, case): return []
-    def apply(self, copy, steps, quarantine): pass
+    def apply(self, bench, steps): pass
 @hookimpl
 def pagewarden_repairers(): return [R()]
 """

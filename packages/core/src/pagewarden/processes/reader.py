@@ -18,7 +18,7 @@ from pagewarden.processes.gathering import GatherCalls
 from pagewarden.processes.increments import IncrementCalls
 from pagewarden.processes.proofs import ProofCalls
 from pagewarden.processes.shapes import as_bytes, as_int, as_nothing
-from pagewarden.processes.stored import SUMS_AT_ONCE, StoredCalls
+from pagewarden.processes.stored import PAGES_AT_ONCE, SUMS_AT_ONCE, StoredCalls
 from pagewarden.sqlite.header import DatabaseHeader
 
 if TYPE_CHECKING:
@@ -265,6 +265,17 @@ class PageReader(FollowCalls, GatherCalls, IncrementCalls, ProofCalls, StoredCal
     def file_header(self, path: str | os.PathLike[str]) -> bytes:
         """Return the first 100 bytes of a file as they stand, whatever a log beside it says; fewer of a shorter one."""
         return self._call("file_header", as_bytes, path=os.fspath(path))
+
+    def read_file(self, path: str | os.PathLike[str], offset: int, length: int) -> bytes:
+        """Return bytes of a file as they stand, whatever a log beside it says; fewer at its end."""
+        steps = range(offset, offset + length, PAGES_AT_ONCE)
+        parts = []
+        for start in steps:
+            wanted = min(PAGES_AT_ONCE, offset + length - start)
+            parts.append(self._call("read_file", as_bytes, path=os.fspath(path), offset=start, length=wanted))
+            if len(parts[-1]) < wanted:
+                break
+        return b"".join(parts)
 
     def copy_file(self, path: str | os.PathLike[str], to_path: str | os.PathLike[str]) -> None:
         """Copy a file that nobody writes to the new file `to_path`, with its contents durable.

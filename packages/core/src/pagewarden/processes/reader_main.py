@@ -211,6 +211,14 @@ class Reader(FollowAnswers, GatherAnswers, IncrementAnswers, ProofAnswers):
         finally:
             os.close(descriptor)
 
+    def read_file(self, path: str, offset: int, length: int) -> bytes:
+        """Return bytes of a file as they stand."""
+        descriptor = open_regular(path)
+        try:
+            return os.pread(descriptor, length, offset)
+        finally:
+            os.close(descriptor)
+
     def copy_file(self, path: str, to_path: str) -> None:
         """Copy a file that nobody writes to a new one, with its contents durable; remove it if that fails."""
         from pathlib import Path
