@@ -8,12 +8,12 @@ import pytest
 
 from pagewarden.check.outcome import Collected
 from pagewarden.contracts import Checker
+from pagewarden.sqlite.virtual import VirtualTable, virtual_tables
 from pagewarden.testing.contracts import CheckerContract, make_database
 from pagewarden.testing.subjects import ClosedSubject
 from pagewarden.values import Level, Severity, Verdict
 from pagewarden_check_virtual_tables import pagewarden_checkers
 from pagewarden_check_virtual_tables.checker import VirtualTablesChecker
-from pagewarden_check_virtual_tables.table import VirtualTable, virtual_tables
 
 
 class TestContract(CheckerContract):

@@ -8,8 +8,8 @@ from collections.abc import Generator, Iterator, Sequence
 from pagewarden.contracts import CheckOutcome, Subject
 from pagewarden.sqlite.names import as_text, quote
 from pagewarden.sqlite.refusals import Refusal, refusal_or_raise
+from pagewarden.sqlite.virtual import VirtualTable, virtual_tables
 from pagewarden.values import Finding, Level, Severity, Verdict
-from pagewarden_check_virtual_tables.table import VirtualTable, virtual_tables
 
 _FULL_TEXT = ("fts3", "fts4", "fts5")
 _SPATIAL = ("rtree", "rtree_i32", "geopoly")

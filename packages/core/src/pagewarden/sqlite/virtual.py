@@ -26,10 +26,11 @@ def virtual_tables(connection: sqlite3.Connection) -> tuple[VirtualTable, ...]:
         "SELECT name, coalesce(sql, '') FROM sqlite_master"
         " WHERE type = 'table' AND coalesce(rootpage, 0) = 0 ORDER BY name"
     )
-    return tuple(_understood(str(name), str(sql)) for name, sql in rows)
+    return tuple(virtual_table(str(name), str(sql)) for name, sql in rows)
 
 
-def _understood(name: str, sql: str) -> VirtualTable:
+def virtual_table(name: str, sql: str) -> VirtualTable:
+    """Return what the statement `sql` of a virtual table says."""
     statement = _STATEMENT.match(sql)
     if statement is None:
         return VirtualTable(name=name, module="", content=None)
