@@ -13,9 +13,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from pagewarden.contracts import FileFacts, Pattern, RepairHistory, RepairPolicy, SqlValue
-from pagewarden.errors import PagewardenError
+from pagewarden.errors import NotADatabase, PagewardenError
 from pagewarden.sqlite.describe import describe_trees
-from pagewarden.sqlite.header import HEADER_SIZE
+from pagewarden.sqlite.header import HEADER_SIZE, HeaderInvalid
 from pagewarden.sqlite.schema import Layout
 from pagewarden.structure import Flaw, Tree, WalSurvey
 from pagewarden.testing.subjects import FileImage
@@ -49,8 +49,8 @@ class ClosedCase:
         self._error: PagewardenError | None = None
         try:
             self._image = FileImage(path)
-        except PagewardenError as error:
-            self._error = error
+        except HeaderInvalid as error:
+            self._error = NotADatabase(f"{path} is not a database: {error}")
         mode = "wal" if self._data[18:20] == b"\2\2" else "rollback"
         claimed = 0 if self._image is None else self._image.claimed
         self.facts = FileFacts(file_size=len(self._data), journal_mode=mode, claimed_pages=claimed)
