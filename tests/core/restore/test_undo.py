@@ -29,13 +29,13 @@ def undo(path: Path, runtime: Runtime, *, force: bool = False) -> UndoReport:
 def test_nothing_to_take_back_is_an_error_with_a_hint(tmp_path: Path, runtime: Runtime, backups: Backups) -> None:
     """Without a restore, and after the last one was taken back; nothing is made there by asking."""
     to = make(tmp_path / "app.db", "old")
-    with pytest.raises(RestoreRefused, match="no restore of") as raised:
+    with pytest.raises(RestoreRefused, match="no restore or repair of") as raised:
         undo(to, runtime)
     assert f"pagewarden restore --repo URL --to {to} " in raised.value.hint
     assert [file.name for file in tmp_path.iterdir()] == ["app.db"]
     backups.restore(to, runtime)
     undo(to, runtime)
-    with pytest.raises(RestoreRefused, match="no restore of"):
+    with pytest.raises(RestoreRefused, match="no restore or repair of"):
         undo(to, runtime)
     assert says(to) == "old"
 
@@ -76,7 +76,7 @@ def test_what_was_written_since_the_restore_is_told(
         session.close()
     report = undo(to, runtime)
     (warning,) = report.warnings
-    assert "was written to since it was restored" in warning
+    assert "was written to since the restore" in warning
     assert warning.endswith(report.kept)
     assert says(Path(report.kept)) == "since"
 

@@ -1,17 +1,19 @@
-"""Where a database's earlier files are kept, and the journal that tells what a restore was doing when it was cut.
+"""Where a database's earlier files are kept, and the journal that tells what a restore or repair did when it was cut.
 
 Beside the database, in the same directory and so on the same file system:
 
     .pagewarden-….new, .new.commit, .settled   files that are being made; gone when no restore is under way
     .pagewarden/                      owner only
       app.db/                         all that was ever put aside for app.db
-        lock                          held (flock) by the restore or undo that is under way
-        000001/                       one restore
+        lock                          held (flock) by the restore, repair or undo that is under way
+        000001/                       one restore or repair
           entry.json                  what it is and how far it came: the journal of the exchange (H25, H30)
           previous                    the file that stood there before, whole by itself
           previous.raw, -wal, -journal    the files as they were, where they were not one file or could not be made one
           previous.dropped            a WAL whose tail SQLite would have dropped: evidence (H14)
           restored, …                 the same for what `undo` took away
+          cut.db, files/, report.*    what a repair cut out of the database, and what it says of itself
+          work/                       where a repair works; gone when none is under way
 
 Entries are ordered by their number, never by their time (H23). Nothing here is ever removed but what going back from a
 cut exchange makes superfluous.
@@ -43,21 +45,29 @@ FOLDER = ".pagewarden"
 FORMAT = 1
 _ENTRY = "entry.json"
 _LOCK = "lock"
+_WORK = "work"
 _NUMBER = "[0-9]" * 6
 
 Inode = tuple[int, int]  # st_dev, st_ino
 State = tuple[int, int]  # st_size, st_mtime_ns
 
 
+class Verb(StrEnum):
+    """What put a new file at the path."""
+
+    RESTORE = "restore"
+    REPAIR = "repair"
+
+
 class Phase(StrEnum):
     """How far an entry came. In the first three a process is at work, or was cut."""
 
-    WRITING = "writing"  # the new file is being written beside the path
+    WRITING = "writing"  # the new file is being written, at the path nothing has changed
     SWAPPING = "swapping"  # the new file takes the path
     UNDOING = "undoing"  # the previous file takes the path again
     DONE = "done"
     UNDONE = "undone"
-    ABANDONED = "abandoned"  # cut and gone back from; what it put aside is kept
+    ABANDONED = "abandoned"  # cut and gone back from, or a repair that did not succeed; what it put aside is kept
 
 
 class Kept(StrEnum):
@@ -79,14 +89,23 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bridge:
+    """A file that stands at the path for a moment."""
+
+    inode: Inode
+    state: State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One restore, as its entry.json holds it."""
+    """One restore or repair, as its entry.json holds it."""
 
     format: int
     number: int
     phase: Phase
     begun: datetime  # UTC
-    origin: Origin  # what was restored
+    verb: Verb = Verb.RESTORE
+    origin: Origin | None  # what was restored; None for a repair
     lineage_before: Lineage  # of the previous file
     incoming: Inode | None = None  # of the file that takes the path; None: nothing is to stand there
     # Of that file when a restore put it there, unchanged while nobody writes to it; an earlier version wrote none.
@@ -96,6 +115,9 @@ class Entry:
     displaced_name: str = ""  # what the files put aside are called: "previous", "restored"
     previous: Kept = Kept.NOTHING
     restored: Kept = Kept.NOTHING  # how `undo` kept what it took away
+    # A copy that is whole, and shows what the displaced files (undoing: those that come back) show with their log. It
+    # stands at the path while those change places one by one.
+    bridge: Bridge | None = None
 
     @property
     def pending(self) -> bool:
@@ -142,14 +164,19 @@ class Quarantine:
         """Return all entries, oldest first. Raises RestoreRefused where one cannot be understood."""
         return tuple(self._read(number) for number in self._numbers())
 
-    def begin(self, *, begun: datetime, origin: Origin, lineage_before: Lineage) -> Entry:
-        """Write a new entry in phase `writing`. Needs the lock."""
+    def work_of(self, entry: Entry) -> Path:
+        """The folder in which the repair of an entry works."""
+        return self.folder_of(entry) / _WORK
+
+    def begin(self, *, begun: datetime, origin: Origin | None, lineage_before: Lineage) -> Entry:
+        """Write a new entry in phase `writing`: of a restore, or without an `origin` of a repair. Needs the lock."""
         number = 1 + max((int(folder.name) for folder in self.folder.glob(_NUMBER)), default=0)
         entry = Entry(
             format=FORMAT,
             number=number,
             phase=Phase.WRITING,
             begun=begun,
+            verb=Verb.REPAIR if origin is None else Verb.RESTORE,
             origin=origin,
             lineage_before=lineage_before,
         )
@@ -178,15 +205,24 @@ class Quarantine:
     def sweep(self) -> None:
         """Remove what nobody needs once no exchange is pending. Needs the lock.
 
-        That are the files beside the path, and what a cut write of an entry.json left: its temporary file, a folder
-        that never got one.
+        That are the files beside the path, where a repair worked, and what a cut write of an entry.json left: its
+        temporary file, a folder that never got one.
         """
         self.remove_temporaries()
         for folder in sorted(self.folder.glob(_NUMBER)):
+            self._clean(folder)
             for file in folder.glob(f".{_ENTRY}.*"):
                 file.unlink()
             if not any(folder.iterdir()):
                 folder.rmdir()
+
+    def clean(self, entry: Entry) -> None:
+        """Remove the folder in which the repair of an entry worked."""
+        self._clean(self.folder_of(entry))
+
+    def _clean(self, folder: Path) -> None:
+        if (folder / _WORK).is_dir():
+            _discard(folder / _WORK)
 
     def remove_temporaries(self) -> None:
         """Remove the files beside the path, and what SQLite put beside them."""
@@ -207,8 +243,8 @@ class Quarantine:
     def lock(self) -> Iterator[Self]:
         """Hold the quarantine, which is made where it is missing and removed again where it stays empty.
 
-        Raises DatabaseBusy while another restore or undo of this path is under way, RestoreRefused where the directory
-        does not let it be made.
+        Raises DatabaseBusy while another restore, repair or undo of this path is under way, RestoreRefused where the
+        directory does not let it be made.
         """
         if not self.path.parent.is_dir():
             raise RestoreRefused(
@@ -243,7 +279,7 @@ class Quarantine:
             except BlockingIOError as error:
                 os.close(descriptor)
                 raise DatabaseBusy(
-                    f"another restore or undo of {self.path} is under way", hint="wait until it has ended"
+                    f"another restore, repair or undo of {self.path} is under way", hint="wait until it has ended"
                 ) from error
 
     def _clear(self) -> None:
@@ -274,5 +310,8 @@ class Quarantine:
 
 def _discard(folder: Path) -> None:
     for file in sorted(folder.iterdir(), key=lambda file: file.name == _ENTRY):
-        file.unlink()
+        if file.is_dir() and not file.is_symlink():
+            _discard(file)
+        else:
+            file.unlink()
     folder.rmdir()

@@ -4,14 +4,15 @@ The path never goes missing and never shows anything but the old or the new cont
 
 1. `entry.json` says what is about to happen, durably.
 2. What stands at the path is hard-linked into the quarantine, with its -wal and -journal where they are needed.
-3. Where it needs them, a copy that is whole by itself takes the path first. Playing the same log onto it again changes
-   nothing, so from here on the companions can go without anything being lost.
+3. Where it needs them, a copy that is whole by itself takes the path first: the bridge. Playing the same log onto it
+   again changes nothing, so from here on the companions can go without anything being lost.
 4. -wal, -shm and -journal are removed.
 5. The new file is renamed over the path.
 6. `entry.json` says that it is done.
 
-The rename is what counts: `recover` takes a cut exchange back before it, and finishes it after it. Files are linked,
-renamed and removed by name; none of them is opened here (H1).
+The rename is what counts: `recover` takes a cut exchange back before it, and finishes it after it. Where files come
+back that need their companions, the bridge that was kept with them takes the path in step 5, and they follow it one by
+one. Files are linked, renamed and removed by name; none of them is opened here (H1).
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from pathlib import Path
 
 from pagewarden import durable
 from pagewarden.errors import DatabaseBusy, RestoreRefused
-from pagewarden.holders import COMPANIONS, find_holders
+from pagewarden.holders import COMPANIONS, find_holders, is_ours
 from pagewarden.restore.hold import Hold, Standing
-from pagewarden.restore.quarantine import Entry, Inode, Kept, Phase, Quarantine, State
+from pagewarden.restore.quarantine import Bridge, Entry, Inode, Kept, Phase, Quarantine, State
 
 PREVIOUS = "previous"
 RESTORED = "restored"
@@ -40,9 +41,9 @@ def exchange(
 ) -> tuple[Entry, tuple[str, ...]]:
     """Let the file `incoming` take the held path; return the entry as it is then, and what a person should know.
 
-    `incoming` is on the path's file system; None leaves nothing there. `phase` is `swapping` for a restore, `undoing`
-    for taking one back. Raises, with the path as it was: DatabaseBusy where somebody opened or made a file there
-    meanwhile (with `force` it is a warning), RestoreRefused, OutOfSpace, TargetFailed.
+    `incoming` is on the path's file system; None leaves nothing there. `phase` is `swapping` for a restore or repair,
+    `undoing` for taking one back. Raises, with the path as it was: DatabaseBusy where somebody opened or made a file
+    there meanwhile (with `force` it is a warning), RestoreRefused, OutOfSpace, TargetFailed.
     """
     path = quarantine.path
     planned = _plan(quarantine, entry, incoming, hold, phase)
@@ -53,7 +54,7 @@ def exchange(
             _stand_alone(path, hold)
         if not force and (latecomers := _others(path)):
             raise DatabaseBusy(f"cannot replace {path}: {'; '.join(latecomers)} now", hint="end it, then try again")
-        _take_place(path, incoming, hold)
+        _take_place(path, _first(quarantine, planned, incoming), hold)
     except BaseException as error:
         if _taken(quarantine, planned):
             give_up(error, f"{path} was replaced, but that could not be made durable", None)
@@ -84,11 +85,11 @@ def recover(quarantine: Quarantine) -> tuple[Entry, ...]:
         quarantine.sweep()
         return pending
     except OSError as error:
-        raise durable.failure(error, f"cannot mend what a cut restore of {quarantine.path} left") from error
+        raise durable.failure(error, f"cannot mend what a cut restore or repair of {quarantine.path} left") from error
 
 
 def recover_intents(path: Path) -> tuple[Entry, ...]:
-    """Mend what a cut restore or undo of the real path `path` left; return what was pending, mostly nothing.
+    """Mend what a cut restore, repair or undo of the real path `path` left; return what was pending, mostly nothing.
 
     Raises DatabaseBusy while one is under way, RestoreRefused, TargetFailed.
     """
@@ -100,7 +101,7 @@ def recover_intents(path: Path) -> tuple[Entry, ...]:
 
 
 def pending_intents(path: Path) -> tuple[Entry, ...]:
-    """Return the restores and undos of the real path `path` that are under way or were cut, changing nothing."""
+    """Return what of the real path `path` is under way or was cut: restores, repairs, undos. Changes nothing."""
     return tuple(entry for entry in Quarantine(path=path).entries() if entry.pending)
 
 
@@ -114,6 +115,9 @@ def go_back(quarantine: Quarantine, entry: Entry) -> None:
     aside = [file for file in folder.iterdir() if file.name.partition(".")[0] == entry.displaced_name]
     if _inode(path) == entry.displaced:
         _put_back_companions(path, folder, entry.displaced_name)
+        dispensable = aside
+    elif entry.phase is Phase.SWAPPING and _untouched(quarantine, entry):
+        _cross(path, folder, entry.displaced_name)
         dispensable = aside
     else:
         # The whole copy stands at the path by now: the same content, so what was put aside is the only original. It may
@@ -142,7 +146,7 @@ def give_up(error: BaseException, what: str, take_back: Callable[[], None] | Non
         if take_back is not None:
             take_back()
     except OSError as second:
-        left = "and what was begun is still there: the next restore or undo of it takes it back"
+        left = "and what was begun is still there: the next restore, repair or undo of it takes it back"
         raise durable.failure(second, f"{what}, {left}") from error
     if isinstance(error, OSError):
         raise durable.failure(error, what) from error
@@ -151,6 +155,9 @@ def give_up(error: BaseException, what: str, take_back: Callable[[], None] | Non
 def _plan(quarantine: Quarantine, entry: Entry, incoming: Path | None, hold: Hold, phase: Phase) -> Entry:
     kept = {Standing.NOTHING: Kept.NOTHING, Standing.RAW: Kept.RAW}.get(hold.standing, Kept.FILE)
     undoing = phase is Phase.UNDOING
+    bridge = None if hold.standing is not Standing.RAW else hold.settled
+    if undoing:
+        bridge = quarantine.folder_of(entry) / PREVIOUS if entry.previous is Kept.RAW else None
     return replace(
         entry,
         phase=phase,
@@ -161,7 +168,35 @@ def _plan(quarantine: Quarantine, entry: Entry, incoming: Path | None, hold: Hol
         displaced_name=quarantine.free_name(entry, RESTORED if undoing else PREVIOUS),
         previous=entry.previous if undoing else kept,
         restored=kept if undoing else Kept.NOTHING,
+        bridge=_bridge(bridge),
     )
+
+
+def _bridge(file: Path | None) -> Bridge | None:
+    inode = None if file is None else _inode(file)
+    return None if file is None or inode is None else Bridge(inode=inode, state=state_of(file))
+
+
+def _first(quarantine: Quarantine, entry: Entry, incoming: Path | None) -> Path | None:
+    """Return what is renamed over the path in step 5: when undoing the bridge, where there is one."""
+    if entry.phase is Phase.UNDOING and entry.bridge is not None:
+        return quarantine.folder_of(entry) / PREVIOUS
+    return incoming
+
+
+def _untouched(quarantine: Quarantine, entry: Entry) -> bool:
+    """Whether the bridge stands at the path, and nobody has written to it or has it open."""
+    path, bridge = quarantine.path, entry.bridge
+    if bridge is None or _inode(path) != bridge.inode or state_of(path) != bridge.state:
+        return False
+    return not _others(path)
+
+
+def _cross(path: Path, folder: Path, name: str) -> None:
+    """Let the files that are kept as they were take the place of the bridge; it shows the same at each step."""
+    _put_back_companions(path, folder, name)
+    (folder / f"{name}.raw").replace(path)
+    durable.sync_directory(path.parent)
 
 
 def _put_aside(quarantine: Quarantine, entry: Entry, hold: Hold) -> None:
@@ -211,9 +246,12 @@ def _finish(quarantine: Quarantine, entry: Entry) -> Entry:
     if entry.incoming is None:
         if not os.path.lexists(path):
             _remove_companions(path)
-    elif entry.phase is Phase.UNDOING and entry.previous is Kept.RAW and _inode(path) == entry.incoming:
-        # For a moment the path shows it without its log: SQLite could not read it with the log either.
-        _put_back_companions(path, folder, PREVIOUS)
+    elif entry.phase is Phase.UNDOING and entry.previous is Kept.RAW:
+        if _inode(path) == entry.incoming:
+            # For a moment the path shows it without its log: SQLite could not read it with the log either.
+            _put_back_companions(path, folder, PREVIOUS)
+        elif _untouched(quarantine, entry):
+            _cross(path, folder, PREVIOUS)
     quarantine.remove_temporaries()
     durable.sync_directory(path.parent)
     done = Phase.UNDONE if entry.phase is Phase.UNDOING else Phase.DONE
@@ -227,21 +265,30 @@ def _taken(quarantine: Quarantine, entry: Entry) -> bool:
         return False
     if entry.incoming is None or standing == entry.incoming:
         return True
+    if entry.bridge is not None and standing == entry.bridge.inode:
+        return entry.phase is Phase.UNDOING
     folder = quarantine.folder_of(entry) if entry.phase is Phase.UNDOING else quarantine.path.parent
     return not (folder / entry.incoming_name).exists()
 
 
 def _others(path: Path) -> tuple[str, ...]:
     holders = find_holders(str(path)).holders
-    return tuple(str(holder) for holder in holders if holder.pid != os.getpid())
+    return tuple(str(holder) for holder in holders if not is_ours(holder.pid))
 
 
 def _put_back_companions(path: Path, folder: Path, name: str) -> None:
     for suffix in ("-wal", "-journal"):
         aside, companion = folder / f"{name}.raw{suffix}", Path(f"{path}{suffix}")
-        if aside.exists() and not companion.exists():
+        if aside.exists() and not _filled(companion):
             aside.replace(companion)
     durable.sync_directory(path.parent)
+
+
+def _filled(path: Path) -> bool:
+    try:
+        return path.lstat().st_size > 0
+    except FileNotFoundError:
+        return False
 
 
 def _remove_companions(path: Path) -> None:

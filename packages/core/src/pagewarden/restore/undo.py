@@ -1,4 +1,4 @@
-"""The `undo` verb: take the last restore of a path back. What stands there now is kept, too.
+"""The `undo` verb: take the last restore or repair of a path back. What stands there now is kept, too.
 
 `undo` changes nothing but the path, never without an exclusive lock unless forced, and can be cut like a restore.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,7 +39,7 @@ class UndoRequest:
 
 
 def run_undo(request: UndoRequest, runtime: Runtime) -> UndoReport:
-    """Take the newest restore of a path back that was not taken back yet; again, the one before it, and so on.
+    """Take the newest restore or repair of a path back that was not taken back yet; again, the one before it.
 
     Raises RestoreRefused where there is none, DatabaseBusy where a process has the file open, OutOfSpace, TargetFailed.
     Whatever it raises, the path is as it was.
@@ -63,7 +65,7 @@ def run_undo(request: UndoRequest, runtime: Runtime) -> UndoReport:
 
 
 def take_back(path: Path, *, copy: Copy, force: bool) -> tuple[Entry, Path | None, tuple[str, ...]]:
-    """Take the newest restore of the real path `path` back.
+    """Take the newest restore or repair of the real path `path` back.
 
     Returns its entry, the file that keeps what stood there (None: nothing did), and what a person should know.
     """
@@ -86,19 +88,31 @@ def take_back(path: Path, *, copy: Copy, force: bool) -> tuple[Entry, Path | Non
                 settled=quarantine.settled,
                 copy=copy,
                 force=force,
-                doing="take the restore back of",
+                doing=f"take the {entry.verb} back of",
                 also=tuple(str(file) for file in (folder / PREVIOUS, folder / f"{PREVIOUS}.raw") if file.exists()),
             )
         except BaseException as error:
-            give_up(error, f"cannot take the restore of {path} back", quarantine.remove_temporaries)
+            give_up(error, f"cannot take the {entry.verb} of {path} back", quarantine.remove_temporaries)
             raise
-        with hold:
+        with hold, _bridged(entry, folder):
             entry, late = exchange(quarantine, entry, previous, hold, phase=Phase.UNDOING, force=force)
         candidates = (folder / entry.displaced_name, folder / f"{entry.displaced_name}.raw")
         kept = next((file for file in candidates if file.exists()), None)
-        since = f"{path} was written to since it was restored; it is kept, with what was written, as {kept}"
+        since = f"{path} was written to since the {entry.verb}; it is kept, with what was written, as {kept}"
         warnings = (since,) if written and kept is not None else ()
         return entry, kept, (*warnings, *hold.warnings, *late)
+
+
+@contextmanager
+def _bridged(entry: Entry, folder: Path) -> Iterator[None]:
+    """Keep everybody out of what stands at the path for a moment, before its log is beside it."""
+    if entry.previous is not Kept.RAW or not (folder / PREVIOUS).exists():
+        yield
+        return
+    from pagewarden.processes.lock import FileLock
+
+    with FileLock(str(folder / PREVIOUS)):
+        yield
 
 
 def _written_since(path: Path, entry: Entry) -> bool:
@@ -114,4 +128,4 @@ def _written_since(path: Path, entry: Entry) -> bool:
 
 def _nothing(path: Path) -> RestoreRefused:
     hint = f"pagewarden restore --repo URL --to {shlex.quote(str(path))} brings another version back"
-    return RestoreRefused(f"no restore of {path} is there to be taken back", hint=hint)
+    return RestoreRefused(f"no restore or repair of {path} is there to be taken back", hint=hint)
