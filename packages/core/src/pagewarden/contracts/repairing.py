@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from pagewarden.contracts.checking import FileFacts, PageImage
+from pagewarden.values import Position
 
 if TYPE_CHECKING:
     import sqlite3
 
     from pagewarden.structure import Flaw, Tree, WalSurvey
-    from pagewarden.values import Finding, Position
+    from pagewarden.values import Finding
 
 SqlValue = int | float | str | bytes | None
 """A value as SQLite stores it."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,10 @@ from pagewarden.errors import DatabaseUnreadable, OutOfSpace, PagewardenError, T
 
 CUT = "cut.db"
 FILES = "files"
+MOST_TABLES = 1000
+MOST_FILES = 1000
+"""Tables and files that a summary names."""
+
 VERSION = 1
 """Of the tables; cut.db has it as its user_version."""
 
@@ -77,6 +82,22 @@ class CutFile:
     size: int  # bytes
     why: str
     repairer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutSummary:
+    """How much a repair cut out."""
+
+    pages: int
+    rows: tuple[tuple[str, int], ...]  # tables, and how many rows of each
+    files: tuple[CutFile, ...]
+    show: str  # the command that shows it
+    export: str  # the command that gets it out
+
+    @property
+    def anything(self) -> bool:
+        """Whether anything was cut out at all."""
+        return bool(self.pages or self.rows or self.files)
 
 
 class Cutouts:
@@ -309,6 +330,22 @@ def read_cutouts(folder: Path) -> Iterator[CutoutsView]:
             yield CutoutsView(folder, connection)
     except sqlite3.Error as error:
         raise _unreadable(folder, error) from error
+
+
+def summarize(folder: Path, database: str, number: int) -> CutSummary:
+    """Return how much was cut out into `folder`, the entry `number` of a database.
+
+    Raises DatabaseUnreadable where that cannot be read.
+    """
+    with read_cutouts(folder) as view:
+        pages, rows, files = view.count_pages(), view.tables()[:MOST_TABLES], view.files()[:MOST_FILES]
+    return CutSummary(
+        pages=pages,
+        rows=rows,
+        files=files,
+        show=shlex.join(["pagewarden", "quarantine", "show", database, str(number)]),
+        export=f"{shlex.join(['pagewarden', 'quarantine', 'export', database, str(number)])} --to FOLDER",
+    )
 
 
 def _unreadable(folder: Path, error: sqlite3.Error) -> DatabaseUnreadable:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from pagewarden.contracts import Pattern
 from pagewarden.values import CheckReport, Position, Verdict
+
+REPORT = "report.json"
+PAGE = "report.html"
+"""The two reports of a repair, in the folder of its quarantine entry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +61,8 @@ class RepairReport:
     seconds_repair: float = 0.0  # copying, the steps, and the comparison of what was readable
     seconds_judging: float = 0.0
     warnings: tuple[str, ...] = ()
+    begun: datetime | None = None  # UTC
+    next: str = ""  # the command to type next; empty where there is nothing to do
 
     @property
     def exit_code(self) -> int:
