@@ -14,6 +14,7 @@ from pagewarden.values import Position
 if TYPE_CHECKING:
     import sqlite3
 
+    from pagewarden.repair.inferred import Inference
     from pagewarden.structure import Flaw, Tree, WalSurvey
     from pagewarden.values import Finding
 
@@ -179,6 +180,9 @@ class RepairCase(Protocol):
 
     def flaws(self) -> Sequence[Flaw]:
         """Return what a walk over all b-trees, the freelist and the pointer map sees; () where there is no image."""
+
+    def inferred(self) -> Inference:
+        """Return what the pages, file and log, say of header, freelist and pointer map, whatever stands there."""
 
     @property
     def trees(self) -> Sequence[Tree]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from pagewarden.pages.walk import WalkPlan
+    from pagewarden.repair.inferred import Inference
     from pagewarden.repository.format import PageSetHeader, PageSetInfo
     from pagewarden.structure import StructureStep, WalSurvey
     from pagewarden.wal.look import WalLook
@@ -50,6 +51,9 @@ class Attachment:
     wal_fault: str  # how the WAL is damaged, though SQLite serves it (H14); empty where it proves its commit
     wal_checksum: str = ""  # running, of the log at that frame: 16 hexadecimal digits; empty where it has none
     backfilled: int = 0  # frames of the WAL that are in the database file already, as the wal-index says
+    inode: int = 0  # of the database file
+    mtime_ns: int = 0  # when it was last written to, in nanoseconds since 1970
+    looked_ns: int = 0  # when that was looked at
 
     @property
     def database_header(self) -> DatabaseHeader | None:
@@ -276,6 +280,12 @@ class PageReader(FollowCalls, GatherCalls, IncrementCalls, ProofCalls, StoredCal
             if len(parts[-1]) < wanted:
                 break
         return b"".join(parts)
+
+    def infer(self, path: str | os.PathLike[str]) -> Inference:
+        """Return what the pages of a database and its -wal, as they stand, say of header, freelist and pointer map."""
+        from pagewarden.repair.inferred import Inference
+
+        return self._call("infer", Inference.from_wire, path=os.fspath(path))
 
     def copy_file(self, path: str | os.PathLike[str], to_path: str | os.PathLike[str]) -> None:
         """Copy a file that nobody writes to the new file `to_path`, with its contents durable.

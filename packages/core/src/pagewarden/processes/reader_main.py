@@ -219,6 +219,12 @@ class Reader(FollowAnswers, GatherAnswers, IncrementAnswers, ProofAnswers):
         finally:
             os.close(descriptor)
 
+    def infer(self, path: str) -> Mapping[str, Any]:
+        """Return what the pages of a database say of its header, freelist and pointer map."""
+        from pagewarden.repair.inference import infer
+
+        return infer(path, threads=self._threads).to_wire()
+
     def copy_file(self, path: str, to_path: str) -> None:
         """Copy a file that nobody writes to a new one, with its contents durable; remove it if that fails."""
         from pathlib import Path

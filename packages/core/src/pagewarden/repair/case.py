@@ -31,6 +31,7 @@ from pagewarden.sqlite.header import valid_page_size
 if TYPE_CHECKING:
     from pagewarden.contracts import RepairHistory
     from pagewarden.processes.reader import Attachment
+    from pagewarden.repair.inferred import Inference
     from pagewarden.repair.request import RepairRequest
     from pagewarden.runtime import Runtime
     from pagewarden.sqlite.describe import Description
@@ -90,6 +91,15 @@ class Case:
     def file(self, offset: int, length: int) -> bytes:
         """Return bytes of the bare database file."""
         return self._runtime.reader.read_file(self._read, offset, length)
+
+    def inferred(self) -> Inference:
+        """Return what the pages themselves say of header, freelist and pointer map. It is looked for once."""
+        with self._lock:
+            return self._inferred
+
+    @cached_property
+    def _inferred(self) -> Inference:
+        return self._runtime.reader.infer(self._read)
 
     @property
     def trees(self) -> Sequence[Tree]:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 from pagewarden.contracts import FileFacts, Pattern, RepairHistory, RepairPolicy, SqlValue
 from pagewarden.errors import NotADatabase, PagewardenError
+from pagewarden.repair.inference import infer
+from pagewarden.repair.inferred import Inference
 from pagewarden.sqlite.describe import describe_trees
 from pagewarden.sqlite.header import HEADER_SIZE, HeaderInvalid
 from pagewarden.sqlite.schema import Layout
@@ -45,6 +48,8 @@ class ClosedCase:
         self.history = history
         self.policy = RepairPolicy() if policy is None else policy
         self._data = path.read_bytes()
+        log_path = path.with_name(f"{path.name}-wal")
+        self._log_data = log_path.read_bytes() if log_path.exists() else b""
         self._image: FileImage | None = None
         self._error: PagewardenError | None = None
         try:
@@ -77,6 +82,14 @@ class ClosedCase:
         if self._image is None:
             return ()
         return tuple(flaw for step in self._image.structure(self.trees) for flaw in step.flaws)
+
+    def inferred(self) -> Inference:
+        """Return what the pages, those of a log beside the file among them, say of header, freelist and pointer map."""
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / "inferred.db"
+            copy.write_bytes(self._data)
+            copy.with_name("inferred.db-wal").write_bytes(self._log_data)
+            return infer(str(copy))
 
     def file(self, offset: int, length: int) -> bytes:
         """Return bytes of the file."""
