@@ -1,43 +1,87 @@
 """Whether a repair lost a row that could be read before: the last word before the repaired copy takes the path.
 
-Every row that SQLite could read before must be there after, or in the quarantine. Rows that are gone because their page
-was cut out, or because the whole file was put together anew, are put into the quarantine here; a row that is gone from
-anywhere else refuses the repair.
+1. Pages whose sums are equal before and after, that the same table uses and whose overflow pages are equal, hold the
+   same rows: they are not looked at. Every row on the others is.
+2. A row stands after if some page of the table there holds it byte for byte, or else if exact look-ups through SQLite
+   give the same values before and after: it may have been written anew.
+3. What is left could be read before if SQLite gives it for an exact look-up, or in a scan of its page from either
+   side; a page is never taken at the word of one scan over damage (H28).
+4. Such a row must be in the quarantine. Where its page, or one above it, was cut out, or the file was put together anew
+   as a whole, it is put there now. From anywhere else it must not be gone: the repair is refused.
+
+What cannot be judged, for its time or its damage, refuses the repair, too.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping
-from contextlib import closing
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from pagewarden.contracts import SqlValue
-from pagewarden.errors import PagewardenError, RepairRefused
+from pagewarden.errors import DatabaseUnreadable, NotADatabase, RepairRefused
 from pagewarden.live.connection import open_copy
-from pagewarden.repair.cutouts import Cutouts
+from pagewarden.repair.closed import ClosedFile, Survey, TooDamaged, Usage
+from pagewarden.repair.cutouts import Cutouts, CutRow, read_cutouts
+from pagewarden.repair.gone import find_gone, suspects
+from pagewarden.repair.lookups import SqlRow, Table, derived_tables, exactly, fold, read_tables
+from pagewarden.repair.moving import stored_text
 from pagewarden.repair.reports import RepairedTable
-from pagewarden.sqlite.names import quote
+from pagewarden.sqlite.btree import PageKind
+from pagewarden.sqlite.refusals import refusal_or_raise
 
 REPAIRER = "compare"
 """What rows that the comparison itself puts into the quarantine name as their repairer."""
 
-SqlRow = tuple[SqlValue, ...]
+SECONDS = 900.0
+"""How long a comparison may take; a repair whose rows were not all compared by then is refused."""
+
+WHY = "could be read before the repair"
+
+_OPCODES = 20_000  # of SQLite's machine between two looks at the clock
+
+_SHOWN = 50  # characters of a key
+_DEEPEST = 32  # pages from a leaf to its root, and more than SQLite follows
 
 Progress = Callable[[int, int], None]
-"""Told how much is compared, and of how much."""
+"""Told how many pages are compared, and of how many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Before:
     """The database as it stood before the repair."""
 
-    path: (
-        Path  # a private copy of its file, its -wal or -journal beside it; it is settled, so it does not stay as it is
-    )
+    path: Path  # a private copy of its file, with its -wal or -journal; SQLite settles it, so it does not stay as it is
     proven: bool = False  # whether the repaired copy is proven to be what was committed last (Loss.PROVEN)
     replaced: bool = False  # whether it was put together anew as a whole (RepairBench.replace, or a log was set aside)
+
+
+class Side:
+    """One of the two files: its pages, who uses them, and a connection."""
+
+    def __init__(self, path: Path, stack: ExitStack, late: Callable[[], bool], tick: Callable[[], None]) -> None:
+        """Open both; `stack` closes them. `late` says whether the time is over. Raises sqlite3.Error, TooDamaged."""
+        # The connection is closed first: to close a file takes the locks of a connection on it away (H1).
+        self.file = stack.enter_context(ClosedFile(path))
+        self.connection = stack.enter_context(closing(open_copy(str(path))))
+        self.connection.text_factory = stored_text
+        self.connection.set_progress_handler(late, _OPCODES)
+        self.tables = read_tables(self.connection)
+        self.derived = derived_tables(self.connection)
+        self.places = {name: place for place, name in enumerate(self.tables)}
+        self.survey: Survey = self.file.survey(tick)
+        self.usage: Usage = self.file.usage([table.tree for table in self.tables.values()], tick)
+        self.by_tree = self.usage.by_tree()
+
+    def rows(self, name: str) -> int:
+        """Return how many rows the pages of a table say that they hold."""
+        return sum(self.survey.cells[pgno - 1] for pgno in self.by_tree[self.places[name]] if self.holds(name, pgno))
+
+    def holds(self, name: str, pgno: int) -> bool:
+        """Whether rows stand on a page of a table, and not only the way to them."""
+        return self.tables[name].without_rowid or self.survey.kinds[pgno - 1] == PageKind.TABLE_LEAF
 
 
 def compare(
@@ -47,54 +91,203 @@ def compare(
     *,
     notes: Mapping[str, Mapping[str, int]] | None = None,
     progress: Progress | None = None,
+    seconds: float = SECONDS,
+    clock: Callable[[], float] = time.monotonic,
 ) -> tuple[RepairedTable, ...]:
-    """Return what became of the rows of each table of the closed private file `after`, by name.
+    """Return what became of the rows of each table, by name; `after` is the repaired copy, sound and closed.
 
-    What is gone and may be is put into `cutouts`, which is left open. `notes` are the counts of `RepairBench.note`.
-    Raises RepairRefused for a row that is gone and may not be.
+    What is gone and may be is put into `cutouts`, which is left open; what was cut out before must stand in its folder.
+    `notes` are the counts of `RepairBench.note`. Both files are this process's alone. Raises RepairRefused for a row
+    that is gone and may not be, and where that cannot be judged in `seconds`.
     """
-    noted = notes or {}
-    with closing(open_copy(str(after))) as repaired:
-        names = _tables(repaired)
-        try:
-            with closing(open_copy(str(before.path))) as old:
-                readable = _tables(old)
-                gone = {name: _gone(old, repaired if name in names else None, name) for name in readable}
-        except (PagewardenError, sqlite3.Error):  # SQLite could read nothing of it
-            gone = {}
-        report = []
-        for number, name in enumerate(sorted({*names, *gone})):
-            if progress is not None:
-                progress(number, len(gone))
-            columns, rows = gone.get(name, ((), []))
-            if rows and not (before.proven or before.replaced or cutouts.folder):
-                raise RepairRefused(f"table {name} would lose {len(rows)} rows that could be read before")
-            kept = cutouts.rows(name, columns, rows, "was readable before the repair", REPAIRER) if rows else 0
-            count = repaired.execute(f"SELECT count(*) FROM {quote(name)}").fetchone()[0] if name in names else 0
-            counts = dict(noted.get(name, {}))
-            counts["rows_quarantined"] = counts.get("rows_quarantined", 0) + kept
-            report.append(RepairedTable(name=name, rows_expected=None, rows_kept=count, **counts))
-    return tuple(report)
+    end = clock() + seconds
 
+    def late() -> bool:
+        return clock() > end
 
-def _tables(connection: sqlite3.Connection) -> list[str]:
-    rows = connection.execute("SELECT name FROM sqlite_master WHERE type='table' AND rootpage>0").fetchall()
-    return [str(name) for (name,) in rows if not str(name).lower().startswith("sqlite_")]
+    def tick() -> None:
+        if late():
+            raise RepairRefused(
+                f"whether a row was lost could not be judged in {seconds:g} seconds",
+                hint="the original is untouched; let the repair have more time on a machine with less to do",
+            )
 
-
-def _gone(
-    old: sqlite3.Connection, repaired: sqlite3.Connection | None, name: str
-) -> tuple[tuple[str, ...], list[SqlRow]]:
-    before, after = _rows(old, name), set() if repaired is None else set(_rows(repaired, name)[1])
-    return before[0], [row for row in before[1] if row not in after]
-
-
-def _rows(connection: sqlite3.Connection, name: str) -> tuple[tuple[str, ...], list[SqlRow]]:
-    cursor = connection.execute(f"SELECT * FROM {quote(name)}")
-    rows = []
     try:
-        for row in cursor:
-            rows.append(row)
-    except sqlite3.Error:  # what follows cannot be read
-        pass
-    return tuple(column[0] for column in cursor.description), rows
+        with ExitStack() as stack:
+            new = Side(after, stack, late, tick)
+            old = Side(before.path, stack, late, tick) if _settle(before.path) else None
+            run = _Comparison(before, old, new, cutouts, tick, progress)
+            return run.tables(notes or {})
+    except TooDamaged as error:
+        raise RepairRefused(
+            f"whether a row was lost cannot be judged: {error}",
+            hint="the original is untouched; pagewarden restore brings a backup back",
+        ) from error
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT:
+            tick()
+        raise
+
+
+def _settle(path: Path) -> bool:
+    """Let SQLite take log and journal into a private file; return whether it can read the schema at all."""
+    try:
+        with closing(open_copy(str(path))) as connection:
+            connection.text_factory = stored_text
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    except NotADatabase:
+        return False
+    except DatabaseUnreadable as error:
+        if str(error.fields.get("sqlite", "")).startswith("SQLITE_CORRUPT"):
+            return False
+        raise
+    except sqlite3.DatabaseError as error:
+        if not refusal_or_raise(error).damage:
+            raise
+        return False
+    return True
+
+
+class _Comparison:
+    """One comparison: what is gone is judged and kept table by table."""
+
+    def __init__(
+        self, before: Before, old: Side | None, new: Side, cutouts: Cutouts, tick: Callable[[], None],
+        progress: Progress | None,
+    ) -> None:  # fmt: skip
+        self._before = before
+        self._old = old
+        self._new = new
+        self._cutouts = cutouts
+        self._tick = tick
+        self._progress = progress
+        self._suspect = None if old is None else suspects(old, new)
+        self._cut: set[int] = set()  # pages that a repairer wrote over, and those whose overflow pages it did
+        self._kept: dict[str, set[bytes]] = {}  # digests of rows that repairers put into the quarantine
+        with read_cutouts(cutouts.folder) as view:
+            pages = [(page.pgno, page.page_size) for page in view.pages()]
+            for name, _ in view.tables():
+                if old is not None and (table := old.tables.get(fold(name))) is not None:
+                    self._kept.setdefault(fold(name), set()).update(
+                        map(exactly, self._as_named(table, view.rows(name)))
+                    )
+        self._any_cut = bool(pages)
+        if old is not None:
+            self._cut = {pgno for pgno, size in pages if size == old.file.page_size}
+            self._cut |= {holder for pgno in self._cut if (holder := old.usage.holder(pgno)) is not None}
+
+    def tables(self, notes: Mapping[str, Mapping[str, int]]) -> tuple[RepairedTable, ...]:
+        """Compare all tables; return their report."""
+        old, new = self._old, self._new
+        counts = {fold(name): dict(count) for name, count in notes.items()}
+        quarantined: dict[str, int] = {}
+        if old is not None:
+            total, done = sum(map(len, old.by_tree)), 0
+            for name, table in old.tables.items():
+                if name not in old.derived:
+                    gone = self._not_kept(old, table, find_gone(old, new, name, self._suspect, self._tick))
+                    quarantined[name] = self._cutouts.rows(table.name, table.named, gone, WHY, REPAIRER)
+                done += len(old.by_tree[old.places[name]])
+                if self._progress is not None:
+                    self._progress(done, total)
+            self._compare_objects(old)
+            self._compare_sequences(old)
+        names = {**({} if old is None else old.tables), **new.tables}
+        return tuple(
+            self._report(name, names[name], counts.get(name, {}), quarantined.get(name, 0)) for name in sorted(names)
+        )
+
+    def _not_kept(self, old: Side, table: Table, gone: Iterable[tuple[SqlRow, int]]) -> Iterator[SqlRow]:
+        """Yield the rows that must go into the quarantine: those that are not there yet. Raises RepairRefused."""
+        kept = self._kept.get(fold(table.name), ())
+        for row, pgno in gone:
+            if exactly(row) in kept:
+                continue
+            if not self._licensed(old, pgno):
+                raise RepairRefused(
+                    f"table {table.name} would lose a row that could be read before, from page {pgno}, which no "
+                    f"repair had to touch: {_shown(table, row)}",
+                    hint="the original is untouched; pagewarden repair DB shows the plan",
+                )
+            yield row
+
+    def _as_named(self, table: Table, rows: Iterable[CutRow]) -> Iterator[SqlRow]:
+        """Yield those rows of the quarantine that have all columns of a table."""
+        for row in rows:
+            self._tick()
+            values = dict(zip(map(fold, row.columns), row.values, strict=True))
+            if all(fold(column) in values for column in table.named):
+                yield tuple(values[fold(column)] for column in table.named)
+
+    def _licensed(self, old: Side, pgno: int) -> bool:
+        """Whether rows of a page of the old file may be gone from the database."""
+        if self._before.proven or self._before.replaced:
+            return True
+        if not self._any_cut:
+            return False
+        if self._suspect is None or pgno in old.usage.flawed:  # the same bytes mean something else now, or did
+            return True
+        for _ in range(_DEEPEST):
+            if pgno in self._cut:
+                return True
+            pgno = old.usage.parent(pgno)
+        return False
+
+    def _compare_objects(self, old: Side) -> None:
+        """See that every index, trigger and view is still there. Raises RepairRefused."""
+        sql = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE sql IS NOT NULL"
+        there = {(kind, fold(str(name))): text for kind, name, _, text in self._new.connection.execute(sql)}
+        gone = [row for row in old.connection.execute(sql) if there.get((row[0], fold(str(row[1])))) != row[3]]
+        self._keep_other("sqlite_schema", ("type", "name", "tbl_name", "sql"), gone)
+
+    def _compare_sequences(self, old: Side) -> None:
+        """See that no AUTOINCREMENT goes back: it would give a rowid that was used. Raises RepairRefused."""
+        there = dict(_sequences(self._new))
+        gone = [(name, seq) for name, seq in _sequences(old) if there.get(name, -1) < seq]
+        self._keep_other("sqlite_sequence", ("name", "seq"), gone)
+
+    def _keep_other(self, table: str, columns: Sequence[str], gone: Sequence[SqlRow]) -> None:
+        if gone and not (self._before.proven or self._before.replaced or self._any_cut):
+            raise RepairRefused(f"{table} would lose what could be read before: {gone[0]}")
+        if gone:
+            self._cutouts.rows(table, columns, gone, WHY, REPAIRER)
+
+    def _report(self, name: str, table: Table, counts: Mapping[str, int], quarantined: int) -> RepairedTable:
+        old, kept = self._old, self._new.rows(name) if name in self._new.tables else 0
+        quarantined += counts.get("rows_quarantined", 0)
+        expected = None
+        if self._before.proven:
+            expected = kept
+        elif old is not None and name in old.tables and old.places[name] not in old.usage.broken:
+            expected = old.rows(name)
+        lost = counts.get("rows_lost", 0)
+        if expected is not None:
+            lost = max(0, expected - kept - quarantined)
+        return RepairedTable(
+            name=table.name,
+            rows_expected=expected,
+            rows_kept=kept,
+            rows_salvaged=counts.get("rows_salvaged", 0),
+            rows_from_backup=counts.get("rows_from_backup", 0),
+            rows_lost=lost,
+            rows_quarantined=quarantined,
+        )
+
+
+def _sequences(side: Side) -> list[tuple[str, int]]:
+    """Return how far the AUTOINCREMENT of each table is that is still there, as far as it can be read."""
+    try:
+        rows = side.connection.execute("SELECT name, seq FROM sqlite_sequence").fetchall()
+    except sqlite3.DatabaseError as error:
+        refusal_or_raise(error)  # there is no such table, or it cannot be read
+        return []
+    return [(name, seq) for name, seq in rows if isinstance(name, str) and isinstance(seq, int)]
+
+
+def _shown(table: Table, row: SqlRow) -> str:
+    """Return what names a row: its rowid, or its primary key."""
+    names = table.keys or table.named[:1] if table.alias is None else (table.alias,)
+    values = dict(zip(table.named, row, strict=True))
+    text = ", ".join(f"{name} {str(values[name])[:_SHOWN]!r}" for name in names)
+    return text[: 4 * _SHOWN]

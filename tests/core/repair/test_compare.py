@@ -1,0 +1,373 @@
+"""The comparison that stands between a repair and the database's path."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import struct
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from pagewarden.errors import RepairRefused
+from pagewarden.live.connection import open_copy
+from pagewarden.repair.compare import REPAIRER, Before, compare
+from pagewarden.repair.cutouts import Cutouts, read_cutouts
+from pagewarden.repair.reports import RepairedTable
+from pagewarden.testing.injuries import INJURIES
+
+Row = tuple[object, ...]
+
+
+def build(path: Path, *, seed: int = 1, rows: int = 300, page_size: int = 1024, encoding: str = "UTF-8") -> Path:
+    """Make a database with tables of all shapes: overflow pages, WITHOUT ROWID, AUTOINCREMENT, odd names and texts."""
+    chance = random.Random(seed)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.executescript(
+            f"""
+            PRAGMA page_size={page_size}; PRAGMA encoding="{encoding}"; PRAGMA synchronous=OFF;
+            CREATE TABLE item(id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT, body BLOB);
+            CREATE INDEX item_name ON item(name);
+            CREATE TABLE "pl""ain"(rowid TEXT, "a b" REAL, made AS (length(rowid)) VIRTUAL);
+            CREATE TABLE keyed(kind TEXT COLLATE NOCASE, number INTEGER, value, PRIMARY KEY(kind, number))
+                WITHOUT ROWID;
+            CREATE VIEW seen AS SELECT name FROM item;
+            CREATE TRIGGER noted AFTER DELETE ON item BEGIN DELETE FROM keyed WHERE number = old.id; END;
+            BEGIN;
+            """
+        )
+        for number in range(rows):
+            body = chance.randbytes(chance.choice((4, 40, 40, 400, 3 * page_size)))
+            connection.execute("INSERT INTO item(name, body) VALUES (?, ?)", (f"naïve {number * 7919 % 997}", body))
+            connection.execute('INSERT INTO "pl""ain" VALUES (?, ?)', (f"text {number}", number / 2))
+            long = chance.choice((None, number, "x" * chance.randrange(2 * page_size)))
+            connection.execute("INSERT INTO keyed VALUES (?, ?, ?)", (f"Kind {number % 7}", number, long))
+        connection.execute("COMMIT")
+    return path
+
+
+class Scene:
+    """A database before and after a repair, and the folder of its quarantine."""
+
+    def __init__(self, folder: Path, **made: object) -> None:
+        self.before = build(folder / "before.db", **made)  # type: ignore[arg-type]
+        self.after = folder / "after.db"
+        self.after.write_bytes(self.before.read_bytes())
+        self.folder = folder / "entry"
+        self.folder.mkdir()
+
+    def run(self, **known: bool) -> dict[str, RepairedTable]:
+        """Compare, and return the report by table."""
+        with Cutouts(self.folder) as cutouts:
+            report = compare(Before(path=self.before, **known), self.after, cutouts)
+        return {table.name: table for table in report}
+
+    def cut(self, pgno: int, page_size: int = 1024) -> None:
+        """Say that a repairer wrote over a page."""
+        data = self.before.read_bytes()[(pgno - 1) * page_size : pgno * page_size]
+        with Cutouts(self.folder) as cutouts:
+            cutouts.page(pgno, page_size, data, "was damaged", "repair-splice")
+
+    def kept(self, table: str) -> set[tuple[object, ...]]:
+        """Return what the comparison put into the quarantine of a table."""
+        with read_cutouts(self.folder) as view:
+            return {row.values for row in view.rows(table) if row.repairer == REPAIRER}
+
+    def change(self, *statements: str, path: Path | None = None) -> None:
+        """Let SQL loose on the repaired copy."""
+        with closing(sqlite3.connect(path or self.after, isolation_level=None)) as connection:
+            connection.execute("PRAGMA synchronous=OFF")
+            for statement in statements:
+                connection.execute(statement)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    """A database that was repaired and is as it was."""
+    return Scene(tmp_path)
+
+
+def test_what_did_not_change_is_all_there(scene: Scene) -> None:
+    """Equal files keep every row, and nothing goes into the quarantine."""
+    report = scene.run()
+    assert {name: (table.rows_expected, table.rows_kept) for name, table in report.items()} == {
+        "item": (300, 300),
+        'pl"ain': (300, 300),
+        "keyed": (300, 300),
+    }
+    assert all((table.rows_lost, table.rows_quarantined) == (0, 0) for table in report.values())
+    assert not (scene.folder / "cut.db").exists()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "VACUUM",
+        "REINDEX",
+        "UPDATE keyed SET value = value",
+        "CREATE TABLE another(a)",
+        "INSERT INTO item(name) VALUES ('one more')",
+        'INSERT INTO "pl""ain" VALUES (\'one more\', 1)',
+    ],
+)
+def test_rows_that_moved_are_there(scene: Scene, statement: str) -> None:
+    """It is rows that count, not where they stand: a repair may write every page anew, and add rows."""
+    scene.change(statement)
+    assert all(table.rows_lost == table.rows_quarantined == 0 for table in scene.run().values())
+
+
+def test_pages_of_another_size(scene: Scene) -> None:
+    """Rows are found again in pages of another size."""
+    scene.change("PRAGMA page_size=4096", "VACUUM")
+    assert all(table.rows_lost == table.rows_quarantined == 0 for table in scene.run().values())
+
+
+_LOSSES = [
+    ("item", "DELETE FROM item WHERE id = 150"),
+    ("item", "UPDATE item SET name = name || ' ' WHERE id = 150"),
+    ("item", "UPDATE item SET body = zeroblob(length(body)) WHERE length(body) = 3072"),
+    ("item", "UPDATE item SET id = 1000 WHERE id = 150"),
+    ('pl"ain', 'DELETE FROM "pl""ain" WHERE _rowid_ = 3'),
+    ('pl"ain', 'UPDATE "pl""ain" SET "a b" = 0 WHERE _rowid_ = 300'),
+    ("keyed", "DELETE FROM keyed WHERE number = 150"),
+    ("keyed", "UPDATE keyed SET value = CAST(value AS TEXT) WHERE number = (SELECT number FROM keyed"
+              " WHERE typeof(value) = 'integer')"),
+    ("keyed", "UPDATE keyed SET kind = lower(kind) WHERE number = 20"),
+    ("item", "DROP TABLE item"),
+    ("keyed", "DROP TABLE keyed"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("table", "statement"), _LOSSES)
+def test_a_row_that_is_gone_refuses_the_repair(scene: Scene, table: str, statement: str) -> None:
+    """One row that is gone or another one, of a page that no repair had to touch, is enough."""
+    scene.change("DROP TRIGGER noted", "DROP VIEW seen", statement)
+    with pytest.raises(RepairRefused, match="would lose") as refused:
+        scene.run()
+    assert table in str(refused.value)
+
+
+@pytest.mark.parametrize(("table", "statement"), _LOSSES)
+def test_a_row_that_may_be_gone_is_kept(scene: Scene, table: str, statement: str) -> None:
+    """Where the file was put together anew, each version that could be read before goes into the quarantine."""
+    before = rows_of(scene.before, table)
+    scene.change("DROP TRIGGER noted", statement)
+    gone = before - rows_of(scene.after, table)
+    report = scene.run(replaced=True)
+    assert gone and scene.kept(table) == gone
+    assert (report[table].rows_quarantined, report[table].rows_lost) == (len(gone), 0)
+
+
+def rows_of(path: Path, table: str) -> set[Row]:
+    """Return all rows of a sound table as the quarantine keeps them; none where there is no such table."""
+    columns = {"item": "id, name, body", 'pl"ain': 'oid, rowid, "a b"', "keyed": "kind, number, value"}[table]
+    with closing(sqlite3.connect(path)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchall():
+            return set()
+        return set(connection.execute(f'SELECT {columns} FROM "{table.replace(chr(34), chr(34) * 2)}"'))
+
+
+def test_a_row_in_the_quarantine_may_be_gone(scene: Scene) -> None:
+    """What a repairer put into the quarantine with all its columns is not lost, and is not put there twice."""
+    with closing(sqlite3.connect(scene.before)) as connection:
+        row = connection.execute("SELECT * FROM item WHERE id = 7").fetchone()
+    with Cutouts(scene.folder) as cutouts:
+        cutouts.rows("ITEM", ("ID", "name", "body"), [row], "has a double", "repair-reindex")
+    scene.change("DROP TRIGGER noted", "DELETE FROM item WHERE id = 7")
+    scene.change("DROP TRIGGER noted", path=scene.before)
+    report = scene.run()
+    assert scene.kept("item") == set()
+    assert (report["item"].rows_expected, report["item"].rows_kept) == (300, 299)
+
+
+def test_another_version_in_the_quarantine_saves_no_row(scene: Scene) -> None:
+    """The version that is kept must be the one that could be read, to the last byte."""
+    with Cutouts(scene.folder) as cutouts:
+        cutouts.rows("item", ("id", "name", "body"), [(7, "another", b"")], "has a double", "repair-reindex")
+    scene.change("DROP TRIGGER noted", "DELETE FROM item WHERE id = 7")
+    scene.change("DROP TRIGGER noted", path=scene.before)
+    with pytest.raises(RepairRefused, match="item"):
+        scene.run()
+
+
+def test_objects_are_not_lost(scene: Scene) -> None:
+    """An index, trigger or view that is gone refuses the repair, too, and so does AUTOINCREMENT that goes back."""
+    for statement in (
+        "DROP INDEX item_name",
+        "DROP VIEW seen",
+        "DROP TRIGGER noted",
+        "UPDATE sqlite_sequence SET seq=9",
+    ):
+        scene.after.write_bytes(scene.before.read_bytes())
+        scene.change(statement)
+        with pytest.raises(RepairRefused, match="sqlite_"):
+            scene.run()
+
+
+def leaves(path: Path, table: str, page_size: int = 1024) -> list[int]:
+    """Return the leaf pages of a table, found by their parent's pointers."""
+    with closing(sqlite3.connect(path)) as connection:
+        (root,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+    data = path.read_bytes()
+    found, stack = [], [root]
+    while stack:
+        page = data[(stack[-1] - 1) * page_size :][:page_size]
+        pgno = stack.pop()
+        if page[0] == 13:
+            found.append(pgno)
+            continue
+        (count,) = struct.unpack_from(">H", page, 3)
+        cells = struct.unpack_from(f">{count}H", page, 12)
+        stack += [struct.unpack_from(">I", page, cell)[0] for cell in cells] + [struct.unpack_from(">I", page, 8)[0]]
+    return sorted(found)
+
+
+def overwrite(path: Path, offset: int, data: bytes) -> None:
+    """Write bytes of a closed file."""
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def test_rows_of_a_page_that_was_cut_out_are_kept(scene: Scene) -> None:
+    """A flipped letter on a page that was spliced: the version that could be read goes to the quarantine."""
+    pgno = leaves(scene.before, 'pl"ain')[2]
+    page = scene.before.read_bytes()[(pgno - 1) * 1024 : pgno * 1024]
+    overwrite(scene.before, (pgno - 1) * 1024 + page.index(b"text "), b"t3xt ")
+    with pytest.raises(RepairRefused):
+        scene.run()
+    scene.cut(pgno)
+    report = scene.run()
+    assert [row[1][:5] for row in scene.kept('pl"ain')] == ["t3xt "]  # type: ignore[index]
+    assert (report['pl"ain'].rows_kept, report['pl"ain'].rows_quarantined) == (300, 1)
+
+
+def test_an_overflow_page_changes_its_row(scene: Scene) -> None:
+    """A b-tree page that is byte for byte the same holds another row if an overflow page of it differs."""
+    scene.change("UPDATE item SET body = zeroblob(3072) WHERE id = 100", path=scene.before)
+    scene.after.write_bytes(scene.before.read_bytes())
+    scene.change("UPDATE item SET body = CAST(replace(hex(zeroblob(1536)), '00', '11') AS BLOB) WHERE id = 100")
+    assert {len(row[2]) for row in rows_of(scene.after, "item") if row[0] == 100} == {3072}  # type: ignore[arg-type]
+    with pytest.raises(RepairRefused, match="id '100'"):
+        scene.run()
+
+
+def test_a_leaf_that_another_table_took_over(scene: Scene) -> None:
+    """A pointer to a leaf of another table lets SQLite read that one's rows there; repaired, they are kept."""
+    ours, theirs = leaves(scene.before, "item"), leaves(scene.before, 'pl"ain')
+    data = bytearray(scene.before.read_bytes())
+    parent = next(
+        pgno for pgno in range(2, len(data) // 1024) if data[(pgno - 1) * 1024] == 5
+        and struct.pack(">I", ours[4]) in data[(pgno - 1) * 1024 : pgno * 1024]
+    )  # fmt: skip
+    at = data.index(struct.pack(">I", ours[4]), (parent - 1) * 1024)
+    overwrite(scene.before, at, struct.pack(">I", theirs[0]))
+    seen = oracle(scene.before, "item", "id, name, body")
+    assert any(row[1] == 0.0 or isinstance(row[2], float) for row in seen if len(row) > 2)
+    scene.cut(parent)
+    scene.run()
+    assert seen <= rows_of(scene.after, "item") | scene.kept("item")
+
+
+def oracle(path: Path, table: str, columns: str, rowid: str = "_rowid_") -> set[Row]:
+    """Return every row that SQLite can be made to read: forward and backward, past errors, and each rowid by itself."""
+    found: set[Row] = set()
+    with closing(open_copy(str(path))) as connection:
+        connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+        for number in range(-2, 400):
+            for order in (f"= {number}", f"> {number} ORDER BY {rowid}", f"< {number} ORDER BY {rowid} DESC"):
+                if not order.startswith("=") and number % 40:
+                    continue
+                try:
+                    for row in connection.execute(f"SELECT {columns} FROM {table} NOT INDEXED WHERE {rowid} {order}"):
+                        found.add(row)
+                except sqlite3.DatabaseError:
+                    continue
+    return found
+
+
+_KINDS = (
+    "zeroed-page", "zeroed-sector", "torn-page", "swapped-pages", "overwritten-page", "truncated-tail",
+    "freelist-trunk", "overflow-pointer", "cell-pointer", "interior-child-pointer", "flipped-bit", "index-entry",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_whatever_could_be_read_is_kept(tmp_path: Path, kind: str, seed: int) -> None:
+    """Over any injury, each row that SQLite can be made to read is there after, or in the quarantine (H28)."""
+    scene = Scene(tmp_path, seed=seed, rows=120)
+    if kind == "freelist-trunk":
+        scene.change("DELETE FROM item WHERE id < 30", path=scene.before)
+        scene.after.write_bytes(scene.before.read_bytes())
+    INJURIES[kind].apply(scene.before, seed)
+    injured = scene.before.read_bytes()
+    seen = {
+        "item": oracle(scene.before, "item", "id, name, body"),
+        'pl"ain': oracle(scene.before, '"pl""ain"', 'oid, rowid, "a b"'),
+    }
+    scene.before.write_bytes(injured)
+    scene.run(proven=True)
+    for table, rows in seen.items():
+        assert rows <= rows_of(scene.after, table) | scene.kept(table)
+
+
+def test_a_file_that_sqlite_refuses_has_nothing_to_lose(scene: Scene) -> None:
+    """Where nothing could be read, the tables are counted, and what there should be is not known."""
+    overwrite(scene.before, 0, b"garbage")
+    report = scene.run()
+    assert (report["item"].rows_expected, report["item"].rows_kept) == (None, 300)
+
+
+def test_what_a_log_holds_could_be_read(tmp_path: Path) -> None:
+    """The rows of the -wal and those that a hot journal brings back are what could be read before."""
+    scene = Scene(tmp_path)
+    scene.change("PRAGMA journal_mode=WAL", path=scene.before)
+    connection = sqlite3.connect(scene.before, isolation_level=None)
+    connection.execute("INSERT INTO item(name) VALUES ('in the log')")
+    log = Path(f"{scene.before}-wal").read_bytes()
+    data = scene.before.read_bytes()
+    connection.close()
+    scene.before.write_bytes(data)
+    Path(f"{scene.before}-wal").write_bytes(log)
+    with pytest.raises(RepairRefused, match="id '301'"):
+        scene.run()
+
+
+def test_a_comparison_ends_in_time(scene: Scene) -> None:
+    """What could not be judged in the time that there is refuses the repair: no silence."""
+    ticks = iter(range(10**6))
+    scene.change("VACUUM")
+    with Cutouts(scene.folder) as cutouts, pytest.raises(RepairRefused, match="in 50 seconds"):
+        compare(Before(path=scene.before), scene.after, cutouts, seconds=50, clock=lambda: float(next(ticks)))
+
+
+def test_circles_end(scene: Scene) -> None:
+    """A file whose pages lead to each other in circles is judged all the same (H29)."""
+    data = bytearray(scene.before.read_bytes())
+    for pgno in range(2, len(data) // 1024):
+        if data[(pgno - 1) * 1024] in (2, 5):
+            data[(pgno - 1) * 1024 + 8 : (pgno - 1) * 1024 + 12] = struct.pack(">I", pgno)
+    scene.before.write_bytes(data)
+    report = scene.run(proven=True)
+    assert report["item"].rows_kept == 300
+
+
+def test_progress_is_told(scene: Scene) -> None:
+    """Whoever waits is told how many pages are compared."""
+    told: list[tuple[int, int]] = []
+    with Cutouts(scene.folder) as cutouts:
+        compare(
+            Before(path=scene.before), scene.after, cutouts, progress=lambda done, total: told.append((done, total))
+        )
+    assert told[-1][0] == told[-1][1] > 0
+
+
+def test_notes_are_in_the_report(scene: Scene) -> None:
+    """What repairers counted is told with the table, whatever the case of its name."""
+    with Cutouts(scene.folder) as cutouts:
+        notes = {"Item": {"rows_from_backup": 3, "rows_salvaged": 2, "rows_quarantined": 1}}
+        report = compare(Before(path=scene.before), scene.after, cutouts, notes=notes)
+    (item,) = [table for table in report if table.name == "item"]
+    assert (item.rows_from_backup, item.rows_salvaged, item.rows_quarantined, item.rows_lost) == (3, 2, 1, 0)
