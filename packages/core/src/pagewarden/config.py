@@ -71,6 +71,14 @@ class WalSection(Section, frozen=True):
     wait_seconds: Annotated[float, msgspec.Meta(ge=0)] | None = None  # that writers may be kept waiting for readers
 
 
+class RepairSection(Section, frozen=True):
+    """`[repair]`: what the owner chose for repairs; as it stands, nothing is lost that can be kept."""
+
+    orphans: Literal["quarantine", "set-null", "cascade"] = "quarantine"  # a row whose parent cannot be had
+    replay_stranded: bool = False  # replay transactions behind a bad frame of the log that are provably intact
+    only_lossless: bool = False  # leave out every step that loses a row, or takes one out of the database
+
+
 class DefaultsSection(Section, frozen=True):
     """`[defaults]`: what holds where neither the command line nor a database's own table says otherwise."""
 
@@ -113,6 +121,7 @@ class DatabaseSection(Section, frozen=True):
     scrub: Annotated[float, msgspec.Meta(ge=0)] | None = None
     retention: RetentionSection | None = None  # instead of that of the repository, or of `[retention]`
     wal: WalSection | None = None  # instead of `[wal]`
+    repair: RepairSection | None = None  # instead of `[repair]`
 
 
 class RepositorySection(Section, frozen=True):
@@ -147,6 +156,7 @@ SECTIONS: Mapping[str, type[Section]] = {
     "repositories.NAME": RepositorySection,
     "retention": RetentionSection,
     "wal": WalSection,
+    "repair": RepairSection,
     "plugins": PluginsSection,
     "output": OutputSection,
 }
@@ -189,6 +199,15 @@ class WalSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RepairSettings:
+    """What `RepairSection` has: plain values, for requests."""
+
+    orphans: Literal["quarantine", "set-null", "cascade"] = "quarantine"
+    replay_stranded: bool = False
+    only_lossless: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseSettings:
     """What holds for one database, the defaults filled in."""
 
@@ -209,6 +228,7 @@ class DatabaseSettings:
     spool: int = 1024  # MiB
     scrub: float = 4.0  # MiB a second
     wal: WalSettings = field(default_factory=WalSettings)
+    repair: RepairSettings = field(default_factory=RepairSettings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,6 +250,7 @@ class Configuration:
     repositories: Mapping[str, RepositorySection]
     retention: RetentionSection = field(default_factory=RetentionSection)
     wal: WalSection = field(default_factory=WalSection)
+    repair: RepairSection = field(default_factory=RepairSection)
     plugins: PluginChoice = field(default_factory=PluginChoice)
     output: OutputSection = field(default_factory=OutputSection)
 
@@ -268,6 +289,7 @@ class Configuration:
             spool=section.spool or defaults.spool,
             scrub=defaults.scrub if section.scrub is None else section.scrub,
             wal=_wal_settings(section.wal or self.wal),
+            repair=_repair_settings(section.repair or self.repair),
         )
 
     def log(self) -> str | None:
@@ -341,6 +363,10 @@ def _wal_settings(section: WalSection) -> WalSettings:
     return WalSettings(**{key: getattr(section, key) for key in WalSection.__struct_fields__})
 
 
+def _repair_settings(section: RepairSection) -> RepairSettings:
+    return RepairSettings(**{key: getattr(section, key) for key in RepairSection.__struct_fields__})
+
+
 def absolute_url(url: str, folder: Path) -> str:
     """Return a plain path as an absolute one, starting from `folder`; anything with a scheme unchanged."""
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", url):
@@ -381,5 +407,6 @@ def as_plain(configuration: Configuration) -> dict[str, Any]:
         },
         "retention": msgspec.to_builtins(configuration.retention),
         "wal": msgspec.to_builtins(configuration.wal),
+        "repair": msgspec.to_builtins(configuration.repair),
         "plugins": msgspec.to_builtins(configuration.plugins),
     }

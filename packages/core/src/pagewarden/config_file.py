@@ -22,6 +22,7 @@ from pagewarden.config import (
     DefaultsSection,
     OutputSection,
     PluginsSection,
+    RepairSection,
     RepositorySection,
     RetentionSection,
     Section,
@@ -45,6 +46,7 @@ class _File:
     repositories: dict[str, RepositorySection]
     retention: RetentionSection
     wal: WalSection
+    repair: RepairSection
     plugins: PluginsSection
     output: OutputSection
 
@@ -93,6 +95,7 @@ def parse_config(raw: bytes, path: Path) -> Configuration:
         repositories=file.repositories,
         retention=file.retention,
         wal=file.wal,
+        repair=file.repair,
         plugins=PluginChoice(only=plugins.only, disabled=plugins.disabled, extra=plugins.extra),
         output=file.output,
     )
@@ -117,6 +120,7 @@ def _decode(raw: bytes, path: Path) -> _File:
         repositories=_sections(document, "repositories", RepositorySection, path),
         retention=_section(document, "retention", RetentionSection, path),
         wal=_section(document, "wal", WalSection, path),
+        repair=_section(document, "repair", RepairSection, path),
         plugins=_section(document, "plugins", PluginsSection, path),
         output=_section(document, "output", OutputSection, path),
     )
@@ -145,7 +149,11 @@ def _section(tables: dict[str, Any], name: str, kind: type[S], path: Path, prefi
 def _explain(problem: str, kind: type[Section], table: str, path: Path) -> ConfigurationInvalid:
     """Turn msgspec's message, such as "Expected `int`, got `str` - at `$.compression`", into one with key and fix."""
     what, _, place = problem.partition(" - at ")
-    inner: tuple[tuple[str, type[Section]], ...] = (("retention", RetentionSection), ("wal", WalSection))
+    inner: tuple[tuple[str, type[Section]], ...] = (
+        ("retention", RetentionSection),
+        ("wal", WalSection),
+        ("repair", RepairSection),
+    )
     for name, section in inner:
         if place.startswith(f"`$.{name}"):
             return _explain(f"{what} - at `${place[len(name) + 3 :]}", section, f"{table}.{name}", path)
@@ -162,7 +170,9 @@ def _explain(problem: str, kind: type[Section], table: str, path: Path) -> Confi
 _FIXES = {
     **dict.fromkeys(("path", "name", "repository", "url", "db", "log"), "write a text in quotes"),
     **dict.fromkeys(("checkers", "only", "disabled"), 'write a list of names, such as ["check-pragma"]'),
-    **dict.fromkeys(("color", "quiet", "verbose", "read_data", "compare"), "write true or false"),
+    **dict.fromkeys(
+        ("color", "quiet", "verbose", "read_data", "compare", "replay_stranded", "only_lossless"), "write true or false"
+    ),
     "assertions": 'write a list of statements, such as ["SELECT count(*) > 0 FROM users"]',
     "extra": 'write a list of modules, such as ["myapp.pagewarden_plugin"]',
     "level": 'write "quick", "standard" or "deep"',
@@ -183,6 +193,8 @@ _FIXES = {
     "chain_ratio": "write a number above 0",
     "retention": "write a table [….retention] with the keys of [retention]",
     "wal": "write a table [….wal] with the keys of [wal]",
+    "repair": "write a table [….repair] with the keys of [repair]",
+    "orphans": 'write "quarantine", "set-null" or "cascade"',
     "preset": 'write "safe", "balanced" or "fast"',
     "synchronous": 'write "off", "normal", "full" or "extra"',
     "checkpoint": 'write "passive", "restart" or "truncate"',
@@ -290,6 +302,7 @@ spool = 4096
 scrub = 16
 retention = { within = "90d", monthly = 24 }   # instead of [retention], not beside it
 wal = { preset = "safe" }                      # instead of [wal], not beside it
+repair = { orphans = "set-null" }              # instead of [repair], not beside it
 
 [repositories.main]       # `--repo main` finds it by this name
 url = "/backup/pagewarden"
@@ -326,6 +339,11 @@ idle_seconds = 1.0        # without a commit, after which it does so, too
 bound_bytes = 67108864    # of the log, beyond which it does what the next key says, as soon as readers let it
 checkpoint = "restart"    # passive, restart or truncate
 wait_seconds = 0.1        # that writers may be kept waiting then, for readers to end
+
+[repair]
+orphans = "quarantine"    # of a row whose parent cannot be had: quarantine, set-null or cascade
+replay_stranded = false   # replay transactions behind a bad frame of the log that are provably intact
+only_lossless = false     # leave out every step that loses a row, or takes one out of the database
 
 [plugins]
 # only = ["check-pages", "check-pragma", "target-directory"]   # all that are installed where it is left out
