@@ -84,9 +84,12 @@ class ClosedFile:
                 kinds[0], high[0], low[0] = data[HEADER_SIZE], data[HEADER_SIZE + 3], data[HEADER_SIZE + 4]
         return Survey(sums=bytes(sums), kinds=bytes(kinds), cells=array("H", map(_together, high, low)))
 
-    def usage(self, trees: Sequence[Tree], tick: Tick) -> Usage:
-        """Walk `trees` and return who uses each page. Raises TooDamaged."""
-        return Usage(self, trees, tick)
+    def usage(self, trees: Sequence[Tree], tick: Tick, *, judged: bool = False) -> Usage:
+        """Walk `trees` and return who uses each page; with `judged`, judge records and orders by their columns, too.
+
+        Raises TooDamaged.
+        """
+        return Usage(self, trees if judged else tuple(map(_bare, trees)), tick)
 
     def close(self) -> None:
         """Close the file; in this process nobody may have it open through SQLite (H1)."""
@@ -199,9 +202,7 @@ class Usage:
         file, count = self._file, self._file.pages
         if not count:
             return b"", array("I")
-        plan = plan_walk(
-            file.page(1), page_size=file.page_size, pages=count, trees=tuple(map(_bare, self.trees)), users=True
-        )
+        plan = plan_walk(file.page(1), page_size=file.page_size, pages=count, trees=self.trees, users=True)
         walker = backend().walker(plan)
         for place in range(len(self.trees)):
             parts = walker.parts()
@@ -210,7 +211,8 @@ class Usage:
                 self._tick()
                 seen = walker.walk(file.source, parts, _STEP)
                 self.flaws += seen.flaws
-                if seen.left_out or len(self.flaws) > MOST_FLAWS:
+                # What a visit leaves out is of a page that has flaws enough to be followed by hand.
+                if len(self.flaws) > MOST_FLAWS:
                     raise TooDamaged(f"more than {len(self.flaws)} flaws in the pages of {file.path.name}")
         users = bytes(walker.users())
         parents = array("I", map(_number, users[1::5], users[2::5], users[3::5], users[4::5]))
@@ -242,6 +244,7 @@ class Usage:
             FlawKind.DEPTH, FlawKind.TWICE, FlawKind.UNREADABLE, FlawKind.OVERFLOW_LENGTH, FlawKind.RECORD_HEADER,
             FlawKind.SERIAL_TYPE, FlawKind.ROWID_ORDER, FlawKind.KEY_ORDER, FlawKind.CELL_OVERLAP, FlawKind.EMPTY_PAGE,
         )  # fmt: skip
+        by_hand: dict[tuple[int, int], None] = {}
         for flaw in self.flaws:
             if flaw.tree is None:
                 continue
@@ -250,11 +253,13 @@ class Usage:
             for pgno in (flaw.pgno, flaw.other):
                 if pgno is not None and self.used(pgno):
                     self.flawed.add(self.holder(pgno) or pgno)
+                    by_hand[flaw.tree, pgno] = None
             if flaw.kind is FlawKind.TWICE:
                 self._claim(flaw.tree, flaw.pgno)
-            elif flaw.pgno <= self._file.pages:
-                for child in child_pages(self._file.page(flaw.pgno), flaw.pgno, self._file.layout.usable):
-                    self._claim(flaw.tree, child)
+        for tree, pgno in by_hand:
+            if self.belongs(pgno, tree):
+                for child in child_pages(self._file.page(pgno), pgno, self._file.layout.usable):
+                    self._claim(tree, child)
 
     def _claim(self, tree: int, pgno: int) -> None:
         """Let a page, and all below it, belong to a tree that is not the first to use it."""

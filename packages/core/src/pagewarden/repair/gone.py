@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pagewarden.repair.closed import Tick, differing
 from pagewarden.repair.lookups import Lookup, SqlRow, exactly
-from pagewarden.repair.rows import RawRow, leaf_cells, raw_row, row_digest
+from pagewarden.repair.rows import RawRow, leaf_cells, raw_row, without_like
 from pagewarden.sqlite.record import Malformed
 
 if TYPE_CHECKING:
     from pagewarden.repair.compare import Side
-
-AT_ONCE = 500_000
-"""Digests of rows that are held at once; a table with more is gone through several times."""
 
 
 def suspects(old: Side, new: Side) -> set[int] | None:
@@ -39,7 +35,8 @@ def find_gone(old: Side, new: Side, name: str, suspect: set[int] | None, tick: T
     doubtful, fresh = _pages_to_look_at(old, new, name, suspect)
     if doubtful:
         search = _Search(old, new, name, tick)
-        for pgno, cells in _without_like(old, new, name, doubtful, fresh, tick).items():
+        index = old.tables[name].without_rowid
+        for pgno, cells in without_like(old.file, doubtful, new.file, fresh, tick, index=index).items():
             yield from search.gone(pgno, cells)
 
 
@@ -55,34 +52,6 @@ def _pages_to_look_at(old: Side, new: Side, name: str, suspect: set[int] | None)
     doubtful = [pgno for pgno in pages if pgno in suspect or not new.usage.belongs(pgno, other)]
     unsettled = set(doubtful)
     return doubtful, [pgno for pgno in there if pgno in unsettled or not old.usage.belongs(pgno, place)]
-
-
-def _without_like(
-    old: Side, new: Side, name: str, doubtful: Sequence[int], fresh: Sequence[int], tick: Tick
-) -> dict[int, array[int]]:
-    """Return, by page, the cells of `doubtful` pages whose row stands byte for byte on none of the `fresh` ones."""
-    cells = sum(new.survey.cells[pgno - 1] for pgno in fresh)
-    rounds = min(256, cells // AT_ONCE + 1)
-    left: dict[int, array[int]] = {}
-    for number in range(rounds):
-        there = {digest for _, _, digest in _digests(new, name, fresh, tick) if digest[0] % rounds == number}
-        for pgno, cell, digest in _digests(old, name, doubtful, tick):
-            if digest[0] % rounds == number and digest not in there:
-                left.setdefault(pgno, array("H")).append(cell)
-    return left
-
-
-def _digests(side: Side, name: str, pages: Sequence[int], tick: Tick) -> Iterator[tuple[int, int, bytes]]:
-    """Yield page, cell and digest of each row; what cannot be put together has none."""
-    index = name in side.tables and side.tables[name].without_rowid
-    for pgno in pages:
-        tick()
-        page = leaf_cells(side.file, pgno, index=index)
-        for cell in () if page is None else page[1].cells:
-            try:
-                yield pgno, cell.index, row_digest(side.file, page[0], cell, tick) if page else b""
-            except Malformed:
-                continue
 
 
 class _Search:

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pagewarden.contracts import SqlValue
 from pagewarden.repair.closed import ClosedFile, Tick
 from pagewarden.sqlite.btree import BTreePage, Cell, PageKind, parse_page
 from pagewarden.sqlite.record import Malformed, decode_value, parse_record
+
+AT_ONCE = 500_000
+"""Digests of rows that are held at once; where there are more, all are gone through several times."""
 
 MOST_PAYLOAD = 1 << 28
 """Bytes of a record whose values are decoded; of a longer one only the digest is taken."""
@@ -70,6 +74,35 @@ def row_digest(file: ClosedFile, data: bytes, cell: Cell, tick: Tick) -> bytes:
         for _, part in chain_pages(file, cell, tick):
             digest.update(part)
     return digest.digest()
+
+
+def digests(file: ClosedFile, pages: Sequence[int], tick: Tick, *, index: bool) -> Iterator[tuple[int, int, bytes]]:
+    """Yield page, cell and digest of each row; what cannot be put together has none."""
+    for pgno in pages:
+        tick()
+        page = leaf_cells(file, pgno, index=index)
+        if page is None:
+            continue
+        for cell in page[1].cells:
+            try:
+                yield pgno, cell.index, row_digest(file, page[0], cell, tick)
+            except Malformed:
+                continue
+
+
+def without_like(
+    file: ClosedFile, pages: Sequence[int], other: ClosedFile, there: Sequence[int], tick: Tick, *, index: bool
+) -> dict[int, array[int]]:
+    """Return, by page, the cells of `pages` whose row stands byte for byte on none of the pages `there` of `other`."""
+    # Rows of 32 bytes are short ones: with shorter ones a round holds some more.
+    rounds = min(256, len(there) * (other.page_size // 32) // AT_ONCE + 1)
+    found: dict[int, array[int]] = {}
+    for number in range(rounds):
+        known = {digest for _, _, digest in digests(other, there, tick, index=index) if digest[0] % rounds == number}
+        for pgno, cell, digest in digests(file, pages, tick, index=index):
+            if digest[0] % rounds == number and digest not in known:
+                found.setdefault(pgno, array("H")).append(cell)
+    return found
 
 
 def raw_row(file: ClosedFile, data: bytes, cell: Cell, tick: Tick) -> RawRow:
