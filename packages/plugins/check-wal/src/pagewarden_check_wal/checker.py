@@ -9,10 +9,10 @@ from pathlib import Path
 
 from pagewarden.contracts import Subject
 from pagewarden.holders import SHM_READ_LOCKS, command_of, find_locks, is_ours
+from pagewarden.sqlite.origin import signs_of_another
 from pagewarden.sqlite.wal import FRAME_HEADER_SIZE, LARGE_WAL
 from pagewarden.structure import WalSurvey
 from pagewarden.values import Finding, Level, Severity
-from pagewarden_check_wal.origin import signs_of_another
 
 _AGAIN = 0.02  # seconds before the second look: a writer needs far less between two frames
 

@@ -6,8 +6,8 @@ import struct
 
 import pytest
 
+from pagewarden.sqlite.origin import signs_of_another
 from pagewarden.structure import WalSurvey
-from pagewarden_check_wal.origin import signs_of_another
 
 LAST = (1 << 32) - 1
 
