@@ -14,6 +14,10 @@ import pytest
 
 from pagewarden import values
 from pagewarden.errors import ConfigurationInvalid, to_wire
+from pagewarden.repair.export import ExportReport
+from pagewarden.repair.kept import KeptReport
+from pagewarden.repair.reports import RepairReport
+from pagewarden.repair.shown import ShowReport
 from pagewarden_cli.command import VERBS, cli
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -25,6 +29,7 @@ REPORTS = {
     "backups": values.BackupsReport,
     "verify": values.VerifyReport,
     "restore": values.RestoreReport,
+    "repair": RepairReport,
     "undo": values.UndoReport,
     "prune": values.PruneReport,
     "pin": values.PinReport,
@@ -46,6 +51,8 @@ WAL_REPORTS = {
     "checkpoint": values.WalCheckpointReport,
     "tune": values.WalTuneReport,
 }
+
+QUARANTINE_REPORTS = {"list": KeptReport, "show": ShowReport, "export": ExportReport}
 
 
 def command(verb: str) -> click.Command:
@@ -139,11 +146,14 @@ def test_the_json_is_the_documented_one(verb: str) -> None:
     covers(json.loads(block), shape(REPORTS[verb]), verb)
 
 
-@pytest.mark.parametrize("name", WAL_REPORTS)
-def test_the_json_of_a_wal_verb_is_the_documented_one(name: str) -> None:
+@pytest.mark.parametrize(
+    ("verb", "name", "report"),
+    [("wal", *each) for each in WAL_REPORTS.items()] + [("quarantine", *each) for each in QUARANTINE_REPORTS.items()],
+)
+def test_the_json_of_a_verb_of_a_group_is_the_documented_one(verb: str, name: str, report: type) -> None:
     """Every field, in order, nested ones included."""
-    (block,) = re.findall(rf"^`wal {name}`:\n\n```json\n(.*?)```", SECTIONS["wal"], re.DOTALL | re.MULTILINE)
-    covers(json.loads(block), shape(WAL_REPORTS[name]), name)
+    (block,) = re.findall(rf"^`{verb} {name}`:\n\n```json\n(.*?)```", SECTIONS[verb], re.DOTALL | re.MULTILINE)
+    covers(json.loads(block), shape(report), name)
 
 
 def test_a_position_and_an_error_are_the_documented_ones() -> None:

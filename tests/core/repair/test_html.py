@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 import pytest
 
 from pagewarden.contracts import Damage, Pattern
-from pagewarden.repair.cutouts import CutFile, CutSummary
+from pagewarden.repair.cutouts import CutFile, CutSummary, CutTable
 from pagewarden.repair.html import render
 from pagewarden.repair.reports import RepairedTable, RepairReport
 from pagewarden.repair.strip import MOST_CELLS, page_strip
@@ -26,7 +26,7 @@ ALLOWED = {
 VOID = {"meta"}
 CUT = CutSummary(
     pages=4,
-    rows=(("note", 12),),
+    tables=(CutTable(name="note", rows=12),),
     files=(CutFile(name="app.db-wal", size=4096, why="it belongs to another database", repairer="repair-wal"),),
     show="pagewarden quarantine show /srv/app/app.db 1",
     export="pagewarden quarantine export /srv/app/app.db 1 --to FOLDER",
@@ -102,7 +102,7 @@ def evil() -> RepairReport:
 
 EVIL_CUT = CutSummary(
     pages=1,
-    rows=((HOSTILE, 1),),
+    tables=(CutTable(name=HOSTILE, rows=1),),
     files=(CutFile(name=HOSTILE, size=-1, why=HOSTILE, repairer=HOSTILE),),
     show=f"pagewarden quarantine show {shlex.quote(HOSTILE)} 1",
     export="",

@@ -11,7 +11,7 @@ import pytest
 
 from pagewarden.errors import DatabaseNotFound, RestoreRefused
 from pagewarden.lineage import Lineage
-from pagewarden.repair.cutouts import CUT, Cutouts
+from pagewarden.repair.cutouts import CUT, Cutouts, CutTable
 from pagewarden.repair.filing import file_reports
 from pagewarden.repair.kept import KeptRequest, entries_of, entry_of, run_kept
 from pagewarden.repair.reports import REPORT
@@ -73,7 +73,7 @@ def test_a_repair_and_a_restore_are_told_apart(path: Path, begin: Begin) -> None
     assert (repair.kind, repair.verdict_before, repair.verdict_after) == ("repair", Verdict.DAMAGED, Verdict.SOUND)
     assert repair.undo == f"pagewarden undo {path}"
     assert repair.cut is not None
-    assert (repair.cut.pages, repair.cut.rows) == (1, (("note", 1),))
+    assert (repair.cut.pages, repair.cut.tables) == (1, (CutTable(name="note", rows=1),))
     assert {file.name: file.what for file in repair.files} == {
         "cut.db": "cut out",
         "entry.json": "other",

@@ -85,11 +85,19 @@ class CutFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CutTable:
+    """How many rows of a table were cut out."""
+
+    name: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CutSummary:
     """How much a repair cut out."""
 
     pages: int
-    rows: tuple[tuple[str, int], ...]  # tables, and how many rows of each
+    tables: tuple[CutTable, ...]  # that rows were cut out of
     files: tuple[CutFile, ...]
     show: str  # the command that shows it
     export: str  # the command that gets it out
@@ -97,7 +105,7 @@ class CutSummary:
     @property
     def anything(self) -> bool:
         """Whether anything was cut out at all."""
-        return bool(self.pages or self.rows or self.files)
+        return bool(self.pages or self.tables or self.files)
 
 
 class Cutouts:
@@ -338,10 +346,10 @@ def summarize(folder: Path, database: str, number: int) -> CutSummary:
     Raises DatabaseUnreadable where that cannot be read.
     """
     with read_cutouts(folder) as view:
-        pages, rows, files = view.count_pages(), view.tables()[:MOST_TABLES], view.files()[:MOST_FILES]
+        pages, tables, files = view.count_pages(), view.tables()[:MOST_TABLES], view.files()[:MOST_FILES]
     return CutSummary(
         pages=pages,
-        rows=rows,
+        tables=tuple(CutTable(name=name, rows=count) for name, count in tables),
         files=files,
         show=shlex.join(["pagewarden", "quarantine", "show", database, str(number)]),
         export=f"{shlex.join(['pagewarden', 'quarantine', 'export', database, str(number)])} --to FOLDER",

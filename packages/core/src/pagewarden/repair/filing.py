@@ -19,7 +19,8 @@ def file_reports(folder: Path, report: RepairReport) -> None:
     The folder is that of a quarantine entry, and called by its number. Raises OutOfSpace, TargetFailed, and
     DatabaseUnreadable where what was cut out cannot be read.
     """
-    cut: CutSummary = summarize(folder, report.database, int(folder.name))
+    at = report.output or report.database  # whose quarantine it is
+    cut: CutSummary = summarize(folder, at, int(folder.name))
     try:
         durable.write(folder / PAGE, render(report, cut if cut.anything else None).encode("ascii"))
         durable.write(folder / REPORT, as_json(report))

@@ -221,7 +221,7 @@ def _kept(report: RepairReport, cut: CutSummary | None) -> Iterator[str]:
     commands = []
     if cut is not None and cut.anything:
         kept += [f"{number(cut.pages, 'page')} as they stood before they were written to"] if cut.pages else []
-        kept += [f"{number(count, 'row')} of <code>{_text(name, 200)}</code>" for name, count in cut.rows]
+        kept += [f"{number(each.rows, 'row')} of <code>{_text(each.name, 200)}</code>" for each in cut.tables]
         kept += [
             f"the file <code>{_text(file.name, 200)}</code>, {size(max(file.size, 0))}: {_text(file.why)}"
             for file in cut.files

@@ -28,7 +28,7 @@ def loss(report: RepairReport) -> str:
     """Return what the repair costs, or cost, in one clause; empty where there is none."""
     if report.applied:
         return _lost(report)
-    if not report.plan:
+    if not report.plan or report.why:  # of a repair that was refused, nothing
         return ""
     costs = [f"{each.loses} ({each.repairer})" for each in report.plan if each.loses != "nothing"]
     return "; ".join(costs) if costs else "nothing is expected to be lost"
