@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import struct
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -25,7 +26,7 @@ from pagewarden.pages import PageSource, WalScan, backend, lock_page
 from pagewarden.pages.structure import StructureWalk
 from pagewarden.pages.survey import MAPPED
 from pagewarden.pages.walk import USER_SIZE, WalkPlan
-from pagewarden.repair.inferred import Inference
+from pagewarden.repair.inferred import MOST_TOUCHED, Inference
 from pagewarden.repair.pointermap import agrees, map_page, map_places
 from pagewarden.sqlite.btree import PageKind, page_kind
 from pagewarden.sqlite.header import HEADER_SIZE
@@ -34,10 +35,14 @@ from pagewarden.sqlite.record import Malformed
 from pagewarden.sqlite.schema import SchemaEntry
 from pagewarden.structure import Flaw, Tree
 
+MOST_PAGES = 1 << 26
+"""Pages of a file that is gone through: memory is taken for each."""
+
 MOST_SHAPES = 8
 """Shapes of pages that are walked at the most."""
 
 _STEP = 0.5  # seconds of a walk between two looks at what it saw
+_BLOCK = 1 << 20  # bytes
 _SUMMED = 64  # pages that are asked whether cksumvfs is in use
 _LOOKED = 1000  # free pages that are asked whether they look like pages of a tree
 
@@ -56,7 +61,8 @@ class Derivation:
     header: bytes  # its first 100 bytes as they must be
     pages: int  # size of the database, in pages
     walk: StructureWalk  # of which the users are taken
-    trunks: tuple[tuple[int, tuple[int, ...]], ...] = ()  # of a new freelist: trunk pages and their leaves
+    trunks: tuple[tuple[int, array[int]], ...] = ()  # of a new freelist: trunk pages and their leaves
+    stated_trunks: tuple[int, ...] = ()  # of the freelist that stands there, where it is not kept
     free: int = 0
     orphans: int = 0
     maps: tuple[int, ...] = ()  # ptrmap pages that differ
@@ -87,6 +93,7 @@ class Derivation:
             freelist=bool(self.trunks) or ("freelist" in fields and not self.free),
             orphans=self.orphans,
             maps=self.maps,
+            touched=tuple(islice((*self.written, *self.stated_trunks), MOST_TOUCHED)),
             cut=0 if source.wal >= 0 else source.file_size - self.pages * source.page_size,
             logged=source.wal >= 0,
             folded=self.folded,
@@ -137,9 +144,11 @@ def derive(database: int, wal: int = -1, *, threads: int = 2, schema_format: int
         raise Underivable("its -wal is too large to be gone through")
     size = os.fstat(database).st_size
     first = _page_one(database, wal, log, size)
-    shapes = [shape for shape in page_shapes(first) if log is None or shape.page_size == log.page_size]
+    shapes = list(page_shapes(first))
     if not shapes:
         raise Underivable("page 1 is damaged behind the database header, too, so that nothing tells the size of a page")
+    if log is not None and not (shapes := [shape for shape in shapes if shape.page_size == log.page_size]):
+        raise Underivable(f"the pages of its -wal, of {log.page_size} bytes, have another size than page 1 says")
     reasons = []
     for shape in sorted(shapes, key=lambda each: _stated(first) != (each.page_size, each.reserved))[:MOST_SHAPES]:
         pages = size // shape.page_size if log is None else log.pages
@@ -155,7 +164,8 @@ def derive(database: int, wal: int = -1, *, threads: int = 2, schema_format: int
             return _derive_with(source, shape, first[: shape.page_size], threads, schema_format)
         except Underivable as no:
             reserved = f" of which {shape.reserved} are reserved" if shape.reserved else ""
-            reasons.append(f"with pages of {shape.page_size} bytes{reserved}, {no}")
+            logged = ", those in the -wal among them" if log is not None else ""
+            reasons.append(f"with pages of {shape.page_size} bytes{reserved}{logged}, {no}")
     raise Underivable("; ".join(reasons))
 
 
@@ -186,13 +196,15 @@ def _derive_with(source: PageSource, shape: PageShape, first: bytes, threads: in
     """Derive all with pages of one shape. Raises Underivable."""
     if not source.pages:
         raise Underivable("the file has not one page")
+    if source.pages > MOST_PAGES:
+        raise Underivable(f"{source.pages} are more than can be gone through")
 
     def read(pgno: int) -> bytes:
         return read_page(source, pgno)
 
-    (stated,) = struct.unpack_from(">I", first, 56)
+    (number,) = struct.unpack_from(">I", first, 56)
     try:
-        encoding, entries = schema_of(read, shape, pages=source.pages, stated=stated)
+        encoding, entries = schema_of(read, shape, pages=source.pages, stated=number)
     except Malformed as error:
         raise Underivable(str(error)) from error
     walk = _walk(source, shape, encoding, entries, threads)
@@ -204,17 +216,17 @@ def _derive_with(source: PageSource, shape: PageShape, first: bytes, threads: in
     mapped = not any(users[USER_SIZE * (number - 1)] for number in maps) and (
         stated_root == largest or (maps != () and agrees(read, shape, users, maps))
     )
-    pages, marks = _size(source, shape, first, users, maps if mapped else ())
+    stated = _stated_freelist(source, shape, first, users, maps if mapped else ())
+    pages = _size(source, first, _highest(users), stated, maps if mapped else ())
     maps = tuple(number for number in maps if number <= pages) if mapped else ()
-    free = tuple(_free_pages(walk, pages, frozenset(maps)))
-    (trunk, count) = struct.unpack_from(">II", first, 32)
-    kept = marks is not None and marks.count(1) == len(free) == count and bool(free) == bool(trunk)
+    free = array("I", _free_pages(walk, pages, frozenset(maps)))
+    kept = stated.whole and stated.size == len(free)
     trunks = () if kept else _new_trunks(free, shape.usable)
     derived = Derived(
         shape=shape,
         pages=pages,
         encoding=encoding,
-        trunk=trunk if kept else trunks[0][0] if trunks else 0,
+        trunk=(stated.trunks or [0])[0] if kept else trunks[0][0] if trunks else 0,
         free=len(free),
         largest_root=largest if mapped else 0,
         logged=source.wal >= 0,
@@ -228,8 +240,9 @@ def _derive_with(source: PageSource, shape: PageShape, first: bytes, threads: in
         pages=pages,
         walk=walk,
         trunks=trunks,
+        stated_trunks=() if kept else tuple(stated.trunks),
         free=len(free),
-        orphans=_orphans(source, free, marks) if marks is not None and not kept else 0,
+        orphans=_orphans(source, free, stated.marks) if stated.whole and not kept else 0,
         entries=entries,
         maps=tuple(
             number
@@ -277,41 +290,62 @@ def _word(flaw: Flaw) -> str:
     return flaw.kind.name.lower().replace("_", " ")
 
 
-def _size(
-    source: PageSource, shape: PageShape, first: bytes, users: memoryview, maps: tuple[int, ...]
-) -> tuple[int, bytearray | None]:
-    """Return the size of the database in pages, and a byte for each page that the freelist names, 1; None if broken.
+def _highest(users: memoryview) -> int:
+    """Return the last page that a tree uses."""
+    end = len(users)
+    while end:
+        start = max(0, end - _BLOCK)
+        if used := bytes(users[start:end]).rstrip(b"\0"):
+            return (start + len(used) - 1) // USER_SIZE + 1
+        end = start
+    return 0
 
-    The header's count is taken where all trees and the freelist end before it; else the file's.
+
+def _size(source: PageSource, first: bytes, highest: int, stated: Freelist, maps: tuple[int, ...]) -> int:
+    """Return the size of the database in pages: what the header counts, if trees and freelist end before it.
+
+    Else what the file holds, and the log's last commit in any case.
     """
-    highest = -(-len(bytes(users).rstrip(b"\0")) // USER_SIZE)
-    marks = _marked(source, shape, first, users, maps)
     pages = source.pages
+    if source.wal >= 0:
+        return pages
     (claimed,) = struct.unpack_from(">I", first, 28)
-    if source.wal < 0 and first[24:28] == first[92:96]:
-        last = highest if marks is None else max(highest, marks.rfind(1))
-        if last <= claimed <= pages and not (marks is None and claimed < pages):
-            pages = claimed
+    if first[24:28] == first[92:96] and stated.whole and max(highest, stated.highest) <= claimed <= pages:
+        pages = claimed
     barriers = {*maps, lock_page(source.page_size)}
-    while source.wal < 0 and pages > highest and pages in barriers:
+    while pages > highest and pages in barriers:
         pages -= 1
-    return pages, marks
+    return pages
 
 
-def _marked(
+@dataclass(slots=True)
+class Freelist:
+    """The freelist as it stands, as far as no rule is broken: each page is there, unused by trees, and named once."""
+
+    marks: bytearray  # for each page from page 0 on: 1 where it is named, 2 where it must not be
+    trunks: list[int]
+    whole: bool = False
+
+    @property
+    def highest(self) -> int:
+        """The last page that is named, 0 for none."""
+        return max(0, self.marks.rfind(1))
+
+    @property
+    def size(self) -> int:
+        """How many pages are named."""
+        return self.marks.count(1)
+
+
+def _stated_freelist(
     source: PageSource, shape: PageShape, first: bytes, users: memoryview, maps: tuple[int, ...]
-) -> bytearray | None:
-    """Follow the freelist as it stands; return a byte for each page from page 0 on, 1 where it names it.
-
-    None where it breaks a rule: a page that there is not, that a tree uses, or that was named before.
-    """
+) -> Freelist:
     marks = bytearray(source.pages + 1)
-    marks[0] = marks[1] = 2  # these, and barriers, are none of its pages
-    for number in (*maps, lock_page(source.page_size)):
+    for number in (0, 1, lock_page(source.page_size), *maps):
         if number <= source.pages:
             marks[number] = 2
     (trunk,) = struct.unpack_from(">I", first, 32)
-    most = shape.usable // 4 - 2
+    found = Freelist(marks, [])
 
     def name(pgno: int) -> bool:
         if pgno > source.pages or marks[pgno] or users[USER_SIZE * (pgno - 1)]:
@@ -321,12 +355,14 @@ def _marked(
 
     while trunk:
         if not name(trunk):
-            return None
+            return found
+        found.trunks.append(trunk)
         page = read_page(source, trunk)
         trunk, count = struct.unpack_from(">II", page)
-        if count > most or not all(map(name, struct.unpack_from(f">{count}I", page, 8))):
-            return None
-    return marks
+        if count > shape.usable // 4 - 2 or not all(map(name, struct.unpack_from(f">{count}I", page, 8))):
+            return found
+    found.whole = True
+    return found
 
 
 def _free_pages(walk: StructureWalk, pages: int, maps: frozenset[int]) -> Iterator[int]:
@@ -336,13 +372,13 @@ def _free_pages(walk: StructureWalk, pages: int, maps: frozenset[int]) -> Iterat
                 yield pgno
 
 
-def _new_trunks(free: tuple[int, ...], usable: int) -> tuple[tuple[int, tuple[int, ...]], ...]:
+def _new_trunks(free: array[int], usable: int) -> tuple[tuple[int, array[int]], ...]:
     """Share free pages among trunk pages. SQLite before 3.6.0 could not read the last 6 entries of a full one."""
     each = usable // 4 - 8 + 1
     return tuple((free[place], free[place + 1 : place + each]) for place in range(0, len(free), each))
 
 
-def _orphans(source: PageSource, free: tuple[int, ...], marks: bytearray) -> int:
+def _orphans(source: PageSource, free: array[int], marks: bytearray) -> int:
     """Count the free pages that the freelist did not name and that look like pages of a tree, _LOOKED at the most."""
     unnamed = (pgno for pgno in free if marks[pgno] != 1)
     return sum(_looks_used(read_page(source, pgno), pgno) for pgno in islice(unnamed, _LOOKED))

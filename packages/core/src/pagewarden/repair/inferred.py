@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+MOST_TOUCHED = 10_000
+"""Pages that an inference names as touched."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inference:
@@ -20,6 +23,7 @@ class Inference:
     freelist: bool = False  # whether the freelist is made anew
     orphans: int = 0  # free pages that the freelist, itself in order, did not name, and that look like a tree's
     maps: tuple[int, ...] = ()  # ptrmap pages that differ
+    touched: tuple[int, ...] = ()  # pages that hold what differs, old trunk pages too; MOST_TOUCHED at the most
     cut: int = 0  # bytes behind the last page
     logged: bool = False  # whether pages were read from the -wal
     folded: bool = False  # whether the -wal must be folded into the file, because it holds a page that is to be written
@@ -32,9 +36,14 @@ class Inference:
 
     def to_wire(self) -> dict[str, Any]:
         """Return it as plain values."""
-        return asdict(self) | {"fields": list(self.fields), "maps": list(self.maps)}
+        return asdict(self) | {
+            "fields": list(self.fields),
+            "maps": list(self.maps),
+            "touched": list(self.touched),
+        }
 
     @classmethod
     def from_wire(cls, value: Mapping[str, Any]) -> Self:
         """Return what `to_wire` described. Raises TypeError for nonsense."""
-        return cls(**{**value, "fields": tuple(value["fields"]), "maps": tuple(value["maps"])})
+        lists = {name: tuple(value[name]) for name in ("fields", "maps", "touched")}
+        return cls(**{**value, **lists})

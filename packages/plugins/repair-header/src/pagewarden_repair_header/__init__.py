@@ -1,0 +1,19 @@
+"""Repairer: header, freelist and pointer map derived again from the pages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from pagewarden.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from pagewarden.contracts import Repairer
+
+
+@hookimpl
+def pagewarden_repairers() -> Iterable[Repairer]:
+    """Register the repairer."""
+    from pagewarden_repair_header.repairer import HeaderRepairer
+
+    return [HeaderRepairer()]
