@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from pagewarden.contracts import ProgressSink
     from pagewarden.events import Event
     from pagewarden.guard.embedded import Guard
+    from pagewarden.repair.reports import RepairReport
 
     StrPath = str | os.PathLike[str]
 
@@ -224,8 +225,49 @@ class Database:
         }
         return self._worker.call("restore", request, RestoreReport)
 
+    def repair(
+        self,
+        *,
+        apply: bool = False,
+        output: StrPath | None = None,
+        only_lossless: bool = False,
+        orphans: str | None = None,
+        replay_stranded: bool | None = None,
+        assume_current: bool = False,
+        max_time: float | None = None,
+    ) -> RepairReport:
+        """Diagnose the database and plan its repair; with `apply`, make it on a copy, which takes its path if sound.
+
+        The handle's repository, if it has one, is where lost pages and rows come from. `output` is a path that is not
+        there yet, for the repaired copy; then the database stays as it is. `only_lossless` leaves out what loses a row
+        or takes one out of the database. `orphans` is what becomes of rows without a parent: quarantine, set-null or
+        cascade; `replay_stranded` replays what is provably intact behind a bad frame of the log; `assume_current`
+        declares that nothing was committed since the newest backup. `max_time` is in seconds. An application closes its
+        own connections before it applies. `undo` takes a repair back.
+        """
+        from pagewarden.repair.reports import RepairReport
+
+        settings = self._settings
+        replay = settings.repair.replay_stranded if replay_stranded is None else replay_stranded
+        policy = {
+            "orphans": settings.repair.orphans if orphans is None else orphans,
+            "replay_stranded": replay,
+            "assume_current": assume_current,
+        }
+        request = {
+            "database": settings.path,
+            "repository": None if self._repository is None else self._repository.url,
+            "name": settings.name,
+            "apply": apply,
+            "output": None if output is None else _absolute("output", output),
+            "only_lossless": only_lossless,
+            "policy": policy,
+            "max_time": max_time,
+        }
+        return self._worker.call("repair", request, RepairReport)
+
     def undo(self, path: StrPath | None = None, *, force: bool = False) -> UndoReport:
-        """Take the last restore of `path` back; None is the database itself. What stands there now is kept."""
+        """Take the last restore or repair of `path` back; None is the database itself. What stands there is kept."""
         restored = self.path if path is None else _absolute("path", path)
         return self._worker.call("undo", {"path": restored, "force": force}, UndoReport)
 

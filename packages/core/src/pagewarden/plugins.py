@@ -130,6 +130,11 @@ class Extensions:
         """The repairers, in order of their names."""
         return tuple(self._repairers[name] for name in sorted(self._repairers))
 
+    def repairer_home(self, repairer: str) -> str | None:
+        """Return the module, or "module:object", from which another process gets a repairer; None where it cannot."""
+        plugin = next(plugin for plugin in self._plugins if repairer in plugin.repairers)
+        return plugin.module if plugin.importable else None
+
     @property
     def targets(self) -> tuple[TargetFactory, ...]:
         """The target factories, in order of their names; each once, whatever schemes it opens."""

@@ -56,8 +56,10 @@ class CheckRequest:
     assertions: tuple[str, ...] = ()  # the owner's statements, each of which must hold
 
 
-def run_check(request: CheckRequest, runtime: Runtime) -> CheckReport:
+def run_check(request: CheckRequest, runtime: Runtime, *, private: bool = False) -> CheckReport:
     """Judge a database. Changes no byte of it, of its -wal or of its -journal.
+
+    Of a `private` copy that is gone soon nobody is notified, and the ledger remembers nothing.
 
     Raises DatabaseNotFound, DatabaseUnreadable, NotADatabase, PluginUnusable for a checker that is not there,
     ConfigurationInvalid for a baseline that is no page set, RepositoryDamaged for a damaged one. A database that is
@@ -68,13 +70,13 @@ def run_check(request: CheckRequest, runtime: Runtime) -> CheckReport:
     place = examine(request.database)
     path = place.path
     runtime.emit("check.started", path, level=str(request.level), checkers=[checker.name for checker in checkers])
-    run = _Run(request, runtime, place, started)
+    run = _Run(request, runtime, place, started, private=private)
     try:
         report = run.judge(checkers)
     finally:
         run.close()
     runtime.emit("check.finished", path, report.seconds, verdict=str(report.verdict), findings=len(report.findings))
-    if report.verdict is not Verdict.SOUND and runtime.extensions.notifiers:
+    if report.verdict is not Verdict.SOUND and runtime.extensions.notifiers and not private:
         runtime.extensions.notify(_notice(report, runtime))
     return report
 
@@ -97,7 +99,7 @@ def choose_checkers(runtime: Runtime, request: CheckRequest) -> tuple[Checker, .
 class _Run:
     """One check under way."""
 
-    def __init__(self, request: CheckRequest, runtime: Runtime, place: Place, started: float) -> None:
+    def __init__(self, request: CheckRequest, runtime: Runtime, place: Place, started: float, *, private: bool) -> None:
         self._request = request
         self._runtime = runtime
         self._place = place
@@ -106,7 +108,7 @@ class _Run:
         self._deadline = None if request.max_time is None else started + request.max_time
         self._began = runtime.clock()
         self._inbox = Inbox()
-        self._notebook = Notebook(lambda: runtime.state, place.path, runtime.clock)
+        self._notebook = Notebook(lambda: runtime.state, place.path, runtime.clock, blank=private)
         self._baselines = Baselines(
             runtime, path=place.path, file=request.baseline, repository=request.repository, name=request.name
         )

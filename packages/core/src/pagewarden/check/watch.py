@@ -27,9 +27,11 @@ _MOST_MEMORY = 4 << 30
 class Watch:
     """Looks at a process from a thread of its own, and kills it when it hangs."""
 
-    def __init__(self, child: Child) -> None:
+    def __init__(self, child: Child, *, silent: float | None = None) -> None:
+        """`silent` is how long it may tell nothing new, in seconds; SILENT_SECONDS by default."""
         self.hung = ""  # how, once it was killed for it
         self._child = child
+        self._silent = SILENT_SECONDS if silent is None else silent
         self._ended = threading.Event()
         self._waited_for = False  # whether it is the process's turn
         self._heard = self._busy = time.monotonic()
@@ -63,8 +65,8 @@ class Watch:
                 self._used, self._busy = used, now
             if now - self._busy > IDLE_SECONDS:
                 self.hung = f"did nothing for {IDLE_SECONDS:g} s"
-            elif now - self._heard > SILENT_SECONDS:
-                self.hung = f"told nothing new for {SILENT_SECONDS:g} s"
+            elif now - self._heard > self._silent:
+                self.hung = f"told nothing new for {self._silent:g} s"
             else:
                 continue
             self._child.kill_group()

@@ -104,6 +104,7 @@ class RepairStep:
     stage: Stage = Stage.PAGES
     mends: tuple[int, ...] = ()  # which of the case's findings, by their place; () for all of them
     task: Mapping[str, object] = field(default_factory=dict)  # for the repairer itself: what JSON can hold
+    sets_log_aside: bool = False  # the -wal is proved to be none of this database, whose file alone is the database
 
 
 class PastImage(PageImage, Protocol):

@@ -36,15 +36,20 @@ T = TypeVar("T")
 class Notebook:
     """The ledger, for one check of one database. Any thread may ask `resume` and `circle`, the run's all else."""
 
-    def __init__(self, state: Callable[[], Path], database: str, clock: Callable[[], datetime]) -> None:
-        """Nothing is opened yet. `state` finds the state directory; `database` is the real path."""
+    def __init__(
+        self, state: Callable[[], Path], database: str, clock: Callable[[], datetime], *, blank: bool = False
+    ) -> None:
+        """Nothing is opened yet. `state` finds the state directory; `database` is the real path.
+
+        A `blank` one remembers nothing, and was told nothing before.
+        """
         self.warnings: list[str] = []
         self._state = state
         self._store: Store | None = None
         self._database = readable(database)
         self._clock = clock
         self._lock = threading.RLock()
-        self._usable = True
+        self._usable = not blank
         self._resumes: Mapping[str, str] | None = None
         self._circles: Mapping[str, Circle] | None = None
 

@@ -183,7 +183,7 @@ class RemoteSubject:
 def serve(channel: Channel) -> None:
     """Do the one task."""
     setup: Any = channel.receive()
-    _bound_memory(setup["memory"])
+    bound_memory(setup["memory"])
     run = Run(channel)
     try:
         checker = find_checker(setup["home"], setup["checker"])
@@ -197,7 +197,7 @@ def serve(channel: Channel) -> None:
         run.tell(ended={"verdict": collected.verdict, "why": collected.why})
     except BaseException as error:  # noqa: BLE001 - the rim of the process: whatever failed is told to the run
         with suppress(BrokenPipeError):
-            run.tell(failed=_described(error))
+            run.tell(failed=described(error))
 
 
 def find_checker(home: str, name: str) -> Checker:
@@ -229,7 +229,7 @@ class _Sent(list[Finding]):
         self._run.tell(finding=msgspec.to_builtins(finding))
 
 
-def _described(error: BaseException) -> dict[str, Value]:
+def described(error: BaseException) -> dict[str, Value]:
     """Return an error as plain values: one of ours whole, any other as text."""
     if isinstance(error, PagewardenError):
         return {"ours": {key: str(value) for key, value in to_wire(error).items()}}
@@ -239,7 +239,7 @@ def _described(error: BaseException) -> dict[str, Value]:
     return {"text": f"{type(error).__name__}: {text}" if text else type(error).__name__}
 
 
-def _bound_memory(size: int) -> None:
+def bound_memory(size: int) -> None:
     """Let what this process allocates fail at `size` bytes; let the system end this process before any other."""
     with suppress(ValueError, OSError):  # the system knows no such bound, or has a lower one
         resource.setrlimit(resource.RLIMIT_DATA, (size, resource.getrlimit(resource.RLIMIT_DATA)[1]))

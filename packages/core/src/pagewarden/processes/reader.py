@@ -287,12 +287,12 @@ class PageReader(FollowCalls, GatherCalls, IncrementCalls, ProofCalls, StoredCal
 
         return self._call("infer", Inference.from_wire, path=os.fspath(path))
 
-    def copy_file(self, path: str | os.PathLike[str], to_path: str | os.PathLike[str]) -> None:
-        """Copy a file that nobody writes to the new file `to_path`, with its contents durable.
+    def copy_file(self, path: str | os.PathLike[str], to_path: str | os.PathLike[str], *, sync: bool = True) -> None:
+        """Copy a file that nobody writes to the new file `to_path`, with its contents durable unless not `sync`.
 
         Nothing is left there if it fails. Raises DatabaseUnreadable, OutOfSpace or TargetFailed.
         """
-        self._call("copy_file", as_nothing, path=os.fspath(path), to_path=os.fspath(to_path))
+        self._call("copy_file", as_nothing, path=os.fspath(path), to_path=os.fspath(to_path), sync=sync)
 
     def _begin_copy(self, call: str, **arguments: Value) -> int:
         snapshot = self._number()

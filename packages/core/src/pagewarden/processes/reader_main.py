@@ -6,6 +6,7 @@ hostile: if they kill it, the parent sees a named error and starts another one.
 
 from __future__ import annotations
 
+import errno
 import faulthandler
 import os
 import select
@@ -34,6 +35,8 @@ _INPUT = 0  # standard input
 _LOOK_EVERY = 2000  # milliseconds between two looks for the parent
 _GRACE = 1.0  # seconds to end by oneself once the parent is gone
 _COPIED_AT_ONCE = 4 << 20  # bytes
+_SHARED_AT_ONCE = 64 << 20
+_CANNOT_SHARE = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF})
 
 
 class _File:
@@ -225,8 +228,8 @@ class Reader(FollowAnswers, GatherAnswers, IncrementAnswers, ProofAnswers):
 
         return infer(path, threads=self._threads).to_wire()
 
-    def copy_file(self, path: str, to_path: str) -> None:
-        """Copy a file that nobody writes to a new one, with its contents durable; remove it if that fails."""
+    def copy_file(self, path: str, to_path: str, *, sync: bool) -> None:
+        """Copy a file that nobody writes to a new one, which is made durable if `sync`; remove it if that fails."""
         from pathlib import Path
 
         from pagewarden import durable
@@ -235,11 +238,12 @@ class Reader(FollowAnswers, GatherAnswers, IncrementAnswers, ProofAnswers):
         try:
             copy = durable.create(Path(to_path))
             try:
-                offset = 0
+                offset = share(source, copy)
                 while data := os.pread(source, _COPIED_AT_ONCE, offset):
                     durable.write_at(copy, data, offset)
                     offset += len(data)
-                os.fsync(copy)
+                if sync:
+                    os.fsync(copy)
             except BaseException:
                 Path(to_path).unlink(missing_ok=True)
                 raise
@@ -258,6 +262,23 @@ class Reader(FollowAnswers, GatherAnswers, IncrementAnswers, ProofAnswers):
 
     def _source(self, handle: int) -> PageSource:
         return self._open[handle].source
+
+
+def share(source: int, copy: int) -> int:
+    """Let the system copy one file to another one by itself, as far as it can; return how many bytes it did.
+
+    Some file systems let both share their blocks then, which takes neither time nor room. copy_file_range(2).
+    """
+    if not hasattr(os, "copy_file_range"):
+        return 0
+    offset = 0
+    try:
+        while done := os.copy_file_range(source, copy, _SHARED_AT_ONCE, offset, offset):
+            offset += done
+    except OSError as error:
+        if error.errno not in _CANNOT_SHARE:
+            raise
+    return offset
 
 
 def answer(reader: Reader, call: str, arguments: Mapping[str, Any]) -> Mapping[str, Value]:

@@ -34,6 +34,7 @@ RUNS = {
     "backups": ("pagewarden.repository.backups", "BackupsRequest", "run_backups"),
     "verify": ("pagewarden.repository.verify", "VerifyRequest", "run_verify"),
     "restore": ("pagewarden.restore", "RestoreRequest", "run_restore"),
+    "repair": ("pagewarden.repair.run", "RepairRequest", "run_repair"),
     "undo": ("pagewarden.restore", "UndoRequest", "run_undo"),
     "prune": ("pagewarden.repository.prune", "PruneRequest", "run_prune"),
     "pin": ("pagewarden.repository.pinning", "PinRequest", "run_pin"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -39,6 +40,10 @@ def _no_note(table: str, counts: dict[str, int]) -> None:
     """Tell nobody."""
 
 
+def _nobody() -> None:
+    """Tell nobody."""
+
+
 class Bench:
     """A `RepairBench`. A context manager: leaving it makes durable what was cut out, or takes that back if it raised.
 
@@ -55,7 +60,9 @@ class Bench:
         repairer: str,
         on_note: Callable[[str, dict[str, int]], None] = _no_note,
         on_progress: Callable[[int, int], None] = _no_progress,
+        on_replaced: Callable[[], None] = _nobody,
     ) -> None:
+        """`on_replaced` is told when the copy is another file, or a log of its own has left it."""
         self.case = case
         self.database = database
         self.scratch = scratch
@@ -63,6 +70,7 @@ class Bench:
         self._cutouts = cutouts
         self._repairer = repairer
         self._on_note = on_note
+        self._on_replaced = on_replaced
         self._connections: list[sqlite3.Connection] = []
         self._descriptor = -1  # of the bare copy, while no connection is open
         self._kept: set[tuple[int, int]] = set()  # pages, by number and size, whose first content is cut out already
@@ -72,8 +80,9 @@ class Bench:
         """Return a connection to the copy that may write. Raises PagewardenError where SQLite refuses it."""
         self._close_file()
         connection = open_copy(str(self.database))
-        # Nothing of the copy counts before all of it was made durable, so SQLite need not wait for the disk.
-        connection.execute("PRAGMA synchronous=OFF")
+        with suppress(sqlite3.DatabaseError):  # a schema that cannot be parsed, which whoever repairs it deals with
+            # Nothing of the copy counts before all of it was made durable, so SQLite need not wait for the disk.
+            connection.execute("PRAGMA synchronous=OFF")
         self._connections.append(connection)
         return connection
 
@@ -130,6 +139,7 @@ class Bench:
             raise durable.failure(error, f"cannot replace {self.database}") from error
         self._kept.clear()
         self._page_size = 0
+        self._on_replaced()
 
     def keep_rows(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[SqlValue]], why: str) -> int:
         """Put rows into the quarantine; return how many."""
@@ -142,6 +152,8 @@ class Bench:
         self._cutouts.file(file, name, why, self._repairer)
         if file == Path(f"{self.database}-wal"):
             durable.remove(Path(f"{self.database}-shm"))
+        if file in (Path(f"{self.database}-wal"), Path(f"{self.database}-journal")):
+            self._on_replaced()
 
     def note(self, table: str, **counts: int) -> None:
         """Add to the report's counts of a table. Raises ValueError for a count that there is not."""

@@ -1,0 +1,320 @@
+"""The rounds of a repair on its private copy: plan, work, judge, until the copy is sound or nobody can do more.
+
+1. The copy is made of the raw files. What the plan has for the log is done first, and alone; then, and before anything
+   else, SQLite brings log or journal into the copy's file, and a new check shows what is left.
+2. Each repairer works in a process of its own. One that fails is left out from then on; then the copy, whatever became
+   of it, is made anew, and so is what was cut out of it.
+3. The last word is a deep check. It knows no backup, so what only a comparison with one has shown must have been mended
+   by a step that said so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pagewarden.check import CheckRequest, run_check
+from pagewarden.contracts import Loss, RepairCase, Repairer, RepairHistory, RepairStep, Stage
+from pagewarden.errors import DatabaseUnreadable, NotADatabase, PagewardenError
+from pagewarden.repair.cutouts import discard_cutouts
+from pagewarden.repair.history import open_history
+from pagewarden.repair.isolate import Place, RepairerFailed, apply, do
+from pagewarden.repair.work import Work, remove_empty_companions
+from pagewarden.restore.hold import filled_companions
+from pagewarden.values import CheckerResult, CheckReport, Finding, Level, Severity, Verdict
+
+if TYPE_CHECKING:
+    from pagewarden.repair.planner import Plan
+    from pagewarden.repair.reports import PlannedRepair
+    from pagewarden.repair.request import RepairRequest
+    from pagewarden.runtime import Runtime
+
+ROUNDS = 6
+"""How often at the most the copy is planned for and judged again."""
+
+COMPARING = "check-pages"
+"""The checker that compares with a backup. A copy is judged without, so it cannot see there what it saw here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What is the same for all rounds of a repair."""
+
+    request: RepairRequest
+    runtime: Runtime
+    path: str  # real path of the database
+    work: Work
+    entry: Path  # folder of the quarantine entry
+    history: RepairHistory | None
+    deadline: float | None  # reading of the runtime's monotonic clock
+
+    def remaining(self) -> float | None:
+        """Return the seconds until the deadline, None without one."""
+        return None if self.deadline is None else max(0.0, self.deadline - self.runtime.monotonic())
+
+
+@dataclass(slots=True, kw_only=True)
+class Attempt:
+    """What became of the copy."""
+
+    planned: list[PlannedRepair] = field(default_factory=list)  # what was executed, in this order
+    notes: dict[str, dict[str, int]] = field(default_factory=dict)  # the repairers' counts, by table
+    replaced: bool = False  # whether the copy is another file, or lost its log
+    proven: bool = False  # whether what was done last is proven to be what was committed
+    settled: CheckReport | None = None  # of the copy, once a journal was played back: what there is to repair
+    judged: CheckReport | None = None  # the last check of the copy
+    why: str = ""  # why the copy does not count
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def sound(self) -> bool:
+        """Whether the copy may take the path."""
+        return bool(self.planned) and not self.why
+
+
+class Failed(Exception):
+    """A repairer failed; the copy is worthless."""
+
+    def __init__(self, repairer: str, why: str) -> None:
+        super().__init__(f"{repairer} {why}")
+        self.repairer = repairer
+
+
+def check_or_say(
+    path: str, runtime: Runtime, request: RepairRequest, *, level: Level, remaining: float | None, private: bool
+) -> tuple[CheckReport, PagewardenError | None]:
+    """Check a database, and make a report even of a file that nothing calls a database any more: its header may be all
+    that it lost. Returns that refusal, too. A `private` copy is judged without a backup.
+    """
+    asked = CheckRequest(
+        database=path,
+        level=level,
+        max_time=None if remaining is None else max(remaining, 0.001),
+        repository=None if private else request.repository,
+        name=None if private else request.name,
+    )
+    try:
+        return run_check(asked, runtime, private=private), None
+    except (NotADatabase, DatabaseUnreadable) as error:
+        refused = str(error.fields.get("sqlite", ""))
+        if isinstance(error, DatabaseUnreadable) and not refused.startswith("SQLITE_CORRUPT"):
+            raise
+        return _unopenable(path, error), error
+
+
+def is_well(report: CheckReport) -> bool:
+    """Whether a check leaves nothing to repair."""
+    wrong = (Severity.DAMAGE, Severity.VIOLATION)
+    return report.verdict is Verdict.SOUND and not any(each.severity in wrong for each in report.findings)
+
+
+class Rounds:
+    """All rounds of one repair."""
+
+    def __init__(self, task: Task, found: CheckReport, plan: Plan | None) -> None:
+        """`found` is what the check of the database saw, `plan` what is to be done about it, if that is known."""
+        self._task = task
+        self._found = found
+        self._plan = plan
+        self._history = task.history
+        self._without: set[str] = set()
+        self._warnings: list[str] = []
+
+    def run(self) -> Attempt:
+        """Repair the copy; return what became of it. Raises OutOfSpace and what says that the repair cannot go on."""
+        while True:
+            attempt = Attempt()
+            try:
+                self._attempt(attempt)
+            except Failed as failed:
+                self._without.add(failed.repairer)
+                self._plan = None  # that was made with it
+                self._warnings.append(str(failed))
+                self._task.runtime.emit("repair.failed", self._task.path, repairer=failed.repairer, why=str(failed))
+                continue
+            attempt.warnings = [*self._warnings, *attempt.warnings]
+            return attempt
+
+    def _attempt(self, attempt: Attempt) -> None:
+        task = self._task
+        task.work.renew()
+        self._history = task.history
+        discard_cutouts(task.entry)
+        report, plan = self._found, self._plan
+        if Path(f"{task.work.copy}-journal").exists():
+            self._settle()
+            report = attempt.settled = self._check(Level.STANDARD)
+            plan = None
+        mended: set[Finding] = set()
+        for _ in range(ROUNDS):
+            if is_well(report):
+                break
+            plan = plan or self._planned(report)
+            if not plan.repairs:
+                break
+            mended |= _mended(self._execute(attempt, plan, report), report)
+            report, plan = self._check(Level.STANDARD), None
+        attempt.judged = report
+        if not attempt.planned:
+            attempt.why = "" if is_well(report) else "no repairer can help"
+            return
+        if not attempt.proven:
+            self._settle(stamp=True)
+        if report.verdict is not Verdict.DAMAGED:
+            attempt.judged = report = self._check(Level.DEEP)
+        attempt.why = self._objection(report, mended)
+
+    def _execute(self, attempt: Attempt, plan: Plan, report: CheckReport) -> list[RepairStep]:
+        """Do what is planned, by stages; if something is to be done about the log, that alone. Returns the steps."""
+        task, copy = self._task, self._task.work.copy
+        log = any(step.stage is Stage.LOG for _, steps in plan.repairs for step in steps)
+        if not log:
+            self._settle()
+        done: list[RepairStep] = []
+        with self._case(report) as case:
+            for stage in [Stage.LOG] if log else Stage:
+                for repairer, steps in plan.repairs:
+                    if chosen := tuple(step for step in steps if step.stage is stage):
+                        self._apply(attempt, repairer, chosen, case)
+                        done += chosen
+                        if not log:
+                            self._settle()
+        self._settle()
+        remove_empty_companions(copy)
+        attempt.proven = all(step.loss is Loss.PROVEN for step in done)
+        names = {repairer.name for repairer, steps in plan.repairs if any(step in done for step in steps)}
+        attempt.planned += (each for each in plan.planned if each.repairer in names)
+        if any(step.sets_log_aside for step in done) and task.request.repository is not None:
+            self._history = open_history(task.request, task.runtime, task.path, log_set_aside=True)
+        task.runtime.emit("repair.round", task.path, steps=[step.text for step in done])
+        return done
+
+    def _apply(self, attempt: Attempt, repairer: Repairer, steps: Sequence[RepairStep], case: RepairCase) -> None:
+        runtime = self._task.runtime
+        began = runtime.monotonic()
+        place = self._place(attempt, repairer.name)
+        try:
+            apply(repairer, runtime.extensions.repairer_home(repairer.name), steps, case, place)
+        except RepairerFailed as error:
+            raise Failed(repairer.name, str(error)) from error
+        took = runtime.monotonic() - began
+        runtime.emit("repair.repaired", self._task.path, took, repairer=repairer.name, steps=len(steps))
+
+    def _settle(self, *, stamp: bool = False) -> None:
+        """Let the copy be one file, if it is not."""
+        copy = self._task.work.copy
+        if stamp or filled_companions(copy):
+            self.do("settle", {"database": str(copy), "stamp": stamp})
+
+    def do(self, job: str, task: Mapping[str, str | bool]) -> object:
+        """Do a job of the repair's own in a process. Raises what it raises, DatabaseUnreadable where it died."""
+        try:
+            return do(job, task, self._place(Attempt(), job))
+        except RepairerFailed as error:
+            raise DatabaseUnreadable(
+                f"{self._task.path} could not be repaired: the process to {job} it {error}", hint="try again"
+            ) from error
+
+    def _place(self, attempt: Attempt, doing: str) -> Place:
+        task = self._task
+
+        def note(table: str, counts: Mapping[str, int]) -> None:
+            noted = attempt.notes.setdefault(table, {})
+            for name, count in counts.items():
+                noted[name] = noted.get(name, 0) + count
+
+        def replaced() -> None:
+            attempt.replaced = True
+
+        return Place(
+            database=task.work.copy,
+            scratch=task.work.scratch(),
+            entry=task.entry,
+            on_note=note,
+            on_progress=partial(task.runtime.progress, doing),
+            on_replaced=replaced,
+            remaining=task.remaining,
+        )
+
+    def _planned(self, report: CheckReport) -> Plan:
+        from pagewarden.repair.planner import make_plan
+
+        task = self._task
+        with self._case(report) as case:
+            return make_plan(
+                case,
+                task.runtime.extensions.repairers,
+                only_lossless=task.request.only_lossless,
+                without=tuple(self._without),
+            )
+
+    @contextmanager
+    def _case(self, report: CheckReport) -> Iterator[RepairCase]:
+        from pagewarden.repair.case import open_case
+
+        task = self._task
+        with open_case(
+            str(task.work.copy), task.runtime, report, request=task.request, history=self._history, origin=task.path
+        ) as case:
+            yield case
+
+    def _check(self, level: Level) -> CheckReport:
+        task = self._task
+        copy = task.work.copy
+        report, _ = check_or_say(
+            str(copy), task.runtime, task.request, level=level, remaining=task.remaining(), private=True
+        )
+        remove_empty_companions(copy)
+        return report
+
+    def _objection(self, report: CheckReport, mended: Collection[Finding]) -> str:
+        """Return why the copy may not take the path, after all that was done; "" where it may."""
+        if report.verdict is Verdict.DAMAGED:
+            return "the repaired copy is not sound"
+        if report.verdict is Verdict.UNKNOWN:
+            before = {(each.name, each.why) for each in self._found.checkers if each.verdict is Verdict.UNKNOWN}
+            for each in report.checkers:
+                why = each.why.replace(str(self._task.work.copy), self._task.path)
+                if each.verdict is Verdict.UNKNOWN and (each.name, why) not in before:
+                    return f"the repaired copy could not be judged: {each.name}: {why}"
+        for finding in self._found.findings:
+            compared = finding.checker == COMPARING and finding.severity is Severity.DAMAGE
+            if compared and finding not in mended:
+                return f"no step mends what the comparison with a backup has shown: {finding.message}"
+        return ""
+
+
+def _mended(steps: Sequence[RepairStep], report: CheckReport) -> set[Finding]:
+    """Return the findings of `report` that one of `steps`, which were executed, says it mends."""
+    if any(not step.mends for step in steps):
+        return set(report.findings)
+    places = {place for step in steps for place in step.mends}
+    return {finding for place, finding in enumerate(report.findings) if place in places}
+
+
+def _unopenable(path: str, error: PagewardenError) -> CheckReport:
+    """Return the report of a file that SQLite refuses, and that nothing calls a database."""
+    finding = Finding(
+        checker="open",
+        kind="unopenable",
+        severity=Severity.DAMAGE,
+        pgno=1,
+        message=f"sqlite cannot open it: {error.message}",
+        evidence=error.message,
+    )
+    result = CheckerResult(name="open", verdict=Verdict.DAMAGED, seconds=0.0, findings=1, why="")
+    return CheckReport(
+        database=path,
+        verdict=Verdict.DAMAGED,
+        position=None,
+        pages=0,
+        page_size=0,
+        bytes=0,
+        seconds=0.0,
+        checkers=(result,),
+        findings=(finding,),
+    )
