@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pagewarden.contracts import Loss, PastImage, RepairBench, RepairCase, RepairStep, Stage
 from pagewarden.errors import PagewardenError
-from pagewarden.sqlite.owner import find_owners
-from pagewarden.sqlite.schema import Layout
-from pagewarden.values import Severity
-from pagewarden_repair_splice.difference import Difference, compare, sums_of
+
+if TYPE_CHECKING:
+    from pagewarden_repair_splice.difference import Difference
 
 _LOG = frozenset({"bad-wal", "bad-wal-header", "stranded-commits", "foreign-wal"})
 _SHOWN = 8  # runs of pages that a step names
@@ -28,12 +28,12 @@ class SpliceRepairer:
 
     def plan(self, case: RepairCase) -> Sequence[RepairStep]:
         """Return one step, or none where nothing is proven or nothing differs."""
-        if not any(finding.severity is Severity.DAMAGE for finding in case.findings):
-            return ()
         history = case.history
         present = None if history is None else history.present
         if history is None or present is None:
             return ()
+        from pagewarden_repair_splice.difference import compare, sums_of  # here, because most commands plan no repair
+
         difference = compare(case, present)
         aside = case.log is not None and any(finding.kind in _LOG for finding in case.findings)
         if difference.same and not aside:
@@ -86,6 +86,9 @@ def _runs(difference: Difference) -> str:
 
 def _objects(case: RepairCase, present: PastImage, difference: Difference) -> str:
     """Return the names of tables and indexes that have pages among those: what findings say, else what is found."""
+    from pagewarden.sqlite.owner import find_owners
+    from pagewarden.sqlite.schema import Layout
+
     pages = [pgno for first, count in difference.runs[:_OWNERS] for pgno in range(first, first + min(count, _OWNERS))]
     known = {finding.pgno: finding.object for finding in case.findings if finding.object}
     unknown = [pgno for pgno in pages[:_OWNERS] if pgno not in known]
