@@ -6,7 +6,7 @@
 Whoever repairs writes them in one transaction, durable by `Cutouts.close` and so before the copy takes the database's
 path. An attempt that is given up rolls back, or goes as a whole by `discard_cutouts`.
 
-docs/formats/cut.md has the tables.
+docs/formats/cut-1.md has the tables.
 """
 
 from __future__ import annotations
