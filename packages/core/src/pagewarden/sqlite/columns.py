@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 
 from pagewarden.sqlite.names import quote
@@ -107,6 +108,31 @@ def stored_columns(entries: Iterable[SchemaEntry], name: str) -> tuple[str, ...]
         return ()
     finally:
         connection.close()
+
+
+def buildable_indexes(entries: Iterable[SchemaEntry], table: str) -> frozenset[str]:
+    """Return the indexes of `entries` that SQLite can build on the table `table` without the application.
+
+    An automatic index, which has no statement, is one if its table can be made.
+    """
+    known = tuple(entries)
+    statements = _statements((entry for entry in known if entry.kind == "table"), table)
+    connection = None if statements is None else _build(statements)
+    if connection is None:
+        return frozenset()
+    found = set()
+    with closing(connection):
+        connection.set_authorizer(_authorize)
+        for entry in known:
+            if entry.kind != "index" or entry.table != table:
+                continue
+            try:
+                if entry.sql:
+                    connection.execute(entry.sql)
+                found.add(entry.name)
+            except (sqlite3.Error, sqlite3.Warning, ValueError):
+                continue
+    return frozenset(found)
 
 
 def table_shape(entries: Iterable[SchemaEntry], table: str) -> TableShape:

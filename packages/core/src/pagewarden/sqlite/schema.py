@@ -103,34 +103,38 @@ def read_schema(read: ReadPage, layout: Layout) -> tuple[SchemaEntry, ...]:
 
 
 def read_whole_schema(read: ReadPage, layout: Layout) -> tuple[tuple[SchemaEntry, ...], bool]:
-    """Return what `read_schema` does, and whether the search ended by itself, and not at its bound."""
+    """Return what `read_schema` does, and whether nothing was left out for its size: pages or rows beyond a bound."""
     entries = [SchemaEntry(kind="table", name=SCHEMA_NAME, table=SCHEMA_NAME, root=1, sql="", stated=1)]
-    stack, seen = [(1, 0)], {1}
+    stack, seen, whole = [(1, 0)], {1}, True
     while stack and len(seen) <= MAX_SCHEMA_PAGES:
         pgno, depth = stack.pop()
         data = read(pgno)
         if page_kind(data, pgno) is PageKind.TABLE_LEAF:
-            entries.extend(_entries(read, data, pgno, layout))
+            found, complete = _entries(read, data, pgno, layout)
+            entries.extend(found)
+            whole = whole and complete
         for child in reversed(child_pages(data, pgno, layout.usable)):
             if 1 < child <= layout.pages and child not in seen and depth < _MAX_DEPTH:
                 seen.add(child)
                 stack.append((child, depth + 1))
-    return tuple(entries), not stack
+    return tuple(entries), whole and not stack
 
 
-def _entries(read: ReadPage, data: bytes, pgno: int, layout: Layout) -> list[SchemaEntry]:
+def _entries(read: ReadPage, data: bytes, pgno: int, layout: Layout) -> tuple[list[SchemaEntry], bool]:
+    """Return the entries of a leaf that can be read, and whether none was left out because its names are too long."""
     found: list[SchemaEntry] = []
+    whole = True
     try:
         page = parse_page(data, pgno=pgno, usable=layout.usable)
     except Malformed:
-        return found
+        return found, whole
     for cell in page.cells:
         try:
             payload = _beginning(read, data, cell, layout, min(cell.payload_size, MAX_PAYLOAD))
             found.append(_entry(payload, parse_record(payload, cell.payload_size), layout))
         except Malformed:
-            continue
-    return found
+            whole = whole and cell.payload_size <= MAX_PAYLOAD
+    return found, whole
 
 
 def _entry(payload: bytes, record: Record, layout: Layout) -> SchemaEntry:
