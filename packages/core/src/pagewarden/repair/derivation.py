@@ -91,7 +91,7 @@ class Derivation:
             fields=tuple(name for name in fields if name != "freelist" or not self.trunks),
             free=self.free,
             freelist=bool(self.trunks) or ("freelist" in fields and not self.free),
-            orphans=self.orphans,
+            orphans=self.orphans if set(fields) <= {"freelist"} else 0,
             maps=self.maps,
             touched=tuple(islice((*self.written, *self.stated_trunks), MOST_TOUCHED)),
             cut=0 if source.wal >= 0 else source.file_size - self.pages * source.page_size,
@@ -222,6 +222,8 @@ def _derive_with(source: PageSource, shape: PageShape, first: bytes, threads: in
     free = array("I", _free_pages(walk, pages, frozenset(maps)))
     kept = stated.whole and stated.size == len(free)
     trunks = () if kept else _new_trunks(free, shape.usable)
+    # A freelist that agrees with itself is not what broke: what it does not name may be what a tree has lost.
+    innocent = stated.whole and stated.size == struct.unpack_from(">I", first, 36)[0]
     derived = Derived(
         shape=shape,
         pages=pages,
@@ -242,7 +244,7 @@ def _derive_with(source: PageSource, shape: PageShape, first: bytes, threads: in
         trunks=trunks,
         stated_trunks=() if kept else tuple(stated.trunks),
         free=len(free),
-        orphans=_orphans(source, free, stated.marks) if stated.whole and not kept else 0,
+        orphans=_orphans(source, free, stated.marks) if innocent and not kept else 0,
         entries=entries,
         maps=tuple(
             number

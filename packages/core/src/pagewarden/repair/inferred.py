@@ -21,7 +21,7 @@ class Inference:
     fields: tuple[str, ...] = ()  # of the header, those that stand there otherwise
     free: int = 0  # pages that nothing uses
     freelist: bool = False  # whether the freelist is made anew
-    orphans: int = 0  # free pages that the freelist, itself in order, did not name, and that look like a tree's
+    orphans: int = 0  # free pages that look like a tree's, and that a freelist in order did not name
     maps: tuple[int, ...] = ()  # ptrmap pages that differ
     touched: tuple[int, ...] = ()  # pages that hold what differs, old trunk pages too; MOST_TOUCHED at the most
     cut: int = 0  # bytes behind the last page

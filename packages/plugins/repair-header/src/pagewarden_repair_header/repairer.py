@@ -56,7 +56,8 @@ class HeaderRepairer:
             RepairStep(
                 text=_text(inferred),
                 why=_why(inferred),
-                loss=Loss.NOTHING,
+                loses=_loses(inferred),
+                loss=Loss.ROWS if inferred.orphans else Loss.NOTHING,
                 stage=Stage.PAGES,
                 mends=mends,
                 task={"newlines": inferred.newlines},
@@ -118,14 +119,18 @@ def _text(inferred: Inference) -> str:
     return ", ".join(parts)
 
 
+def _loses(inferred: Inference) -> str:
+    if not inferred.orphans:
+        return "nothing"
+    pages = f"{inferred.orphans} pages look" if inferred.orphans != 1 else "1 page looks"
+    return f"rows that no table leads to: {pages} like pages of a tree, which sqlite cannot reach now either"
+
+
 def _why(inferred: Inference) -> str:
     reserved = f", {inferred.reserved} of which are reserved" if inferred.reserved else ""
     parts = [f"with {inferred.pages} pages of {inferred.page_size} bytes{reserved} every b-tree holds"]
     if inferred.fields:
         parts.append("user version and application id, which no page tells, stay as they are")
     if inferred.orphans:
-        parts.append(
-            f"{inferred.orphans} of the pages that become free look like pages of a tree: the original, which is kept,"
-            " has them as they are"
-        )
+        parts.append("header and freelist agree with each other, so that something else must have broken")
     return "; ".join(parts)
