@@ -12,7 +12,7 @@ import pytest
 
 from pagewarden.backup import BackupRequest, run_backup
 from pagewarden.check import CheckRequest, baseline, run_check
-from pagewarden.check.baseline import StoredImage, newest_image, no_commit_since
+from pagewarden.check.baseline import StoredImage, newest_image
 from pagewarden.errors import ConfigurationInvalid, RepositoryDamaged
 from pagewarden.live import read_commit
 from pagewarden.processes.reader import Attachment, PageReader
@@ -20,6 +20,7 @@ from pagewarden.repository import Chain, Repository, SourceFacts
 from pagewarden.repository.shorten import Shortener
 from pagewarden.repository.turn import Turn
 from pagewarden.runtime import Runtime
+from pagewarden.standing import no_commit_since
 from pagewarden.testing import INJURIES
 from pagewarden.values import BackupReport, CheckReport, Level, Severity, Verdict
 from tests.core.check.conftest import Baseline

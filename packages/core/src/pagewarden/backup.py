@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
-from pagewarden import lineage, maps
+from pagewarden import lineage, maps, standing
 from pagewarden.errors import (
     ConfigurationInvalid,
     DatabaseUnreadable,
@@ -354,6 +354,7 @@ class _Run:
         self.repository.abandon(self.intent)
         maps.used(base.map)
         self._remember(base.manifest.position)
+        self._note_standing(taken, base.manifest)
         return _Done(
             kind="unchanged",
             position=base.manifest.position,
@@ -383,6 +384,7 @@ class _Run:
             sqlite_version=sqlite3.sqlite_version,
             wal_checksum=taken.wal_checksum or UNSET,
             gap=self.request.gap or UNSET,
+            file_state=standing.state_of(taken.attachment) or UNSET,
         )
         with suppress(OSError):  # whoever remembers it afterwards is told
             keep_rot(coming_path(self._rot), self._rotten, info)
@@ -430,6 +432,23 @@ class _Run:
             marks.pin(self.repository.store, self.intent.database, number, note=note, now=self.runtime.clock())
         except PagewardenError as error:
             self.warnings.append(f"number {number}, {note}, could not be pinned: {error.message}")
+
+    def _note_standing(self, taken: CommitTaken, at: Manifest) -> None:
+        """Note that the file stands at a restore point now, whose manifest may know of an older state of it."""
+        state = standing.state_of(taken.attachment)
+        if state is None or state == at.facts.file_state:
+            return
+        note = standing.Note(
+            place=self.where,
+            timeline=at.position.timeline,
+            txid=at.position.txid,
+            database_sum=at.database_sum,
+            state=state,
+        )
+        try:
+            standing.leave_note(self.runtime.state, self.place.path, note)
+        except OSError as error:
+            self.warnings.append(f"that {self.place.path} stands at {at.position} could not be noted: {error}")
 
     def _remember(self, position: Position) -> None:
         try:

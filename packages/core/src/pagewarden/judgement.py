@@ -128,7 +128,7 @@ def with_changes(
     the leaves of the freelist do not count: their bytes change without a commit (H34). Raises NoBase where the base is
     found damaged when they are read there.
     """
-    from pagewarden.check.baseline import no_commit_since
+    from pagewarden.standing import no_commit_since
 
     since = str(base.manifest.position)
     proved = no_commit_since(base.manifest.facts, place.path, taken.attachment)

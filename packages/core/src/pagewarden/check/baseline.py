@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from pagewarden.check.images import within
 from pagewarden.errors import ConfigurationInvalid, PagewardenError, RepositoryDamaged, TargetFailed
 from pagewarden.processes.reader import Attachment, PageReader
+from pagewarden.standing import Note, no_commit_since, read_note
 from pagewarden.values import Position
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class StoredImage:
         """
         self.infos = tuple(reader.chain_infos(chain))  # of the page sets, in the same order
         self._reader = reader
-        self._chain = tuple(chain)
+        self.chain = tuple(chain)
         self.page_size = self.infos[0].header.page_size
         self.pages = self.infos[0].header.pages
 
@@ -52,12 +53,12 @@ class StoredImage:
     def sums(self, first: int, count: int) -> bytes:
         """Return recorded page sums."""
         within(first, count, self.pages)
-        return self._reader.chain_sums(self._chain, first, count)
+        return self._reader.chain_sums(self.chain, first, count)
 
     def page(self, pgno: int) -> bytes:
         """Return the bytes of one page, proved by its sum."""
         within(pgno, 1, self.pages)
-        return self._reader.chain_pages(self._chain, [pgno])[0]
+        return self._reader.chain_pages(self.chain, [pgno])[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +159,11 @@ class Baselines:
             if self._url is None:
                 return None
             stored = self._stored
-        current = attachment is not None and stored.continues and no_commit_since(stored.facts, self._path, attachment)
+        current = (
+            attachment is not None
+            and stored.continues
+            and no_commit_since(stored.facts, self._path, attachment, stored.note)
+        )
         return StoredBaseline(image=stored.image, current=current, older=stored.older)
 
     def close(self) -> None:
@@ -189,11 +194,13 @@ class Baselines:
         chain, image = newest_image(repository, self._runtime.reader, self.name)
         newest = chain.point.restore_point
         points = [point for point in repository.restore_points(self.name)[0] if point.key != newest.key]
-        origin = read_lineage(self._runtime.state, self._path).origin(place_of(repository.url, self.name))
+        state, place = self._runtime.state, place_of(repository.url, self.name)
+        origin = read_lineage(state, self._path).origin(place)
         return _Stored(
             repository=repository,
             image=image,
             facts=chain.point.facts,
+            note=read_note(state, self._path, place, newest.position, newest.database_sum),
             continues=origin is None or origin == newest.position,
             older=_Older(repository, self._runtime.reader, points[: -OLDER - 1 : -1]),
             every=_Older(repository, self._runtime.reader, [newest, *points[: -OLDER - 1 : -1]]),
@@ -207,6 +214,7 @@ class _Stored:
     repository: Repository
     image: StoredImage  # the newest
     facts: SourceFacts
+    note: Note | None  # of the moment at which the file was last known to stand there
     continues: bool  # whether the file is known not to come from elsewhere since: an older position, restored
     older: _Older  # without the newest
     every: _Older  # with it
@@ -254,27 +262,3 @@ def _declared(reader: PageReader, file: str) -> StoredImage:
             f"the baseline {file} is a segment: it holds only the pages that changed since another backup",
             hint="name a snapshot, or compare with the newest restore point: --repo URL",
         ) from error
-
-
-def no_commit_since(facts: SourceFacts, path: str, attachment: Attachment) -> bool:
-    """Whether the files prove that no commit was made since the snapshot was taken, so that every difference is damage.
-
-    WAL mode: every commit appends frames, and every new generation has other salts. With a rollback journal: every
-    commit moves the change counter (file format, section 1.3.7); equal counters prove nothing about the bytes of free
-    pages (H34), nor about another file, another machine, or a file that was put back by hand.
-    """
-    from socket import gethostname
-
-    from pagewarden.lineage import readable
-
-    if facts.path != readable(path) or facts.host != gethostname():
-        return False
-    if attachment.mode == "wal":
-        same = (facts.wal_salts, facts.wal_frames) == (attachment.salts.hex(), attachment.wal_frames)
-        # Older manifests have no checksum. After a loss of power other frames may stand where those stood.
-        same = same and (facts.wal_checksum or attachment.wal_checksum) == attachment.wal_checksum
-        return facts.journal_mode == "wal" and attachment.wal_frames > 0 and same
-    header = attachment.database_header
-    if facts.journal_mode == "wal" or header is None or header.change_counter != header.version_valid_for:
-        return False
-    return (facts.change_counter, facts.schema_cookie) == (header.change_counter, header.schema_cookie)

@@ -53,6 +53,7 @@ class Attached:
         self._descriptors: dict[str, int] = {}
         try:
             self._database = self._open("")  # step 2
+            self._looked, self._found = time.time_ns(), os.fstat(self._database)
             self._start = os.pread(self._database, HEADER_SIZE, 0)
             self.wal_mode = self._says_wal()
             self._commit = self._attach_wal(look_only) if self.wal_mode else self._attach_file()
@@ -94,6 +95,9 @@ class Attached:
             "wal_fault": self._commit.wal_fault,
             "wal_checksum": format_checksum(self._commit.checksum) if self._commit.wal_frames else "",
             "backfilled": 0 if self._commit.index is None else self._commit.index.backfilled,
+            "inode": self._found.st_ino,
+            "mtime_ns": self._found.st_mtime_ns,
+            "looked_ns": self._looked,
         }
 
     def check(self) -> None:

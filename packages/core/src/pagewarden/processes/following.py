@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from array import array
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from pagewarden.processes.channel import ProtocolError
 from pagewarden.processes.client import ReaderClient
+from pagewarden.processes.shapes import as_bytes, as_int
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pagewarden.following.continuation import Continuation, Witness
     from pagewarden.following.values import Cursor, Gap, Look, Taken
     from pagewarden.repository.format import PageSetHeader
     from pagewarden.repository.mapfacts import MapFacts
@@ -107,6 +111,35 @@ class FollowCalls(ReaderClient):
         self._known(handle)
         return self._call("follow_map", _map_facts, follower=handle, to_path=os.fspath(to))
 
+    def continuation(
+        self,
+        database: str,
+        chain: Sequence[str | os.PathLike[str]],
+        *,
+        salts: bytes,
+        known: Witness,
+        others: Sequence[Witness] = (),
+        commits: Sequence[str | os.PathLike[str]] = (),
+        last_frame: int | None = None,
+    ) -> Continuation | str:
+        """Return what the log beside the real path `database` proves to have been committed behind a restore point.
+
+        The restore point is what `chain` makes, local files from the newest down to the snapshot, and the log was at
+        `known` then; see `following.continuation`. `commits` are page sets of commits before it. Where it proves
+        nothing, return the clause that says why. Raises RepositoryDamaged, TargetFailed, DatabaseUnreadable.
+        """
+        return self._call(
+            "continuation",
+            _continuation,
+            database=database,
+            chain=[os.fspath(path) for path in chain],
+            salts=salts,
+            known=[known.frame, *known.checksum],
+            others=[[each.frame, *each.checksum] for each in others],
+            commits=[os.fspath(path) for path in commits],
+            last_frame=last_frame,
+        )
+
     def follow_end(self, handle: int) -> None:
         """Forget a database that was followed. One that is gone with its reader is no error."""
         self._end(handle, "follow_end", follower=handle)
@@ -140,6 +173,20 @@ def _map_facts(value: Mapping[str, Any]) -> MapFacts:
     from pagewarden.repository.mapfacts import MapFacts
 
     return MapFacts(**value)
+
+
+def _continuation(value: Any) -> Continuation | str:
+    from pagewarden.following.continuation import Continuation
+
+    if isinstance(value, str):
+        return value
+    numbers, frames = array("I"), array("I")
+    numbers.frombytes(as_bytes(value["numbers"]))
+    frames.frombytes(as_bytes(value["frames"]))
+    sums = as_bytes(value["sums"])
+    if not len(numbers) == len(frames) == len(sums) // 8:
+        raise ProtocolError("a reply is no map of frames")
+    return Continuation(pages=as_int(value["pages"]), numbers=numbers, frames=frames, sums=sums)
 
 
 def _gap_or_none(value: Any) -> Gap | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,58 @@ class FollowAnswers(StoredAnswers):
     def follow_map(self, follower: int, to_path: str) -> Mapping[str, Any]:
         """Write the page map of the position."""
         return self._followers[follower].write_map(Path(to_path)).to_wire()
+
+    def continuation(
+        self,
+        database: str,
+        chain: Sequence[str],
+        salts: bytes,
+        known: Sequence[int],
+        others: Sequence[Sequence[int]],
+        commits: Sequence[str],
+        last_frame: int | None,
+    ) -> Mapping[str, Any] | str:
+        """Return what the log proves to have been committed behind a restore point, or why it proves nothing."""
+        from pagewarden.following.continuation import NotProved, Witness, continuation
+        from pagewarden.processes.attach import open_regular
+
+        layers = self._layers(chain)
+        header = layers.info.header
+        witness, *rest = (Witness(frame=frame, checksum=(one, two)) for frame, one, two in (known, *others))
+        wal = open_regular(f"{database}-wal")
+        try:
+            found = continuation(
+                wal,
+                page_size=header.page_size,
+                pages=header.pages,
+                salts=salts,
+                known=witness,
+                others=rest,
+                versions=lambda pgno: self._versions(pgno, chain, commits),
+                last_frame=last_frame,
+            )
+        except NotProved as error:
+            return str(error)
+        finally:
+            os.close(wal)
+        return {
+            "pages": found.pages,
+            "numbers": found.numbers.tobytes(),
+            "frames": found.frames.tobytes(),
+            "sums": found.sums,
+        }
+
+    def _versions(self, pgno: int, chain: Sequence[str], commits: Sequence[str]) -> Iterator[bytes]:
+        """Yield what page sets hold of a page, the newest of a chain first."""
+        from pagewarden.repository.commits import CommitsFile
+
+        for path in chain:
+            file = self._page_set(path)
+            if file.place_of(pgno) is not None:
+                yield file.page(pgno)
+        for path in commits:
+            with CommitsFile(path) as versions:
+                yield from versions.versions(pgno)
 
     def follow_end(self, follower: int) -> None:
         """Forget what was followed."""

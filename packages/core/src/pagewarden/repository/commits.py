@@ -128,6 +128,14 @@ class CommitsFile(PageSetFile):
         """Refuse to look for a page: there may be many versions of it. Raises ValueError."""
         raise ValueError(f"{self.path} holds versions of page {pgno}, which are found by their commits")
 
+    def versions(self, pgno: int) -> Iterator[bytes]:
+        """Yield every version of a page that it holds, each proved by its sum, in the order of the commits."""
+        for first in range(0, self.info.held, blocks.BLOCK_ENTRIES):
+            numbers = self.numbers(first, min(blocks.BLOCK_ENTRIES, self.info.held - first))
+            for place, each in enumerate(numbers, first):
+                if each == pgno:
+                    yield self._page_at(place)
+
     def commits_in(self, number: int, txid: int) -> Iterator[Commit]:
         """Yield the commits of a block, from 0, the first of which comes after position `txid`."""
         return blocks.decode_commits(self._entries(blocks.COMMITS_TAG, number), txid, self._where)

@@ -40,6 +40,15 @@ Document = TypeVar("Document")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FileState:
+    """What `stat` says of a database file that a write through SQLite moves, and rot does not."""
+
+    inode: int
+    size: int  # bytes
+    mtime_ns: int  # when it was last written to, in nanoseconds since 1970
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFacts:
     """What the database's files said at the commit that was backed up.
 
@@ -57,6 +66,7 @@ class SourceFacts:
     sqlite_version: str = ""  # of the library that pinned the commit
     wal_checksum: str | UnsetType = UNSET  # running, of the log at that frame: 16 hexadecimal digits
     gap: str | UnsetType = UNSET  # why the commits before this one were not followed; unset where none was missed
+    file_state: FileState | UnsetType = UNSET  # where the file alone was the commit, and was not just written to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

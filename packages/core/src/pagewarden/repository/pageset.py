@@ -157,6 +157,10 @@ class PageSetFile:
         place = self.place_of(pgno)
         if place is None:
             raise ValueError(f"page {pgno} is not within a page set of {self.info.held} pages")
+        return self._page_at(place)
+
+    def _page_at(self, place: int) -> bytes:
+        """Return the page of an entry, proved by its sum."""
         header = self.info.header
         number, inside = divmod(place, header.pages_per_frame)
         if self._frame[0] != number:

@@ -1,0 +1,283 @@
+"""What a repository knows of a database under repair, and whether that is its present state: the proofs (H26).
+
+A page may be put back only where its version is proved to be the current one. `present` is proved by
+
+1. the log beside the file: it goes on from the restore point without a gap, and what was committed since is laid over;
+2. no content in a log, and the file as it was when it was backed up, or known to stand there: the same inode, size and
+   time of the last write; every write through SQLite moves that, and rot does not;
+3. a rollback journal: the same change counter, in both places, and schema cookie, in the same file;
+4. the file being, to its last byte, what a transfer as text makes of the restore point;
+5. the owner, who declares it.
+
+Nothing here opens a file of the database in this process, or asks SQLite: the page reader reads the bare files.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pagewarden import durable, lineage, standing
+from pagewarden.check.baseline import OLDER, StoredImage, stored_image
+from pagewarden.errors import PagewardenError, RepositoryDamaged
+from pagewarden.forward import RolledImage, roll_forward
+from pagewarden.sqlite.wal import WAL_HEADER_SIZE
+from pagewarden.times import format_moment
+from pagewarden.values import Verdict
+
+if TYPE_CHECKING:
+    from pagewarden.contracts import PastImage
+    from pagewarden.processes.reader import PageReader
+    from pagewarden.repair.request import RepairRequest
+    from pagewarden.repository import Manifest, Repository
+    from pagewarden.repository.view import View
+    from pagewarden.runtime import Runtime
+
+ASSUME = "--assume-current declares that nothing was"
+
+_COMPARED = 4 << 20  # bytes of pages that are compared at once
+
+
+class History:
+    """A `RepairHistory`; made by `open_history`."""
+
+    def __init__(
+        self,
+        *,
+        runtime: Runtime,
+        repository: Repository,
+        view: View,
+        at: int,
+        image: StoredImage,
+        passed: Sequence[str],
+    ) -> None:
+        """`image` is what point number `at` of the `view` makes; `passed` says why newer ones were passed over."""
+        self.newest = image
+        self.present: PastImage | None = None
+        self.why = ""
+        self.passed = tuple(passed)
+        self._runtime = runtime
+        self._repository = repository
+        self._view = view
+        self._at = at
+
+    @property
+    def manifest(self) -> Manifest:
+        """That of `newest`."""
+        return self._view.points[self._at]
+
+    @property
+    def manifests(self) -> Sequence[Manifest]:
+        """Those of all restore points, oldest first: what was found at each, and when."""
+        return self._view.points
+
+    @cached_property
+    def older(self) -> Sequence[StoredImage]:
+        """Older restore points, newest first; broken ones are left out."""
+        found: list[StoredImage] = []
+        for manifest in reversed(self._view.points[: self._at]):
+            image = self.image(manifest)
+            if image is not None:
+                found.append(image)
+            if len(found) == OLDER:
+                break
+        return tuple(found)
+
+    def image(self, manifest: Manifest) -> StoredImage | None:
+        """Return a restore point; None where it cannot be had, which is `verify`'s to judge."""
+        try:
+            return stored_image(self._repository, self._runtime.reader, self._view.chain(manifest))
+        except PagewardenError:
+            return None
+
+    def fetch(self, image: PastImage, to: Path) -> None:
+        """Write a restore point, every page of it proved, to the new file `to`."""
+        from pagewarden.restore.write import write_chain
+
+        manifest = next((each for each in self._view.points if each.position == image.position), None)
+        if manifest is None:
+            raise RepositoryDamaged(f"{self._repository.url} holds no restore point at {image.position}")
+        write_chain(
+            self._view.chain(manifest), to, repository=self._repository, reader=self._runtime.reader, read_back=False
+        )
+        if isinstance(image, RolledImage):
+            _lay_over(image, to)
+
+    def close(self) -> None:
+        """Remove the copies that were made of stored objects; no image may be asked any more."""
+        self._repository.store.forget()
+
+
+def open_history(request: RepairRequest, runtime: Runtime, path: str, *, log_set_aside: bool = False) -> History | None:
+    """Return what the repository of `request` knows of the database at the real path `path`; None without one.
+
+    It is the database's own path, not that of a copy: the proofs are of its files as they were found. `log_set_aside`
+    says that its log was proved to be none of its own. Raises RepositoryNotFound, RepositoryDamaged where no restore
+    point can be read at all, TargetFailed.
+    """
+    if request.repository is None:
+        return None
+    repository = runtime.repository(request.repository)
+    name = Path(path).name if request.name is None else request.name
+    view = repository.view(name)
+    history = _newest(view, repository, runtime)
+    history.present, history.why = _Proof(history, request, runtime, path, repository).find(log_set_aside)
+    return history
+
+
+def _newest(view: View, repository: Repository, runtime: Runtime) -> History:
+    """Return the history as of the newest restore point that can be had, if possible one that was not found damaged."""
+    points = view.on(None)
+    passed: list[str] = []
+    damaged: tuple[int, StoredImage] | None = None
+    for at in range(len(points) - 1, -1, -1):
+        manifest = points[at]
+        if manifest.source.verdict is Verdict.DAMAGED and damaged is not None:
+            continue
+        try:
+            image = stored_image(repository, runtime.reader, view.chain(manifest))
+        except PagewardenError as error:
+            passed.append(error.message)
+            continue
+        if manifest.source.verdict is not Verdict.DAMAGED:
+            if damaged is not None:
+                passed.append(f"the restore points after {manifest.position} are of a database found damaged")
+            return History(runtime=runtime, repository=repository, view=view, at=at, image=image, passed=passed)
+        damaged = at, image
+    if damaged is None:
+        raise RepositoryDamaged(
+            f"none of the {len(points)} restore points of {view.name} in {repository.url} can be read: {passed[0]}",
+            hint=repository.command("verify", "--read-data"),
+        )
+    at, image = damaged
+    return History(runtime=runtime, repository=repository, view=view, at=at, image=image, passed=passed)
+
+
+def _lay_over(image: RolledImage, to: Path) -> None:
+    """Lay what was committed since over the restore point that was written to `to`."""
+    try:
+        with to.open("r+b") as file:
+            for pgno in image.written:
+                durable.write_at(file.fileno(), image.page(pgno), (pgno - 1) * image.page_size)
+            file.truncate(image.pages * image.page_size)
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise durable.failure(error, f"cannot write {to}") from error
+
+
+class _Proof:
+    """The search for a proof of one database's present state."""
+
+    def __init__(
+        self, history: History, request: RepairRequest, runtime: Runtime, path: str, repository: Repository
+    ) -> None:
+        self._history = history
+        self._request = request
+        self._runtime = runtime
+        self._path = path
+        self._repository = repository
+        self._manifest = history.manifest
+        self._place = lineage.place_of(repository.url, self._manifest.database)
+
+    def find(self, log_set_aside: bool) -> tuple[PastImage | None, str]:
+        """Return the present state, and how it is proved; or None, and why it is not."""
+        newest, at = self._history.newest, f"{format_moment(self._manifest.position.time)}"
+        image, why = self._proved(log_set_aside)
+        if image is None and self._request.policy.assume_current:
+            return newest, f"its owner declares that nothing was committed since {at}"
+        if image is None:
+            return None, f"what was committed since {at} is not known: {why}; {ASSUME}"
+        return image, why
+
+    def _proved(self, log_set_aside: bool) -> tuple[PastImage | None, str]:
+        facts, newest, path = self._manifest.facts, self._history.newest, self._path
+        if not standing.here(facts, path):
+            return None, f"the restore point is of {facts.path} on {facts.host}"
+        if self._has_log() and not log_set_aside:
+            return self._by_log()
+        state = standing.look(path)
+        note = standing.read_note(
+            self._runtime.state, path, self._place, self._manifest.position, self._manifest.database_sum
+        )
+        known = [each for each in (facts.file_state, None if note is None else note.state) if each]
+        if state is not None and state in known:
+            return newest, "the file was not written to since it stood at the newest restore point"
+        if self._comes_from() and standing.counters_stand(facts, self._runtime.reader.file_header(path), state):
+            return newest, "no commit has moved the change counter since the newest restore point"
+        if is_mangled(self._runtime.reader, path, newest):
+            return newest, "the file is what a transfer as text makes of the newest restore point"
+        if known:
+            return None, "the file was written to since"
+        return None, "the log has no frames any more that would tell" if facts.wal_frames else "nothing tells"
+
+    def _has_log(self) -> bool:
+        """Whether there is a log that could hold a frame."""
+        try:
+            return os.lstat(f"{self._path}-wal").st_size > WAL_HEADER_SIZE
+        except OSError:
+            return False
+
+    def _by_log(self) -> tuple[PastImage | None, str]:
+        newest, reader = self._history.newest, self._runtime.reader
+        found = roll_forward(
+            reader,
+            self._path,
+            newest,
+            self._manifest.facts,
+            repository=self._repository,
+            points=self._history.manifests,
+        )
+        if isinstance(found, str):
+            return None, found
+        if not found.written:
+            return newest, "the log ends with the commit of the newest restore point"
+        return found, f"the log goes on from the newest restore point, with {len(found.written)} pages written since"
+
+    def _comes_from(self) -> bool:
+        """Whether nothing is known to have been restored to the path since the restore point."""
+        known = lineage.read_lineage(self._runtime.state, self._path)
+        at = self._manifest.position
+        origins = [each for each in (known.origin(self._place), known.coming.get(self._place)) if each is not None]
+        return not origins or any(each.timeline == at.timeline and each.txid >= at.txid for each in origins)
+
+
+def is_mangled(reader: PageReader, path: str, image: StoredImage) -> bool:
+    """Return whether the file at `path` is, to its last byte, `image` with every LF made CRLF, or every CRLF made LF.
+
+    Reads only as far as they agree.
+    """
+    if not image.pages:
+        return False
+    first = image.page(1)
+    return any(
+        reader.read_file(path, 0, len(changed)) == changed and _equals(reader, path, image, change)
+        for change in (_to_crlf, _to_lf)
+        if (changed := change(first, last=False)[0])
+    )
+
+
+def _equals(reader: PageReader, path: str, image: StoredImage, change: Callable[..., tuple[bytes, bytes]]) -> bool:
+    at, held, differs = 0, b"", False
+    step = max(1, _COMPARED // image.page_size)
+    for number in range(1, image.pages + 1, step):
+        numbers = range(number, min(number + step, image.pages + 1))
+        pages = held + b"".join(reader.chain_pages(image.chain, numbers))
+        changed, held = change(pages, last=numbers.stop > image.pages)
+        if reader.read_file(path, at, len(changed)) != changed:
+            return False
+        differs = differs or changed != pages
+        at += len(changed)
+    return differs and not reader.read_file(path, at, 1)
+
+
+def _to_crlf(data: bytes, *, last: bool) -> tuple[bytes, bytes]:  # noqa: ARG001 - as its sibling
+    return data.replace(b"\n", b"\r\n"), b""
+
+
+def _to_lf(data: bytes, *, last: bool) -> tuple[bytes, bytes]:
+    """Return what is changed, and a CR at the end whose LF may come next."""
+    held = b"\r" if data.endswith(b"\r") and not last else b""
+    return data[: len(data) - len(held)].replace(b"\r\n", b"\n"), held
