@@ -192,14 +192,21 @@ def test_a_look_shows_some_of_it(path: Path, kept: Keep) -> None:
 
 
 def test_an_entry_of_which_nothing_was_cut_out(path: Path, tmp_path: Path) -> None:
-    """It is shown, and its export is an empty folder."""
+    """It is shown, and its export says that there is nothing, and what there is instead."""
     with Quarantine(path=path).lock() as quarantine:
         entry = quarantine.begin(begun=NOW, origin=None, lineage_before=Lineage(path=str(path)))
         quarantine.record(replace(entry, phase=Phase.DONE))
     report = run_show(ShowRequest(database=str(path)))
     assert (report.rows, report.pages, report.entry.number) == ((), (), 1)
-    assert run_export(ExportRequest(database=str(path), to=str(tmp_path / "out"))).files == ()
-    assert list((tmp_path / "out").iterdir()) == []
+    request = ExportRequest(database=str(path), to=str(tmp_path / "out"))
+    with pytest.raises(RestoreRefused, match="nothing of that kind was cut out") as caught:
+        run_export(request)
+    assert caught.value.hint == f"ls -l {report.entry.folder}"
+    (Path(report.entry.folder) / "previous").write_bytes(b"the original")
+    with pytest.raises(RestoreRefused) as caught:
+        run_export(request)
+    assert caught.value.hint == f"pagewarden quarantine export {path} 1 --only original --to {tmp_path / 'out'}"
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".pagewarden", "app.db"]
 
 
 @given(st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False), st.text(), st.binary()))

@@ -109,11 +109,7 @@ def _planned(place: int, each: PlannedRepair, manner: Manner) -> Iterator[Block]
 
 def _tables(tables: Sequence[RepairedTable], manner: Manner) -> Iterator[Block]:
     """Tell of the tables that something happened to; of all, where everything is wanted."""
-    touched = [
-        table
-        for table in tables
-        if table.rows_lost or table.rows_quarantined or table.rows_from_backup or table.rows_salvaged
-    ]
+    touched = [table for table in tables if _is_touched(table)]
     rest = len(tables) - len(touched)
     shown = list(tables) if manner.verbose else touched[:SHOWN_TABLES]
     if not tables:
@@ -128,6 +124,12 @@ def _tables(tables: Sequence[RepairedTable], manner: Manner) -> Iterator[Block]:
         also = "every row of " if not touched else "and every row of "
         others = "table" if rest == 1 else "tables"
         yield line(f"{also}{number(rest)} {'other ' if touched else ''}{others} is as it was")
+
+
+def _is_touched(table: RepairedTable) -> bool:
+    """Whether something happened to its rows, or nobody can know."""
+    counts = table.rows_lost, table.rows_quarantined, table.rows_from_backup, table.rows_salvaged
+    return any(counts) or table.rows_expected != table.rows_kept
 
 
 def _row(table: RepairedTable) -> tuple[Span, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from pagewarden import durable
-from pagewarden.errors import RepairRefused
+from pagewarden.errors import RepairRefused, RestoreRefused
 from pagewarden.repair.cutouts import CutoutsView, CutRow, read_cutouts, text_bytes
 from pagewarden.repair.kept import KeptEntry, entry_of
 from pagewarden.repair.literals import csv_field, sql_literal
@@ -67,8 +68,8 @@ MOST_NAMED = 1000
 def run_export(request: ExportRequest) -> ExportReport:
     """Write what was put aside into the new folder `to`.
 
-    Raises RepairRefused where that is there, RestoreRefused without such an entry, DatabaseUnreadable, OutOfSpace,
-    TargetFailed; then no folder is left.
+    Raises RepairRefused where that is there, RestoreRefused without such an entry and where there is nothing to write,
+    DatabaseUnreadable, OutOfSpace, TargetFailed; then no folder is left.
     """
     entry = entry_of(Path(os.path.realpath(request.database)), request.number)
     to = Path(request.to).absolute()
@@ -81,6 +82,8 @@ def run_export(request: ExportRequest) -> ExportReport:
             durable.make_directories(building)
             with read_cutouts(Path(entry.folder)) as view:
                 export.write(view, request)
+            if not export.names:
+                raise _nothing(entry, request)
             building.rename(to)
         except BaseException:
             if building.exists():
@@ -97,6 +100,15 @@ def run_export(request: ExportRequest) -> ExportReport:
         rows=export.rows,
         pages=export.pages,
         bytes=export.bytes,
+    )
+
+
+def _nothing(entry: KeptEntry, request: ExportRequest) -> RestoreRefused:
+    words = ["pagewarden", "quarantine", "export", entry.database, str(entry.number), "--only", "original"]
+    original = any(file.what == "original" for file in entry.files) and "original" not in request.parts
+    return RestoreRefused(
+        f"nothing of that kind was cut out of {entry.database} then",
+        hint=shlex.join([*words, "--to", request.to]) if original else f"ls -l {shlex.quote(entry.folder)}",
     )
 
 

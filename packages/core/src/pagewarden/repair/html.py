@@ -220,7 +220,7 @@ def _kept(report: RepairReport, cut: CutSummary | None) -> Iterator[str]:
     kept = ["the original as it was, with its log"] if report.applied and report.output is None else []
     commands = []
     if cut is not None and cut.anything:
-        kept += [f"{number(cut.pages, 'page')} as they stood before they were written to"] if cut.pages else []
+        kept += [f"{number(cut.pages, 'page')} with what stood there before"] if cut.pages else []
         kept += [f"{number(each.rows, 'row')} of <code>{_text(each.name, 200)}</code>" for each in cut.tables]
         kept += [
             f"the file <code>{_text(file.name, 200)}</code>, {size(max(file.size, 0))}: {_text(file.why)}"

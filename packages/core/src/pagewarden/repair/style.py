@@ -55,7 +55,9 @@ section pre.command { background: var(--card); }
 .wide { overflow-x: auto; margin-top: .8rem; }
 table { border-collapse: collapse; width: 100%; font-size: .95em; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .9rem .35rem 0; border-bottom: 1px solid var(--line);
-         overflow-wrap: anywhere; min-width: 4rem; }
+         overflow-wrap: anywhere; }
+td:not(.number) { min-width: 7.5rem; }
+pre.command + p { margin-top: .6rem; }
 th { color: var(--dim); font-weight: 600; white-space: nowrap; }
 .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 figure svg { width: 100%; height: auto; display: block; max-height: 16rem; }
