@@ -27,8 +27,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pagewarden.errors import PagewardenError, RestoreRefused
-from pagewarden.repair import RepairRequest, run_repair
 from pagewarden.repair.reports import RepairReport
+from pagewarden.repair.request import RepairRequest
+from pagewarden.repair.run import run_repair
 from pagewarden.runtime import Runtime
 from pagewarden.testing import INJURIES
 from pagewarden.values import InjuryReport, Verdict
