@@ -92,6 +92,7 @@ def test_every_commit_comes_back_that_is_provably_intact(
         damaged = here.wal.read_bytes()
         step, bench = apply(case_of(here.path, policy=REPLAY), here.path)
         assert (step.loss, step.loses, step.mends) == (Loss.NOTHING, "nothing", (0,))
+        assert "without a gap" in step.why
         assert bench.cut_files == {"app.db-wal": damaged}
         assert here.wal.read_bytes() == original
         assert rows_of(here.path) == logged.states[logged.last]

@@ -130,6 +130,7 @@ class WalSurvey:
     stranded_last: int = 0  # the last frame of those commits, 0 for none
     replay_to: int = 0  # the last of them up to which everything is proven, or overwritten; 0 for none
     replay_commits: int = 0  # how many commits that would bring back
+    replay_without: int = 0  # frames up to there whose content is lost; only 0 excludes that a recovery dropped them
     broken_commit: bool = False  # whether the frame that ends the chain bears its salts and the mark of a commit
     older: int = 0  # frames with salts of another generation
     bare: int = 0  # frames right behind the chain that SQLite left without salts and checksum

@@ -83,7 +83,7 @@ class _Look:
         compared, differ = self._kinds(scan, file_size) if same_size and scan.last_commit and not one else (0, 0)
         missing, whole = (0, False) if scan.map_left_out else _coverage(scan, file_size)
         live = index is not None and index.salts == scan.salts
-        replay = self._replay(scan, file_page_size, file_size) if behind.commits else (0, 0)
+        replay = self._replay(scan, file_page_size, file_size) if behind.commits else (0, 0, 0)
         survey = WalSurvey(
             size=os.fstat(self._wal).st_size,
             header_fault=scan.why if scan.end in faults else "",
@@ -102,6 +102,7 @@ class _Look:
             stranded_last=behind.last_commit,
             replay_to=replay[0],
             replay_commits=replay[1],
+            replay_without=replay[2],
             broken_commit=self._breaks_a_commit(scan),
             older=behind.older,
             bare=behind.bare,
@@ -137,12 +138,16 @@ class _Look:
         offset = frame_offset(frame, scan.page_size) + FRAME_HEADER_SIZE
         return os.pread(self._wal, scan.page_size, offset) if frame else b""
 
-    def _replay(self, scan: WalScan, page_size: int, file_size: int) -> tuple[int, int]:
-        """Return the last stranded commit that can be replayed, and how many commits that brings back; 0 for none."""
+    def _replay(self, scan: WalScan, page_size: int, file_size: int) -> tuple[int, int, int]:
+        """Return the last stranded commit that can be replayed, 0 for none; how many commits that brings back, and
+        how many frames up to there are lost.
+        """
         from pagewarden.pages.stranded import prove_log  # here, because a sound log has none
 
         proof = prove_log(self._wal, scan, page_size=page_size, pages=file_size // page_size if page_size else 0)
-        return (proof.target, proof.commits) if proof is not None and proof.commits else (0, 0)
+        if proof is None or not proof.commits:
+            return 0, 0, 0
+        return proof.target, proof.commits, sum(frame <= proof.target for frame in proof.lost)
 
     def _breaks_a_commit(self, scan: WalScan) -> bool:
         if scan.end is not WalEnd.CHECKSUM:

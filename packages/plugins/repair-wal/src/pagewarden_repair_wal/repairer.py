@@ -68,7 +68,7 @@ def _replay(log: WalSurvey, mends: tuple[int, ...]) -> RepairStep:
     left = 0 if log.replay_to >= log.stranded_last else max(1, log.stranded_commits - log.replay_commits)
     return RepairStep(
         text=f"replay {_commits(log.replay_commits)} that SQLite leaves out of the -wal, up to frame {log.replay_to}",
-        why=f"{_fault(log)}; every page that they leave is in a frame that other frames prove intact",
+        why=f"{_fault(log)}; {_proof(log)}",
         loses=f"{_commits(left)} behind them, of which pages are missing; what is intact of them is kept"
         if left
         else "nothing",
@@ -86,7 +86,7 @@ def _cut(log: WalSurvey, mends: tuple[int, ...]) -> RepairStep:
         if log.committed
         else "take away the -wal, of which SQLite's recovery serves nothing"
     )
-    provable = f"; {log.replay_commits} of them can be replayed, if you choose that" if log.replay_commits else ""
+    provable = f"; {log.replay_commits} of them can be replayed: --replay-stranded" if log.replay_commits else ""
     return RepairStep(
         text=f"{text}, and keep what is behind it in the quarantine",
         why=f"{_fault(log)}{provable}",
@@ -95,6 +95,15 @@ def _cut(log: WalSurvey, mends: tuple[int, ...]) -> RepairStep:
         stage=Stage.LOG,
         mends=mends,
         task={"do": "cut", "salts": log.salts.hex(), "to": log.committed},
+    )
+
+
+def _proof(log: WalSurvey) -> str:
+    if not log.replay_without:
+        return "the frames prove each other intact, without a gap"
+    return (
+        f"{log.replay_without} of the frames up to there cannot be read, and what they held is written again behind "
+        "them; if a program has recovered the log and gone on since, that is of another history: look at the result"
     )
 
 
