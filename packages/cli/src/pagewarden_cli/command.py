@@ -85,7 +85,7 @@ def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> N
     "--version", is_flag=True, expose_value=False, is_eager=True, callback=_show_version, help="Show versions."
 )
 def cli() -> None:
-    """Keep SQLite databases whole: check, back up, verify, restore."""
+    """Keep SQLite databases whole: check, back up, verify, restore, repair."""
 
 
 def main(arguments: Sequence[str], reader: PageReader | None = None) -> int:
