@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from pagewarden.sqlite.relations import foreign_keys
 from pagewarden.testing.subjects import ClosedSubject
 from pagewarden_check_foreign_keys import asking
-from pagewarden_check_foreign_keys.asking import all_have_parents, foreign_keys
+from pagewarden_check_foreign_keys.asking import all_have_parents
 from pagewarden_check_foreign_keys.checker import ForeignKeyChecker
 
 TYPES = ("", "INTEGER", "REAL", "NUMERIC", "TEXT", "BLOB")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pagewarden.sqlite.names import quote, rowid_name
+from pagewarden.sqlite.relations import ForeignKey, orphan
 
 PORTION = 5_000
 """Rows that one statement looks at."""
@@ -20,29 +21,11 @@ _ROWID, _EXPRESSION = -1, -2  # "cid" of PRAGMA index_xinfo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ForeignKey:
-    """A foreign key of a table."""
-
-    parent: str
-    columns: tuple[tuple[str, str | None], ...]  # the child's, and the parent's; None: that of its primary key
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Stored:
     """How the rows of a table are stored."""
 
     rows: str  # SQL that reads them in their order, as `c`
     order: tuple[str, ...]  # SQL of what they are in the order of
-
-
-def foreign_keys(connection: sqlite3.Connection, table: str) -> dict[int, ForeignKey]:
-    """Return the foreign keys of a table by their numbers."""
-    rows = connection.execute(f"PRAGMA foreign_key_list({quote(table)})").fetchall()
-    keys: dict[int, ForeignKey] = {}
-    for number, _, parent, child, to, *_ in rows:
-        before = keys[number].columns if number in keys else ()
-        keys[number] = ForeignKey(parent=str(parent), columns=(*before, (str(child), to)))
-    return keys
 
 
 def all_have_parents(
@@ -55,7 +38,7 @@ def all_have_parents(
     """
     connection.execute(f"EXPLAIN PRAGMA foreign_key_check({quote(table)})").fetchall()
     stored = _stored(connection, table)
-    orphans = [_orphan(connection, key) for key in keys.values()]
+    orphans = [orphan(connection, key) for key in keys.values()]
     if stored is None or not all(orphans):
         return False
     after: Sequence[object] = ()
@@ -72,24 +55,6 @@ def all_have_parents(
             return True
         after = until
     return False
-
-
-def _orphan(connection: sqlite3.Connection, key: ForeignKey) -> str:
-    """Return SQL that holds where the row `c` has no parent; "" where there is none to be had.
-
-    It compares as SQLite does when it enforces the key (foreignkeys.html, section 3): with affinity and collation of
-    the parent's column. The left side decides on the collation, and `+` takes the child's affinity away.
-    """
-    columns = connection.execute(f"PRAGMA table_xinfo({quote(key.parent)})").fetchall()
-    primary = [str(name) for _, name in sorted((row[5], row[1]) for row in columns if row[5])]
-    same = []
-    for number, (child, to) in enumerate(key.columns):
-        if not columns or (to is None and number >= len(primary)):
-            return ""
-        same.append(f"p.{quote(primary[number] if to is None else to)} = +c.{quote(child)}")
-    present = [f"c.{quote(child)} IS NOT NULL" for child, _ in key.columns]
-    parents = f"SELECT 1 FROM {quote(key.parent)} AS p{_where(same)}"
-    return f"({' AND '.join(present)} AND NOT EXISTS ({parents}))"
 
 
 def _stored(connection: sqlite3.Connection, table: str) -> _Stored | None:

@@ -14,8 +14,9 @@ from functools import partial
 from pagewarden.contracts import CheckOutcome, Subject
 from pagewarden.sqlite.names import as_text, quote
 from pagewarden.sqlite.refusals import Refusal, refusal_or_raise
+from pagewarden.sqlite.relations import foreign_keys
 from pagewarden.values import Finding, Level, Severity, Verdict
-from pagewarden_check_foreign_keys.asking import all_have_parents, foreign_keys
+from pagewarden_check_foreign_keys.asking import all_have_parents
 
 FINDINGS = 1000
 """How many violations become findings; the others are counted."""
