@@ -108,7 +108,7 @@ def _through_sqlite(database: Path, *, stamp: bool) -> None:
 
 
 def _says_damage(error: DatabaseUnreadable) -> bool:
-    return str(error.fields.get("sqlite", "")).startswith(("SQLITE_CORRUPT", "SQLITE_ERROR", "SQLITE_CANTOPEN"))
+    return str(error.fields.get("sqlite", "")).startswith(("SQLITE_CORRUPT", "SQLITE_ERROR"))
 
 
 def _lay_over(database: Path) -> None:
