@@ -40,6 +40,7 @@ def real(into: Path) -> dict[str, Path]:
 
 def generated(into: Path) -> dict[str, Path]:
     """Make databases with the generator of the benchmarks."""
+    into.mkdir(parents=True, exist_ok=True)
     maker = Path(os.environ.get("PAGEWARDEN_BENCH", corpora().parent / "bench")) / "make_db.py"
     made = {}
     for size, page_size in ((1, 4096), (2, 1024), (2, 16384)):
