@@ -119,18 +119,15 @@ def test_a_copy_that_was_replaced_is_told_of(bench: Bench) -> None:
     assert len(rows(bench.copy)) == 40
 
 
-class Past(FileImage):
+class Past:
     """A restore point that is a closed file."""
 
     def __init__(self, path: Path, txid: int) -> None:
-        super().__init__(path)
+        image = FileImage(path)
         self.file = path
-        self._at = Position(timeline="0" * 32, txid=txid, time=datetime(2026, 11, 22, tzinfo=UTC))
-
-    @property
-    def position(self) -> Position:
-        """Where it stands."""
-        return self._at
+        self.page_size, self.pages = image.page_size, image.pages
+        self.sums, self.page = image.sums, image.page
+        self.position = Position(timeline="0" * 32, txid=txid, time=datetime(2026, 11, 22, tzinfo=UTC))
 
 
 class Pasts:
