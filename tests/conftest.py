@@ -19,6 +19,18 @@ OF_SPAWNED = "COVERAGE_PROCESS_START"
 UNMEASURED = frozenset({"badinput", "fault", "golden", "load", "odd", "property", "soak", "thirdparty"})
 """Folders whose tests repeat much and start many processes, where measuring takes longer than what is measured."""
 
+OF_PROCESSES = (
+    "core/processes",
+    "core/check/test_isolate.py",
+    "core/guard/test_embedded.py",
+    "core/repair/test_isolate.py",
+    "cli/test_command.py",
+    "cli/test_main.py",
+    "cli/verbs/test_wal.py",
+)
+"""Where what is tested runs in processes that are started. Elsewhere they run what these tests have measured already,
+and to measure takes a process as long as it takes to start."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Let spawned processes measure by their own, smaller configuration, where anything is measured.
@@ -33,13 +45,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def measured_where_it_counts(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Measure nothing, here and in processes that are started, of tests which repeat what others have measured."""
-    if request.path.relative_to(HERE).parts[0] not in UNMEASURED:
-        yield
-        return
-    measuring = Coverage.current()
+    """Measure nothing, here or in processes that are started, of tests which repeat what others have measured."""
+    path = request.path.relative_to(HERE)
+    measuring = Coverage.current() if path.parts[0] in UNMEASURED else None
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv(OF_SPAWNED, raising=False)
+        if not any(path.is_relative_to(each) for each in OF_PROCESSES):
+            patch.delenv(OF_SPAWNED, raising=False)
         if measuring is not None:
             measuring.stop()
         yield
