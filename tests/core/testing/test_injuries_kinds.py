@@ -41,6 +41,7 @@ class Injured:
         changed = self.wal if of_wal else self.path
         self.before = changed.read_bytes() if changed.exists() else b""
         rest = self.path.read_bytes() if of_wal else b""
+        self.mtime_ns = changed.stat().st_mtime_ns if changed.exists() else 0
         self.report: InjuryReport = INJURIES[kind].apply(
             self.path, seed, older=sample[1] if older or INJURIES[kind].needs_older else None
         )
@@ -77,6 +78,14 @@ def test_the_same_seed_does_the_same(kind: str, injure: Injure) -> None:
     assert len({each.after for each in done}) > 1
     assert {each.report.seed for each in done} == {5, 6, 7, 8}
     assert {each.report.kind for each in done} == {INJURIES[kind].name}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_rot_leaves_the_time_of_the_last_write(kind: str, injure: Injure) -> None:
+    """As on a disk, where nobody wrote to the file; a transfer moves it."""
+    done = injure(kind, 1)
+    moved = done.path.stat().st_mtime_ns != done.mtime_ns
+    assert moved == (kind in ("truncated-tail", "shifted-bytes", "mangled-newlines", "foreign-wal"))
 
 
 @pytest.mark.parametrize("kind", OTHERS)

@@ -93,6 +93,13 @@ def counters_stand(facts: SourceFacts, header: bytes, state: FileState | None) -
     return header[24:28] == counter == header[92:96] and header[40:44] == facts.schema_cookie.to_bytes(4, "big")
 
 
+def counters_moved(facts: SourceFacts, header: bytes) -> bool:
+    """Return whether a header tells, in both places, of commits with a rollback journal since: time can be set back."""
+    if facts.journal_mode == "wal" or len(header) < 100:
+        return False
+    return header[24:28] == header[92:96] != facts.change_counter.to_bytes(4, "big")
+
+
 def no_commit_since(facts: SourceFacts, path: str, attachment: Attachment, note: Note | None = None) -> bool:
     """Return whether the files prove that no commit was made since a restore point.
 
@@ -102,7 +109,7 @@ def no_commit_since(facts: SourceFacts, path: str, attachment: Attachment, note:
         return False
     state = FileState(inode=attachment.inode, size=attachment.file_size, mtime_ns=attachment.mtime_ns)
     if not attachment.uses_wal and state in (facts.file_state, None if note is None else note.state):
-        return True
+        return not counters_moved(facts, attachment.header)
     if attachment.mode == "wal":
         same = (facts.wal_salts, facts.wal_frames) == (attachment.salts.hex(), attachment.wal_frames)
         # Older manifests have no checksum. After a loss of power other frames may stand where those stood.

@@ -203,9 +203,10 @@ class _Proof:
             self._runtime.state, path, self._place, self._manifest.position, self._manifest.database_sum
         )
         known = [each for each in (facts.file_state, None if note is None else note.state) if each]
-        if state is not None and state in known:
+        header = self._runtime.reader.file_header(path)
+        if state is not None and state in known and not standing.counters_moved(facts, header):
             return newest, "the file was not written to since it stood at the newest restore point"
-        if self._comes_from() and standing.counters_stand(facts, self._runtime.reader.file_header(path), state):
+        if self._comes_from() and standing.counters_stand(facts, header, state):
             return newest, "no commit has moved the change counter since the newest restore point"
         if is_mangled(self._runtime.reader, path, newest):
             return newest, "the file is what a transfer as text makes of the newest restore point"

@@ -148,7 +148,10 @@ class ClosedCopy:
                     yield owner
 
     def put(self, pages: Mapping[int, bytes]) -> Written | None:
-        """Write new versions of pages, durably; None where nothing in use would change."""
+        """Write new versions of pages, durably; None where nothing in use would change.
+
+        The time of the last write stays as it was: what rots on a disk was not written there through the file system.
+        """
         changed = [(pgno, old, pages[pgno]) for pgno in sorted(pages) if (old := self.read(pgno)) != pages[pgno]]
         if not any(self.counts(*each) for each in changed):
             return None
@@ -157,8 +160,10 @@ class ClosedCopy:
         last, old, new = changed[-1]
         end = last * size - _first_difference(old[::-1], new[::-1])
         before = os.pread(self.descriptor, min(end - begin, SHOWN), begin)
+        found = os.fstat(self.descriptor)
         for pgno, _, content in changed:
             write_at(self.descriptor, content, (pgno - 1) * size)
+        os.utime(self.descriptor, ns=(found.st_atime_ns, found.st_mtime_ns))
         os.fsync(self.descriptor)
         return self._written(begin, end, before)
 
