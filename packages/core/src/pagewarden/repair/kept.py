@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
-from pagewarden.errors import DatabaseNotFound, PagewardenError, RestoreRefused
+from pagewarden.errors import DatabaseNotFound, DatabaseUnreadable, PagewardenError, RestoreRefused
 from pagewarden.repair.cutouts import CUT, CutSummary, summarize
 from pagewarden.repair.reports import PAGE, REPORT
 from pagewarden.restore.quarantine import FOLDER, Entry, Phase, Quarantine, Verb
@@ -81,10 +81,26 @@ def run_kept(request: KeptRequest) -> KeptReport:
     """Tell what is kept of databases, changing nothing.
 
     Raises DatabaseNotFound where a path is neither there nor has a quarantine, RestoreRefused for an entry that cannot
-    be understood.
+    be understood, DatabaseUnreadable where the system does not let it be looked at.
     """
-    entries = [entry for path in request.databases for entry in _entries_at(Path(os.path.realpath(path)))]
+    entries: list[KeptEntry] = []
+    for name in request.databases:
+        path = Path(os.path.realpath(name))
+        with _looking(path):
+            entries += _entries_at(path)
     return KeptReport(entries=tuple(entries), bytes=sum(entry.bytes for entry in entries))
+
+
+@contextmanager
+def _looking(path: Path) -> Iterator[None]:
+    """Name what the system refuses."""
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise DatabaseUnreadable(
+            f"what is kept of {path} cannot be looked at: {reason}", hint=f"ls -la {shlex.quote(str(path.parent))}"
+        ) from error
 
 
 def _entries_at(path: Path) -> Iterator[KeptEntry]:
@@ -111,9 +127,10 @@ def entries_of(path: Path) -> tuple[KeptEntry, ...]:
 def entry_of(path: Path, number: int | None) -> KeptEntry:
     """Return one entry of the database at the real path `path`, the newest where `number` is None.
 
-    Raises RestoreRefused where there is none.
+    Raises RestoreRefused where there is none, DatabaseUnreadable where the system does not let it be looked at.
     """
-    entries = entries_of(path)
+    with _looking(path):
+        entries = entries_of(path)
     chosen = entries[-1:] if number is None else [entry for entry in entries if entry.number == number]
     if not chosen:
         which = "" if number is None else f" numbered {number}"
