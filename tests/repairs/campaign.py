@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import shlex
 import shutil
 import sqlite3
 import sys
@@ -201,7 +202,7 @@ def attempt(stage: Stage, kind: str, seed: int, outcome: Outcome, runtime: Runti
         name = type(error).__name__
         last = traceback.extract_tb(error.__traceback__)[-1]
         outcome.failures.append(
-            f"{where}, {stage.history}, {kind} {seed}: {name} ({Path(last.filename).name}:{last.lineno}): {error}"
+            f"--again {shlex.quote(where)} {stage.history.name} {stage.seed} {kind} {seed}: {name} ({Path(last.filename).name}:{last.lineno}): {error}"
             f" [{injury.message}]"
         )
     else:
@@ -249,6 +250,17 @@ def play(
     return outcome
 
 
+def _again(databases: dict[str, Path], where: str, history: str, number: str, kind: str, seed: str) -> int:
+    """Do one injury of a failed line again, in the folder `again` of the working directory, which is kept."""
+    room = Path("again").resolve()
+    shutil.rmtree(room, ignore_errors=True)
+    stage, outcome = make(databases[where], History[history], room, seed=int(number)), Outcome()
+    with Runtime(state=stage.state) as runtime:
+        attempt(stage, kind, int(seed), outcome, runtime, where)
+    print("\n".join(outcome.failures or ["nothing failed"]), f"\nlook at {room}, and how it was in {room / 'kept'}")
+    return 1 if outcome.failures else 0
+
+
 def main() -> int:
     """Play a campaign, and print what became of it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n", maxsplit=1)[0])
@@ -258,12 +270,15 @@ def main() -> int:
     parser.add_argument("--history", action="append", choices=[history.name for history in History])
     parser.add_argument("--of", choices=("all", "shapes", "real", "generated"), default="all")
     parser.add_argument("--folder", type=Path, help="where to play; removed")
+    parser.add_argument("--again", nargs=5, metavar=("DATABASE", "HISTORY", "STAGE", "KIND", "SEED"))
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="pagewarden-repairs-", dir=given.folder) as name:
         folder = Path(name)
         databases = {}
         for kind in ("shapes", "real", "generated") if given.of == "all" else (given.of,):
             databases |= getattr(sources, kind)(folder / kind)
+        if given.again:
+            return _again(databases, *given.again)
         ways = tuple(History[each] for each in given.history) if given.history else WAYS
         outcome = play(
             databases,

@@ -48,6 +48,7 @@ class Stage:
     backed_up: Contents  # what the newest restore point holds
     kept: Path  # everything as it was
     inode: int
+    seed: int
 
     @property
     def state(self) -> Path:
@@ -126,6 +127,7 @@ def make(source: Path, history: History, folder: Path, seed: int) -> Stage:
         backed_up=contents(folder / "older.db") if history is History.BACKUP else now,
         kept=kept,
         inode=database.stat().st_ino,
+        seed=seed,
     )
 
 
