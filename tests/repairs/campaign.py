@@ -199,12 +199,10 @@ def attempt(stage: Stage, kind: str, seed: int, outcome: Outcome, runtime: Runti
         what = judge(stage, injury, hurt, given, runtime)
     except Exception as error:  # noqa: BLE001 - a campaign goes on, and tells everything at its end
         tally.failed += 1
-        name = type(error).__name__
         last = traceback.extract_tb(error.__traceback__)[-1]
-        outcome.failures.append(
-            f"--again {shlex.quote(where)} {stage.history.name} {stage.seed} {kind} {seed}: {name} ({Path(last.filename).name}:{last.lineno}): {error}"
-            f" [{injury.message}]"
-        )
+        place = f"{type(error).__name__} ({Path(last.filename).name}:{last.lineno})"
+        again = f"--again {shlex.quote(where)} {stage.history.name} {stage.seed} {kind} {seed}"
+        outcome.failures.append(f"{again}: {place}: {error} [{injury.message}]")
     else:
         setattr(tally, what, getattr(tally, what) + 1)
     tally.seconds += time.perf_counter() - began
@@ -274,7 +272,7 @@ def main() -> int:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="pagewarden-repairs-", dir=given.folder) as name:
         folder = Path(name)
-        databases = {}
+        databases: dict[str, Path] = {}
         for kind in ("shapes", "real", "generated") if given.of == "all" else (given.of,):
             databases |= getattr(sources, kind)(folder / kind)
         if given.again:
