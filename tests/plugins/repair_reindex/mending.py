@@ -120,6 +120,13 @@ def change(path: Path, pgno: int, edit: Callable[[bytes], bytes], page_size: int
         file.write(edit(page))
 
 
+def indexes_of(step: RepairStep) -> list[str]:
+    """Return the indexes that a step builds."""
+    named = step.task["indexes"]
+    assert isinstance(named, list)
+    return named
+
+
 def repairers() -> tuple[Repairer, Repairer]:
     """Return the one that loses nothing, and the one that moves rows."""
     first, second = pagewarden_repairers()

@@ -10,7 +10,16 @@ from pagewarden.errors import RepairRefused
 from pagewarden.sqlite.names import quote
 from pagewarden.testing.benches import ClosedCase
 from pagewarden.values import Finding, Severity
-from tests.plugins.repair_reindex.mending import all_rows, change, findings, integrity, mend, pages_of, repairers
+from tests.plugins.repair_reindex.mending import (
+    all_rows,
+    change,
+    findings,
+    indexes_of,
+    integrity,
+    mend,
+    pages_of,
+    repairers,
+)
 from tests.plugins.repair_reindex.test_repairer import without_entries, zeroed
 
 NAMES = (
@@ -37,7 +46,7 @@ def test_names_are_only_names(part: tuple[str, ...], tmp_path: Path) -> None:
         change(path, pages_of(path, "index", name=f"{name} i")[-1], zeroed)
         without_entries(path, quote(table), f"{name} i", [("key 7", 2)])
     bench, steps = mend(path, tmp_path / "scratch", moving=True)
-    assert {step.task["index"] for step in steps} == {f"{name} i" for name in part}
+    assert {*indexes_of(steps[0])} == {f"{name} i" for name in part}
     assert (integrity(path), findings(path)) == ([], ())
     assert [(len(rows), rows[0][-2:]) for _, _, rows, _ in bench.cut_rows] == [(1, ("key 7", 2))] * len(part)
     assert {len(rows) for rows in all_rows(path).values()} == {60}
@@ -66,8 +75,8 @@ def test_a_name_of_a_megabyte(length: int, tmp_path: Path) -> None:
         with pytest.raises(RepairRefused, match="schema cannot be read"):
             mend(path, tmp_path / "scratch", found=found)
     else:
-        _, steps = mend(path, tmp_path / "scratch", found=found)
-        assert len(steps) == 2
+        _, (step,) = mend(path, tmp_path / "scratch", found=found)
+        assert len(indexes_of(step)) == 2
         assert (integrity(path), findings(path)) == ([], ())
     assert all_rows(path) == before
 
@@ -119,4 +128,5 @@ def test_many_findings_cost_no_more_than_they_are(tmp_path: Path) -> None:
         Finding(kind="index-mismatch", severity=Severity.DAMAGE, object=f"i{number}", message="no entry")
         for number in range(1000)
     ]
-    assert len(repairers()[0].plan(ClosedCase(path, found))) == 1000
+    (step,) = repairers()[0].plan(ClosedCase(path, found))
+    assert (len(indexes_of(step)), step.mends, len(step.text) < 1000) == (1000, tuple(range(1000)), True)

@@ -40,7 +40,6 @@ class Condemned:
     unique: bool = False
     trees: tuple[str, ...] = ()  # full text: its tables that cannot be read, and are emptied first
     full_text: bool = False
-    findings: tuple[int, ...] = ()  # which of the case's findings, by their place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +47,7 @@ class Sentence:
     """What a case allows."""
 
     condemned: tuple[Condemned, ...] = ()
+    findings: tuple[int, ...] = ()  # which of the case's findings that mends, by their place
     left: tuple[str, ...] = ()  # what must be left as it is, and why
 
 
@@ -97,20 +97,21 @@ class _Court:
             condemned.setdefault(self._shadows[tree].name if tree in self._shadows else tree, [])
         if not condemned or (self._case.refused and not self._unrooted):
             return Sentence()
-        shared = [
+        built, left = [], []
+        mended = [
             place
             for place, finding in enumerate(self._case.findings)
             if finding.kind in _SHARED and finding.severity is Severity.DAMAGE and self._guilty(finding) is None
         ]
-        built, left = [], []
         for name, places in condemned.items():
-            one = self._condemn(name, tuple(sorted({*places, *shared})))
+            one = self._condemn(name)
             fault = self._fault(one)
-            if not fault:
-                built.append(one)
-            else:
+            if fault:
                 left.append(f"{name}: {fault}")
-        return Sentence(condemned=tuple(built), left=tuple(left))
+            else:
+                built.append(one)
+                mended += places
+        return Sentence(condemned=tuple(built), findings=tuple(sorted(mended)), left=tuple(left))
 
     def _without_root(self) -> frozenset[str]:
         """Return the indexes whose root page is none, or is another tree's, too: SQLite may refuse the whole schema."""
@@ -147,13 +148,13 @@ class _Court:
             return self._shadows[tree].name if tree in self._shadows else tree
         return None
 
-    def _condemn(self, name: str, findings: tuple[int, ...]) -> Condemned:
+    def _condemn(self, name: str) -> Condemned:
         if name in self._full_texts:
             trees = tuple(tree for tree in self._full_texts[name].indexes if tree in self._flawed)
-            return Condemned(name=name, table=name, full_text=True, trees=trees, findings=findings)
+            return Condemned(name=name, table=name, full_text=True, trees=trees)
         entry = self._indexes[name]
         unique = not entry.sql or _UNIQUE.match(entry.sql) is not None
-        return Condemned(name=name, table=entry.table, unique=unique, findings=findings)
+        return Condemned(name=name, table=entry.table, unique=unique)
 
     def _fault(self, one: Condemned) -> str:
         """Return why this one cannot be built anew here; "" where it can."""

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from pagewarden.contracts import Loss, RepairBench, RepairCase, RepairStep, Stage
 from pagewarden.errors import RepairRefused
-from pagewarden_repair_reindex.condemned import Condemned, sentence
+from pagewarden_repair_reindex.condemned import Sentence, sentence
 from pagewarden_repair_reindex.rebuild import move_duplicates, refill, reindex, root
 from pagewarden_repair_reindex.surgery import cut_loose
 
-_NAMED = 5  # what is left as it is, by name
+_NAMED = 10  # in one sentence
 
 
 class IndexRepairer:
@@ -23,26 +23,33 @@ class IndexRepairer:
     name = "repair-reindex"
 
     def plan(self, case: RepairCase) -> Sequence[RepairStep]:
-        """Return a step for each index; none while a table is damaged.
+        """Return one step for all indexes, since none can be mended while another is damaged; none while a table is.
 
         Raises RepairRefused where there is nothing but indexes that need their application.
         """
         found = sentence(case)
         if found.left and not found.condemned:
             raise RepairRefused(f"these indexes cannot be built anew here: {_some(found.left)}")
+        if not found.findings:
+            return ()
         left = f"; left as they are: {_some(found.left)}" if found.left else ""
-        return tuple(_step(one, left) for one in found.condemned)
+        return (
+            RepairStep(
+                text=_text(found),
+                why=f"they are damaged or stale, and their tables hold every row; a row stands where they differ{left}",
+                stage=Stage.INDEXES,
+                mends=found.findings,
+                task=_task(found),
+            ),
+        )
 
     def apply(self, bench: RepairBench, steps: Sequence[RepairStep]) -> None:
         """Empty the indexes, and fill them again. Raises PagewardenError."""
-        self._build(bench, steps, move=False)
+        for step in steps:
+            self._build(bench, step, move=False)
 
-    def _build(self, bench: RepairBench, steps: Sequence[RepairStep], *, move: bool) -> None:
-        if not steps:
-            return
-        indexes = [str(step.task["index"]) for step in steps if "index" in step.task]
-        texts = [str(step.task["full-text"]) for step in steps if "full-text" in step.task]
-        trees = [str(tree) for step in steps for tree in _listed(step.task.get("trees"))]
+    def _build(self, bench: RepairBench, step: RepairStep, *, move: bool) -> None:
+        indexes, texts, trees = (_listed(step.task[name]) for name in ("indexes", "full-text", "trees"))
         if indexes or trees:
             root(bench, cut_loose(bench, (*indexes, *trees)))
         if move:
@@ -62,54 +69,53 @@ class DuplicatesRepairer(IndexRepairer):
     name = "repair-duplicates"
 
     def plan(self, case: RepairCase) -> Sequence[RepairStep]:
-        """Return the steps of `IndexRepairer` if one is of a UNIQUE index."""
+        """Return the step of `IndexRepairer`, with what it costs, if an index is UNIQUE."""
         found = sentence(case)
-        if not any(one.unique for one in found.condemned):
+        unique = sorted({one.table for one in found.condemned if one.unique})
+        if not unique or not found.findings:
             return ()
-        return tuple(_moving_step(one) if one.unique else _step(one, "") for one in found.condemned)
+        return (
+            RepairStep(
+                text=(
+                    f"{_text(found)}; of rows that share a key the first stays, by rowid or primary key, and the others"
+                    " go to the quarantine"
+                ),
+                why="they are damaged, and rows may share a key of a unique one, which no index can hold",
+                loses=f"rows of {_some(unique)} that share a key with an earlier row leave it for the quarantine",
+                loss=Loss.MOVED,
+                stage=Stage.INDEXES,
+                mends=found.findings,
+                task=_task(found),
+            ),
+        )
 
     def apply(self, bench: RepairBench, steps: Sequence[RepairStep]) -> None:
         """Empty the indexes, move the rows that share a key, and fill the indexes. Raises PagewardenError."""
-        self._build(bench, steps, move=True)
+        for step in steps:
+            self._build(bench, step, move=True)
 
 
-def _step(one: Condemned, left: str) -> RepairStep:
-    if one.full_text:
-        return RepairStep(
-            text=f"build the full-text index of {one.name} anew from its rows",
-            why=f"it contradicts itself or its rows, which are all there{left}",
-            stage=Stage.INDEXES,
-            mends=one.findings,
-            task={"full-text": one.name, "trees": list(one.trees)},
-        )
-    return RepairStep(
-        text=f"build index {one.name} anew from the rows of table {one.table}",
-        why=f"the index is damaged or stale; its table holds every row, and the row stands where they disagree{left}",
-        stage=Stage.INDEXES,
-        mends=one.findings,
-        task={"index": one.name},
-    )
+def _text(found: Sentence) -> str:
+    """Return what is done, as one sentence."""
+    indexes = [f"{one.name} of table {one.table}" for one in found.condemned if not one.full_text]
+    texts = [one.name for one in found.condemned if one.full_text]
+    parts = [f"index{'es' if len(indexes) > 1 else ''} {_some(indexes)}"] if indexes else []
+    parts += [f"the full-text index{'es' if len(texts) > 1 else ''} of {_some(texts)}"] if texts else []
+    return f"build {' and '.join(parts)} anew from the rows"
 
 
-def _moving_step(one: Condemned) -> RepairStep:
-    return RepairStep(
-        text=(
-            f"build the unique index {one.name} of table {one.table} anew; of rows that share a key the first stays,"
-            " by rowid or primary key, and the others go to the quarantine"
-        ),
-        why="the index is damaged, and rows may share its key, which no index can hold",
-        loses=f"rows of {one.table} that share a key with an earlier row leave it for the quarantine",
-        loss=Loss.MOVED,
-        stage=Stage.INDEXES,
-        mends=one.findings,
-        task={"index": one.name},
-    )
+def _task(found: Sentence) -> dict[str, object]:
+    return {
+        "indexes": [one.name for one in found.condemned if not one.full_text],
+        "full-text": [one.name for one in found.condemned if one.full_text],
+        "trees": [tree for one in found.condemned for tree in one.trees],
+    }
 
 
-def _listed(value: object) -> Sequence[object]:
-    return value if isinstance(value, list | tuple) else ()
+def _listed(value: object) -> list[str]:
+    return [str(each) for each in value] if isinstance(value, list | tuple) else []
 
 
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return "; ".join(names[:_NAMED]) + more
+    return ", ".join(names[:_NAMED]) + more
