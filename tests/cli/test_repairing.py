@@ -103,7 +103,7 @@ def test_what_was_done_says_where_the_original_is_and_how_to_have_it_back() -> N
             table   expected     kept  from backup  quarantined  lost
             note     500,000  499,988          118           12
             audit  not known   10,231                               3
-            and every row of 1 other table is as it was
+            and every row of 1 other table is there
 
             time: 9.70 s (check 1.25 s, diagnosis 0.40 s, repair 3.40 s, deep check 4.10 s)
             warning: the ledger was damaged
@@ -117,7 +117,7 @@ def test_what_was_done_says_where_the_original_is_and_how_to_have_it_back() -> N
     assert text(APPLIED, quiet=True) == "warning: the ledger was damaged\n"
     assert "setting" in text(APPLIED, verbose=True)
     untouched = replace(APPLIED, tables=APPLIED.tables[:1])
-    assert "\nevery row of 1 table is as it was\n" in text(untouched)
+    assert "\nevery row of 1 table is there\n" in text(untouched)
     assert "no row that could be read or was backed up is lost" in text(untouched)
     elsewhere = text(replace(APPLIED, output="/srv/new.db"))
     assert "is as it was; the repaired copy is /srv/new.db" in elsewhere
@@ -138,6 +138,17 @@ def test_a_repair_that_was_not_made_says_why() -> None:
 def test_findings_without_a_pattern_are_told_as_they_are() -> None:
     """Where no pattern was made of them, a person still sees what the check saw."""
     assert "page 812 of the table note is all zeros" in text(replace(NOTHING, patterns=()))
+
+
+def test_what_a_pattern_has_said_is_not_said_again() -> None:
+    """Its table and its page, where it ends with them; more of them have lines of their own."""
+    pattern = Pattern(
+        damage=Damage.PAGES, text="a page is damaged (note; page 7)", findings=(), pages=(7,), objects=("note",)
+    )
+    said = text(replace(NOTHING, patterns=(pattern, replace(pattern, pages=(7, 8), objects=("note", "a")))))
+    assert said.count("    of: ") == 1
+    assert "    of: note, a\n    pages: 7–8\n" in said
+    assert "    page: 7" not in said
 
 
 def test_what_is_long_is_cut_and_verbose_cuts_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from pagewarden.contracts import Pattern
@@ -63,12 +64,13 @@ def _patterns(report: RepairReport, manner: Manner) -> Iterator[Block]:
 
 def _pattern(pattern: Pattern, manner: Manner) -> Iterator[Block]:
     yield line(Span(f"{pattern.damage.value}: ", "bad"), pattern.text, indent=2)
-    if pattern.objects:
+    told = pattern.text.rpartition(" (")[2] if pattern.text.endswith(")") else ""  # "… (note; pages 3, 4)"
+    if not all(name in re.split("[,;)] ?", told) for name in pattern.objects):
         most = len(pattern.objects) if manner.verbose else SHOWN_OBJECTS
         more = len(pattern.objects) - most
         names = ", ".join(pattern.objects[:most]) + (f" and {number(more)} more" if more > 0 else "")
         yield _fact("of", names)
-    if pattern.pages:
+    if pattern.pages and not (len(pattern.pages) == 1 and told.endswith(f"page {pattern.pages[0]})")):
         most = len(pattern.pages) if manner.verbose else 8
         yield _fact("page" if len(pattern.pages) == 1 else "pages", ranges(pattern.pages, most))
     if pattern.happened:
@@ -121,9 +123,8 @@ def _tables(tables: Sequence[RepairedTable], manner: Manner) -> Iterator[Block]:
     if len(touched) > len(shown):
         yield line(Span(f"… and {number(len(touched) - len(shown), 'more table')}; --verbose shows all", "dim"))
     if rest and not manner.verbose:
-        also = "every row of " if not touched else "and every row of "
-        others = "table" if rest == 1 else "tables"
-        yield line(f"{also}{number(rest)} {'other ' if touched else ''}{others} is as it was")
+        others = f"{number(rest)} {'other ' if touched else ''}{'table' if rest == 1 else 'tables'}"
+        yield line(f"{'and ' if touched else ''}every row of {others} is there")
 
 
 def _is_touched(table: RepairedTable) -> bool:
