@@ -19,7 +19,7 @@ from pagewarden.repair.inference import EXPANDED, infer
 from pagewarden.repair.inferred import Inference
 from pagewarden.runtime import Runtime
 from pagewarden.sqlite.infer import PageShape, page_shapes
-from tests.core.pages.trees import build
+from tests.core.pages.trees import Database, build
 
 
 @pytest.fixture
@@ -97,6 +97,22 @@ def test_flipped_bytes_never_hang_or_lie(path: Path) -> None:
         found = infer(str(path))
         answers.add((found.page_size, found.reserved, found.pages))
     assert answers <= {(0, 0, 0), (1024, 7, len(data) // 1024)} and len(answers) == 2
+
+
+def test_rows_of_the_schema_that_share_their_pages_are_not_put_together(tmp_path: Path) -> None:
+    """Rows of many megabytes cost a few bytes each, if all name one chain: its second user ends it."""
+    path = tmp_path / "hostile.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA synchronous=OFF")
+        for name in ("v", "w"):
+            connection.execute(f"CREATE VIEW {name} AS SELECT '{name * 40_000}'")
+    database = Database.read(path)
+    leaves = [cell.child for cell in database.parse(1).cells] + [database.parse(1).right]
+    ends = [(pgno, database.parse(pgno).cells[0]) for pgno in leaves if pgno]
+    assert len(ends) == 2 and all(cell.overflow for _, cell in ends)
+    database.put(ends[1][0], ends[1][1].end - 4, struct.pack(">I", ends[0][1].overflow))
+    path.write_bytes(database.data)
+    assert "sqlite_schema does not hold (twice)" in infer(str(path)).why
 
 
 def test_more_pages_than_memory_is_taken_for_are_refused(path: Path) -> None:

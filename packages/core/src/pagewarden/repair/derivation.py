@@ -32,15 +32,16 @@ from pagewarden.sqlite.btree import PageKind, page_kind
 from pagewarden.sqlite.header import HEADER_SIZE
 from pagewarden.sqlite.infer import Derived, PageShape, build_header, changed_fields, page_shapes, schema_of
 from pagewarden.sqlite.record import Malformed
-from pagewarden.sqlite.schema import SchemaEntry
+from pagewarden.sqlite.schema import SCHEMA_NAME, SchemaEntry
 from pagewarden.structure import Flaw, Tree
 
-MOST_PAGES = 1 << 26
+MOST_PAGES = 1 << 25
 """Pages of a file that is gone through: memory is taken for each."""
 
 MOST_SHAPES = 8
 """Shapes of pages that are walked at the most."""
 
+_SCHEMA = SchemaEntry(kind="table", name=SCHEMA_NAME, table=SCHEMA_NAME, root=1, sql="", stated=1)
 _STEP = 0.5  # seconds of a walk between two looks at what it saw
 _BLOCK = 1 << 20  # bytes
 _SUMMED = 64  # pages that are asked whether cksumvfs is in use
@@ -202,6 +203,8 @@ def _derive_with(source: PageSource, shape: PageShape, first: bytes, threads: in
     def read(pgno: int) -> bytes:
         return read_page(source, pgno)
 
+    # First the schema's tree alone: where it holds, no page of it is read twice for the rows, however they are made.
+    _walk(source, shape, 1, (_SCHEMA,), threads)
     (number,) = struct.unpack_from(">I", first, 56)
     try:
         encoding, entries = schema_of(read, shape, pages=source.pages, stated=number)

@@ -19,7 +19,7 @@ from pagewarden.errors import DatabaseNotFound
 from pagewarden.processes.attach import open_regular
 from pagewarden.repair.derivation import Underivable, derive
 from pagewarden.repair.inferred import Inference
-from pagewarden.sqlite.header import MAGIC
+from pagewarden.sqlite.header import HEADER_SIZE, MAGIC, valid_page_size
 
 EXPANDED = "every LF became CRLF"
 CONTRACTED = "every CRLF became LF"
@@ -64,15 +64,19 @@ def opened(path: str) -> Iterator[tuple[int, int]]:
 
 def ways_back(database: int) -> Iterator[str]:
     """Yield what may have become of the newlines of a file, as far as counting tells."""
-    if os.pread(database, len(MAGIC), 0) != MAGIC:
-        return
+    head = os.pread(database, HEADER_SIZE, 0)
     size = os.fstat(database).st_size
+    page_size = int.from_bytes(head[16:18], "big")  # no byte of it can be part of a newline
+    page_size = 65536 if page_size == 1 else page_size
+    # A file of whole pages is not gone through: that its newlines were as many as the bytes of some pages is no guess.
+    if not head.startswith(MAGIC) or not valid_page_size(page_size) or size % page_size == 0:
+        return
     newlines, pairs = _counts(database)
     if newlines < _LEAST:
         return
-    if newlines == pairs and (size - newlines) % 512 == 0:
+    if newlines == pairs and (size - newlines) % page_size == 0:
         yield EXPANDED
-    if not pairs and (size + newlines) % 512 == 0:
+    if not pairs and (size + newlines) % page_size == 0:
         yield CONTRACTED
 
 

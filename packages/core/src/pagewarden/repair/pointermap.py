@@ -32,8 +32,11 @@ def agrees(read: Callable[[int], bytes], shape: PageShape, users: memoryview, ma
     pages = len(users) // USER_SIZE
     agree = known = 0
     for number in maps:
+        last = last_entry(shape, number, pages)
+        if not any(users[USER_SIZE * number : USER_SIZE * last]):
+            continue  # of a file that is mostly nothing
         page = read(number)
-        for place in range(number, last_entry(shape, number, pages)):
+        for place in range(number, last):
             user = users[USER_SIZE * place : USER_SIZE * (place + 1)]
             if user != _UNUSED:
                 at = USER_SIZE * (place - number)
