@@ -399,6 +399,45 @@ def test_notes_of_other_positions_places_and_files_prove_nothing(past: Past) -> 
     assert past.history().present is not None
 
 
+def complete(past: Past) -> tuple[sqlite3.Connection, int]:
+    """A database whose log is in the file as a whole, and backed up so; the application has it open. Its first salt."""
+    connection = followed(past)
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    write(connection, "second")  # begins the log anew
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    past.back_up()
+    return connection, int(past.history().manifest.facts.wal_salts[:8], 16)
+
+
+def test_the_next_log_goes_on_from_a_file_that_was_not_written_to(past: Past) -> None:
+    """It holds all that was committed since; once it was brought into the file, nobody knows."""
+    connection, _ = complete(past)
+    assert expect_present(past, "the log ends with").present is not None
+    write(connection, "third")
+    fill(connection, 50)
+    expect_present(past, "goes on from")
+    past.leave_log(connection)
+    expect_present(past, "goes on from")
+    with closing(past.connect()) as again:
+        again.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        expect_nothing(past, "began anew")
+
+
+def test_another_log_beside_a_file_that_was_not_written_to_is_not_laid_over_it(past: Past) -> None:
+    """An older one of its own, and one of another database; both are valid."""
+    connection, salt = complete(past)
+    past.leave_log(connection)
+    log = Path(f"{past.path}-wal")
+    log.unlink()
+    for seed in (1, 2, 3):
+        INJURIES["foreign-wal"].apply(past.path, seed)
+        header = log.read_bytes()[:32]
+        assert (int.from_bytes(header[16:20], "big") - salt) % (1 << 32) > 16
+        expect_nothing(past, "began anew")
+        assert past.history(log_set_aside=True).present is not None
+        log.unlink()
+
+
 # Transfers
 
 

@@ -91,8 +91,12 @@ def roll_forward(
     repository: Repository,
     points: Sequence[Manifest] = (),
     last_frame: int | None = None,
+    next_log: bool = False,
 ) -> RolledImage | str:
     """Return the present commit of the database at the real path `path`, or the clause that says why it is not proved.
+
+    `next_log` says that the file alone was the restore point, and was not written to since: so what the next generation
+    of the log holds came behind it.
 
     `facts` are those of the restore point `below`, `points` further restore points of the database: of the same
     generation of the log they bear witness. With `last_frame`, what stands behind that commit does not count. Raises
@@ -108,19 +112,21 @@ def roll_forward(
         if each.facts.wal_checksum is not UNSET
     ]
 
+    known = Witness(frame=facts.wal_frames, checksum=parse_checksum(checksum))
+
     def ask(commits: Sequence[Path]) -> Continuation | str:
         return reader.continuation(
             path,
             below.chain,
             salts=bytes.fromhex(facts.wal_salts),
-            known=Witness(frame=facts.wal_frames, checksum=parse_checksum(checksum)),
+            known=Witness(frame=0, checksum=(0, 0)) if next_log else known,
             others=others,
             commits=commits,
             last_frame=last_frame,
         )
 
     found = ask(())
-    if isinstance(found, str):
+    if isinstance(found, str) and not next_log:
         # What pages held at commits in between is looked up only for a log that is damaged.
         keys = [each.commits.key for each in ours if each.commits is not UNSET][-_MOST_COMMITS:]
         local = repository.store.locals(keys)

@@ -9,6 +9,9 @@ so frames that continue that one were written behind that commit, whatever becam
    where the chain breaks *before* that place, a commit may stand there that was made since, on what was left. None was
    if the chain holds no commit at all; if another restore point, at or behind its last commit, bears witness; or if the
    frame that breaks it proves to be the one that was written there, behind that very chain (`_genuine`).
+   Where all of the log was in the database file, which was not written to since, the next generation of the log, from
+   its beginning, holds what was committed behind the restore point (`known.frame` is 0 then). It is that one if its
+   first salt counts on: each generation adds 1.
 3. Frames behind that place are taken as far as they continue the checksum. Behind their end nothing may look like a
    commit that was lost: then what was committed last is not known.
 4. Every page by which the database grew must be there (H21).
@@ -35,6 +38,7 @@ MOST_FRAMES = 1 << 20
 """Frames behind a restore point that are laid over it; a log of more proves nothing."""
 
 _GENERATIONS = 1 << 20  # by which the first salt of a frame that was left over may be older
+_SUCCESSORS = 16  # generations that may have followed without a frame: TRUNCATE begins one, each time
 _M32 = (1 << 32) - 1
 
 Checksum = tuple[int, int]
@@ -80,7 +84,10 @@ def continuation(
     known to be served now, what stands behind it does not count. Raises NotProved.
     """
     log = _Log(wal, page_size, pages, salts, known, others, versions)
-    log.prove()
+    if known.frame:
+        log.prove()
+    else:
+        salts, known = log.succeed()
     whole = log.whole if last_frame is None else min(last_frame, log.whole)
     if last_frame is not None and last_frame < known.frame:
         raise NotProved("the log is served up to a commit before the restore point")
@@ -153,9 +160,19 @@ class _Log:
                 f"frame {scan.frames_valid + 1} of the log is damaged, and something may have been committed after that"
             )
 
+    def succeed(self) -> tuple[bytes, Witness]:
+        """Return the salts of a generation that followed the one of the restore point, and where it begins."""
+        scan = self._scan
+        if scan.page_size != self._page_size:
+            raise NotProved("the header of the log is damaged")
+        if not 0 < (_first(scan.salts) - _first(self._salts)) & _M32 <= _SUCCESSORS:
+            raise NotProved("the log is not the one that followed")
+        self._salts = scan.salts
+        return scan.salts, Witness(frame=0, checksum=_stored(os.pread(self._wal, 8, 24).rjust(24, b"\0")))
+
     def look_behind(self, frame: int) -> None:
         """Raise NotProved where something behind `frame`, the last that continues, may have been a commit (step 3)."""
-        ours = int.from_bytes(self._salts[:4], "big")
+        ours = _first(self._salts)
         header = FRAME_HEADER_SIZE
         for number in range(frame + 1, self.whole + 1):
             data = os.pread(self._wal, header, frame_offset(number, self._page_size))
@@ -166,7 +183,7 @@ class _Log:
                     raise NotProved(f"frame {number} of the log bears a commit, but does not continue the one before")
                 continue
             # What is left of an earlier generation bears salts of its own, the first of which counts up.
-            if not 0 < (ours - int.from_bytes(data[8:12], "big")) & _M32 <= _GENERATIONS:
+            if not 0 < (ours - _first(data[8:])) & _M32 <= _GENERATIONS:
                 raise NotProved(f"frame {number} of the log is damaged, and may have been a commit")
 
     def _without_header(self) -> None:
@@ -267,6 +284,11 @@ class _Log:
     def _page(self, frame: int) -> bytes:
         offset = frame_offset(frame, self._page_size) + FRAME_HEADER_SIZE
         return os.pread(self._wal, self._page_size, offset).ljust(self._page_size, b"\0")
+
+
+def _first(salts: bytes) -> int:
+    """Return the first of two salts."""
+    return int.from_bytes(salts[:4], "big")
 
 
 def _stored(header: bytes) -> Checksum:

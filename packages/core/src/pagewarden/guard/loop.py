@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import socket
 import sqlite3
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
-from pagewarden import durable, lineage, maps
+from pagewarden import durable, lineage, maps, standing
 from pagewarden.errors import OutOfSpace, PagewardenError, TargetFailed
 from pagewarden.following.values import Cause, Cursor, Gap, Look, Taken
 from pagewarden.guard.guarded import GapFound, Guarded, LetGo, Superseded
@@ -369,7 +370,37 @@ class Following:
         self._settle()
         if self._mapped_txid != self._position.txid:
             self._keep_map()
+        self._part()
         self._drain()
+
+    def _part(self) -> None:
+        """Note where the database file stands, if all of the log is in it.
+
+        The pin keeps it so until the note is written. What is committed afterwards stands in the log, or moves the
+        file's time. A log that is not all in the file is left so, and tells by itself: the next guard goes on from it.
+        """
+        g = self._g
+        for _ in range(2):
+            state, seen = standing.look(g.path), time.time_ns()
+            look = self._look()
+            if state is None or look.behind or look.frames != look.backfilled:
+                return
+            if standing.settled(state, seen):
+                break
+            g.runtime.sleep(standing.TICK_NS / 1e9)
+        else:
+            return
+        note = standing.Note(
+            place=g.where,
+            timeline=self._position.timeline,
+            txid=self._position.txid,
+            database_sum=f"{self._facts.database_sum:016x}",
+            state=state,
+        )
+        try:
+            standing.leave_note(g.runtime.state, g.path, note)
+        except OSError as error:
+            g.emit("note.failed", why=str(error))
 
     def _drain(self) -> None:
         """Let what was taken be stored, within bounds: what fails even now waits in the spool for the next guard."""

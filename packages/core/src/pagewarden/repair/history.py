@@ -196,13 +196,13 @@ class _Proof:
         facts, newest, path = self._manifest.facts, self._history.newest, self._path
         if not standing.here(facts, path):
             return None, f"the restore point is of {facts.path} on {facts.host}"
-        if self._has_log() and not log_set_aside:
-            return self._by_log()
         state = standing.look(path)
         note = standing.read_note(
             self._runtime.state, path, self._place, self._manifest.position, self._manifest.database_sum
         )
         known = [each for each in (facts.file_state, None if note is None else note.state) if each]
+        if self._has_log() and not log_set_aside:
+            return self._by_log(unwritten=state is not None and state in known)
         header = self._runtime.reader.file_header(path)
         if state is not None and state in known and not standing.counters_moved(facts, header):
             return newest, "the file was not written to since it stood at the newest restore point"
@@ -221,21 +221,29 @@ class _Proof:
         except OSError:
             return False
 
-    def _by_log(self) -> tuple[PastImage | None, str]:
-        newest, reader = self._history.newest, self._runtime.reader
-        found = roll_forward(
-            reader,
-            self._path,
-            newest,
-            self._manifest.facts,
-            repository=self._repository,
-            points=self._history.manifests,
-        )
+    def _by_log(self, *, unwritten: bool) -> tuple[PastImage | None, str]:
+        """Go by the log; `unwritten` says that the file was not written to since it alone was the restore point."""
+        newest = self._history.newest
+        found = self._roll(next_log=False)
+        if isinstance(found, str) and unwritten:
+            later = self._roll(next_log=True)
+            found = found if isinstance(later, str) else later
         if isinstance(found, str):
             return None, found
         if not found.written:
             return newest, "the log ends with the commit of the newest restore point"
         return found, f"the log goes on from the newest restore point, with {len(found.written)} pages written since"
+
+    def _roll(self, *, next_log: bool) -> RolledImage | str:
+        return roll_forward(
+            self._runtime.reader,
+            self._path,
+            self._history.newest,
+            self._manifest.facts,
+            repository=self._repository,
+            points=self._history.manifests,
+            next_log=next_log,
+        )
 
     def _comes_from(self) -> bool:
         """Whether nothing is known to have been restored to the path since the restore point."""
