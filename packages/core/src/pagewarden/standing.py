@@ -53,10 +53,13 @@ class Note:
 
 def state_of(attachment: Attachment) -> FileState | None:
     """Return the state of the file of a commit that is all in it; None where the log holds a part, or it is too new."""
-    if attachment.uses_wal:
-        return None
-    state = FileState(inode=attachment.inode, size=attachment.file_size, mtime_ns=attachment.mtime_ns)
-    return state if settled(state, attachment.looked_ns) else None
+    state = file_state_of(attachment)
+    return state if not attachment.uses_wal and settled(state, attachment.looked_ns) else None
+
+
+def file_state_of(attachment: Attachment) -> FileState:
+    """Return the state of the database file of an attached commit."""
+    return FileState(inode=attachment.inode, size=attachment.file_size, mtime_ns=attachment.mtime_ns)
 
 
 def settled(state: FileState, now_ns: int) -> bool:
@@ -107,7 +110,7 @@ def no_commit_since(facts: SourceFacts, path: str, attachment: Attachment, note:
     """
     if not here(facts, path):
         return False
-    state = FileState(inode=attachment.inode, size=attachment.file_size, mtime_ns=attachment.mtime_ns)
+    state = file_state_of(attachment)
     if not attachment.uses_wal and state in (facts.file_state, None if note is None else note.state):
         return not counters_moved(facts, attachment.header)
     if attachment.mode == "wal":

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 from pagewarden.check.images import within
 from pagewarden.errors import ConfigurationInvalid, PagewardenError, RepositoryDamaged, TargetFailed
 from pagewarden.processes.reader import Attachment, PageReader
-from pagewarden.standing import Note, no_commit_since, read_note
+from pagewarden.standing import Note, file_state_of, here, no_commit_since, read_note
 from pagewarden.values import Position
 
 if TYPE_CHECKING:
+    from pagewarden.forward import RolledImage
     from pagewarden.repository import Chain, Repository, SourceFacts
     from pagewarden.runtime import Runtime
     from pagewarden.values import RestorePoint
@@ -65,7 +66,7 @@ class StoredImage:
 class StoredBaseline:
     """A stored image as a checker sees it: a `Baseline`."""
 
-    image: StoredImage
+    image: StoredImage | RolledImage
     current: bool
     older: Sequence[StoredImage]
 
@@ -133,6 +134,7 @@ class Baselines:
         self._url = repository
         self._lock = threading.RLock()  # several checkers may ask at once
         self.name = name or Path(path).name
+        self._rolled: tuple[tuple[bytes, int, str], RolledImage | None] | None = None  # at which moment of the log
         self._file = None if file is None else _declared(runtime.reader, file)
 
     @property
@@ -159,12 +161,38 @@ class Baselines:
             if self._url is None:
                 return None
             stored = self._stored
-        current = (
-            attachment is not None
-            and stored.continues
-            and no_commit_since(stored.facts, self._path, attachment, stored.note)
-        )
-        return StoredBaseline(image=stored.image, current=current, older=stored.older)
+        if attachment is None or not stored.continues:
+            return StoredBaseline(image=stored.image, current=False, older=stored.older)
+        if no_commit_since(stored.facts, self._path, attachment, stored.note):
+            return StoredBaseline(image=stored.image, current=True, older=stored.older)
+        with self._lock:
+            rolled = self._rolled_forward(stored, attachment)
+        image = stored.image if rolled is None else rolled
+        return StoredBaseline(image=image, current=rolled is not None, older=stored.older)
+
+    def _rolled_forward(self, stored: _Stored, attachment: Attachment) -> RolledImage | None:
+        """Return the attached commit, as the restore point and what the log proves make it; None where they do not."""
+        facts = stored.facts
+        if not attachment.uses_wal or attachment.wal_fault or not here(facts, self._path):
+            return None
+        next_log = attachment.salts.hex() != facts.wal_salts
+        if next_log and file_state_of(attachment) not in (facts.file_state, stored.note and stored.note.state):
+            return None
+        from pagewarden.forward import roll_forward  # a database that is as it was backed up has no use for it
+
+        moment = (attachment.salts, attachment.wal_frames, attachment.wal_checksum)
+        if self._rolled is None or self._rolled[0] != moment:
+            found = roll_forward(
+                self._runtime.reader,
+                self._path,
+                stored.image,
+                facts,
+                repository=stored.repository,
+                last_frame=attachment.wal_frames,
+                next_log=next_log,
+            )
+            self._rolled = moment, None if isinstance(found, str) else found
+        return self._rolled[1]
 
     def close(self) -> None:
         """Remove the copies that were made of stored objects; no image may be asked any more."""
@@ -195,13 +223,14 @@ class Baselines:
         newest = chain.point.restore_point
         points = [point for point in repository.restore_points(self.name)[0] if point.key != newest.key]
         state, place = self._runtime.state, place_of(repository.url, self.name)
-        origin = read_lineage(state, self._path).origin(place)
+        known = read_lineage(state, self._path)
+        origin = known.origin(place)
         return _Stored(
             repository=repository,
             image=image,
             facts=chain.point.facts,
             note=read_note(state, self._path, place, newest.position, newest.database_sum),
-            continues=origin is None or origin == newest.position,
+            continues=origin is None or newest.position in (origin, known.coming.get(place)),
             older=_Older(repository, self._runtime.reader, points[: -OLDER - 1 : -1]),
             every=_Older(repository, self._runtime.reader, [newest, *points[: -OLDER - 1 : -1]]),
         )
