@@ -1,7 +1,7 @@
 """Cut a repair, or the undo of one, at calls that change a file system, and look at what is left: run as a program.
 
-`python -m tests.fault.repairing SCENARIO ACTION FAULT STEP FOLDER` repeats it with the fault at one call in STEP until a
-run passes, and prints how many faults it survived. Each run is a forked child of this process, which never opens a
+`python -m tests.fault.repairing SCENARIO ACTION FAULT STEP FOLDER` repeats it with the fault at one call in STEP until
+a run passes, and prints how many faults it survived. Each run is a forked child of this process, which never opens a
 database itself (H3). The fault `kill` ends the process just before the call; `EIO` and `ENOSPC` fail that one call. The
 repairer and the repair's own jobs work in the child, so that their calls are cut, too.
 """
@@ -22,6 +22,7 @@ from pagewarden import holders
 from pagewarden.errors import OutOfSpace, PagewardenError, TargetFailed
 from pagewarden.processes.reader import PageReader
 from pagewarden.repair import attempt
+from pagewarden.repair.isolate import Place
 from pagewarden.repair.jobs import do_job
 from pagewarden.restore.quarantine import Phase, Quarantine
 from pagewarden.restore.swap import pending_intents, recover_intents
@@ -70,14 +71,14 @@ def install(number: int, fault: str) -> list[str]:
     return failed
 
 
-def do_here(job: str, task: Mapping[str, Any], place: attempt.Place) -> object:
+def do_here(job: str, task: Mapping[str, Any], place: Place) -> object:
     """Do a job of the repair's in this process."""
     return do_job(job, task, place.on_progress)
 
 
 def act(path: Path, action: str, number: int, fault: str) -> None:
     """Repair or undo with the fault installed; the process ends with 0 only if it was not met."""
-    attempt.do = do_here  # type: ignore[assignment]
+    vars(attempt)["do"] = do_here
     with PageReader() as reader:
         reader.ping()
         plugins = Plugins(path.parent.parent / "state", reader)

@@ -15,17 +15,9 @@ FULL = os.environ.get("PAGEWARDEN_FULL") == "1"
 
 def faults(tmp_path: Path, scenario: str, action: str, fault: str, step: int) -> int:
     """Run tests/fault/repairing.py with every call, or with one in `step`; return how many faults were survived."""
+    words = [scenario, action, fault, str(1 if FULL else step), str(tmp_path)]
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "tests.fault.repairing",
-            scenario,
-            action,
-            fault,
-            str(1 if FULL else step),
-            str(tmp_path),
-        ],
+        [sys.executable, "-m", "tests.fault.repairing", *words],
         check=False,
         cwd=ROOT,
         capture_output=True,

@@ -8,7 +8,17 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from pagewarden.contracts import CheckOutcome, Loss, RepairBench, RepairCase, Repairer, RepairStep, Stage, Subject
+from pagewarden.contracts import (
+    Checker,
+    CheckOutcome,
+    Loss,
+    RepairBench,
+    RepairCase,
+    Repairer,
+    RepairStep,
+    Stage,
+    Subject,
+)
 from pagewarden.events import Event
 from pagewarden.hookspecs import hookimpl
 from pagewarden.plugins import load_plugins
@@ -17,7 +27,7 @@ from pagewarden.repair.reports import RepairReport
 from pagewarden.repair.request import RepairRequest
 from pagewarden.repair.run import run_repair
 from pagewarden.runtime import Runtime
-from pagewarden.values import Finding, Level, Severity
+from pagewarden.values import Finding, Level, Severity, Verdict
 from tests.support.session import Session
 
 Apply = Callable[[RepairBench], object]
@@ -41,6 +51,23 @@ class Integrity:
         if said == "ok":
             return ()
         return [Finding(kind="said", severity=Severity.DAMAGE, message=said)]
+
+
+class Blind:
+    """A checker that cannot see, or fails."""
+
+    name = "check-blind"
+    level = Level.DEEP
+
+    def __init__(self, *, fails: bool) -> None:
+        """`fails` says which of them."""
+        self._fails = fails
+
+    def check(self, subject: Subject) -> CheckOutcome | Iterable[Finding]:
+        """See nothing."""
+        if self._fails:
+            raise KeyError(subject.path)
+        return CheckOutcome(verdict=Verdict.UNKNOWN, why="there is no module for it")
 
 
 class Chosen:
@@ -82,12 +109,13 @@ class Plugins:
         self._state = state
         self._reader = reader
         self.repairers: list[Repairer] = [Chosen(reindex)]
+        self.checkers: list[Checker] = [Integrity()]
         self.events: list[Event] = []
 
     @hookimpl
-    def pagewarden_checkers(self) -> Iterable[Integrity]:
-        """Ask SQLite."""
-        return [Integrity()]
+    def pagewarden_checkers(self) -> Iterable[Checker]:
+        """Return the chosen ones, which ask SQLite by default."""
+        return self.checkers
 
     @hookimpl
     def pagewarden_repairers(self) -> Iterable[Repairer]:

@@ -28,6 +28,7 @@ from pagewarden.restore.quarantine import Kept, Phase, Quarantine, Verb
 from pagewarden.restore.undo import UndoRequest, run_undo
 from pagewarden.values import Verdict
 from tests.core.repair.chosen import (
+    Blind,
     Chosen,
     Plugins,
     break_index,
@@ -371,3 +372,14 @@ def test_a_time_that_is_over_leaves_everything(database: Path, plugins: Plugins)
     report = plugins.repair(database, max_time=0.001)
     assert (report.applied, report.exit_code) == (False, 3)
     assert files(database) == before
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_nobody_can_judge_keeps_no_repair_from_counting(database: Path, plugins: Plugins, fails: bool) -> None:
+    """A checker that lacks a module could not see before the damage either; one that fails may hide what is wrong."""
+    make_broken(database)
+    plugins.checkers.append(Blind(fails=fails))
+    report = plugins.repair(database)
+    assert report.applied == (not fails)
+    assert report.exit_code == (1 if fails else 3)
+    assert ("could not be judged: check-blind" in report.why) == fails

@@ -133,6 +133,7 @@ class CheckerResult:
     seconds: float
     findings: int  # how many findings it reported
     why: str = ""  # why the verdict is not sound, or what was left out
+    failed: bool = False  # whether it did not end by itself: it raised, died or hung, or its time was over
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

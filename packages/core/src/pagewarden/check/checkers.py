@@ -256,6 +256,7 @@ def judged(name: str, collected: Collected, why: str, seconds: float, resume: st
         seconds=seconds,
         findings=len(findings),
         why="; ".join(filter(None, (why, collected.why))),
+        failed=bool(why),
     )
     return Judged(result=result, findings=findings, resume=resume)
 

@@ -279,7 +279,9 @@ class Rounds:
             before = {(each.name, each.why) for each in self._found.checkers if each.verdict is Verdict.UNKNOWN}
             for each in report.checkers:
                 why = each.why.replace(str(self._task.work.copy), self._task.path)
-                if each.verdict is Verdict.UNKNOWN and (each.name, why) not in before:
+                # What a checker cannot see here, it could not see before the damage either. One that failed may not
+                # have seen what is wrong now.
+                if each.verdict is Verdict.UNKNOWN and each.failed and (each.name, why) not in before:
                     return f"the repaired copy could not be judged: {each.name}: {why}"
         for finding in self._found.findings:
             compared = finding.checker == COMPARING and finding.severity is Severity.DAMAGE
