@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 from pagewarden.check.images import within
 from pagewarden.errors import ConfigurationInvalid, PagewardenError, RepositoryDamaged, TargetFailed
 from pagewarden.processes.reader import Attachment, PageReader
-from pagewarden.standing import Note, file_state_of, here, no_commit_since, read_note
 from pagewarden.values import Position
 
 if TYPE_CHECKING:
     from pagewarden.forward import RolledImage
     from pagewarden.repository import Chain, Repository, SourceFacts
     from pagewarden.runtime import Runtime
+    from pagewarden.standing import Note
     from pagewarden.values import RestorePoint
 
 OLDER = 5
@@ -161,6 +161,8 @@ class Baselines:
             if self._url is None:
                 return None
             stored = self._stored
+        from pagewarden.standing import no_commit_since
+
         if attachment is None or not stored.continues:
             return StoredBaseline(image=stored.image, current=False, older=stored.older)
         if no_commit_since(stored.facts, self._path, attachment, stored.note):
@@ -172,14 +174,15 @@ class Baselines:
 
     def _rolled_forward(self, stored: _Stored, attachment: Attachment) -> RolledImage | None:
         """Return the attached commit, as the restore point and what the log proves make it; None where they do not."""
+        from pagewarden.forward import roll_forward  # a database that is as it was backed up has no use for it
+        from pagewarden.standing import file_state_of, here
+
         facts = stored.facts
         if not attachment.uses_wal or attachment.wal_fault or not here(facts, self._path):
             return None
         next_log = attachment.salts.hex() != facts.wal_salts
         if next_log and file_state_of(attachment) not in (facts.file_state, stored.note and stored.note.state):
             return None
-        from pagewarden.forward import roll_forward  # a database that is as it was backed up has no use for it
-
         moment = (attachment.salts, attachment.wal_frames, attachment.wal_checksum)
         if self._rolled is None or self._rolled[0] != moment:
             found = roll_forward(
@@ -216,6 +219,7 @@ class Baselines:
     def _stored(self) -> _Stored:
         """Find the repository's newest restore point. Raises RepositoryNotFound, RepositoryDamaged, TargetFailed."""
         from pagewarden.lineage import place_of, read_lineage
+        from pagewarden.standing import read_note
 
         assert self._url is not None
         repository = self._runtime.repository(self._url)
