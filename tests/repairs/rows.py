@@ -56,7 +56,7 @@ def _readable(path: Path, expected: Contents) -> Contents:
                 found[table] = dict(_until_refused(_scan(connection, table)))
                 for key in rows:
                     found[table].update(_until_refused(_asked(connection, table, key)))
-    except sqlite3.Error:  # it cannot be opened, or not its schema be read
+    except (sqlite3.Error, UnicodeError):  # it cannot be opened, or not its schema be read
         return found
     return found
 
@@ -64,7 +64,7 @@ def _readable(path: Path, expected: Contents) -> Contents:
 def _until_refused(rows: Iterator[tuple[Key, tuple[object, ...]]]) -> Iterator[tuple[Key, tuple[object, ...]]]:
     try:
         yield from rows
-    except (sqlite3.Error, UnicodeDecodeError):  # Python cannot read an error that quotes damaged bytes
+    except (sqlite3.Error, UnicodeError):  # Python cannot pass on names, nor read errors, of damaged bytes
         return
 
 
