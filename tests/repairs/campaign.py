@@ -103,13 +103,24 @@ def judge(stage: Stage, injury: InjuryReport, hurt: dict[str, bytes], given: Con
         return _untouched(stage, report, hurt, lossless=lossless)
     assert report.verdict_after is Verdict.SOUND, report.verdict_after
     _sound(stage.database)
-    after = contents(stage.database)
+    after = _without_parents(stage, contents(stage.database))
     if not (problems := missing(stage.now, after)):
         return "whole"
     assert not lossless, "; ".join(problems)
     cut = _cut(stage.database)
     _kept(stage, given, after, cut)
     return "kept"
+
+
+def _without_parents(stage: Stage, after: Contents) -> Contents:
+    """Return `after` without rows that were deleted since the backup, and put back because others still name them."""
+    if stage.history is not History.BACKUP:
+        return after
+    given = {table: (stage.now.get(table, {}), stage.backed_up.get(table, {})) for table in after}
+    return {
+        table: {key: row for key, row in rows.items() if key in given[table][0] or given[table][1].get(key) != row}
+        for table, rows in after.items()
+    }
 
 
 def _untouched(stage: Stage, report: RepairReport, hurt: dict[str, bytes], *, lossless: bool) -> str:
