@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 import tempfile
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from pagewarden.errors import error_classes
+from pagewarden_cli.command import main
 from tests.cli import conftest as cli
 from tests.cli.conftest import Type, enter_home
 from tests.support.databases import build
@@ -38,10 +40,20 @@ def good(home: Path) -> Path:
     return build(home / "good.db", rows=20)
 
 
+@pytest.fixture(scope="session")
+def backed_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home folder with such a database and a repository, as a backup leaves it; to be copied."""
+    with pytest.MonkeyPatch.context() as patch:
+        home = enter_home(tmp_path_factory.mktemp("template") / "home", patch)
+        path = build(home / "good.db", rows=20)
+        assert main(["backup", str(path), "--repo", "r"]) == 0
+    return home
+
+
 @pytest.fixture
-def repository(good: Path, type_in: Type, home: Path) -> Path:
+def repository(backed_up: Path, good: Path, home: Path) -> Path:
     """A repository with one backup of it."""
-    assert type_in("backup", good, "--repo", "r").code == 0
+    shutil.copytree(backed_up, home, dirs_exist_ok=True)
     return home / "r"
 
 
