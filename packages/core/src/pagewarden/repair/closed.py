@@ -41,10 +41,10 @@ class TooDamaged(Exception):
 class ClosedFile:
     """The pages of a private file that nobody writes to. A context manager."""
 
-    def __init__(self, path: Path, *, page_size: int | None = None) -> None:
-        """Open the file in pages of `page_size`, or of what its header says.
+    def __init__(self, path: Path, *, header: bytes | None = None) -> None:
+        """Open the file, whose pages are as `header`, 100 bytes, says: its own where that is left out.
 
-        Raises NotADatabase where that is no page size, DatabaseUnreadable where it cannot be read.
+        Raises NotADatabase where that names no page size, DatabaseUnreadable where the file cannot be read.
         """
         self.path = path
         try:
@@ -52,14 +52,15 @@ class ClosedFile:
         except OSError as error:
             raise DatabaseUnreadable(f"{path} cannot be read: {error.strerror}") from error
         size = os.fstat(self._descriptor).st_size
-        first = os.pread(self._descriptor, HEADER_SIZE, 0).ljust(HEADER_SIZE, b"\0")
+        first = header or os.pread(self._descriptor, HEADER_SIZE, 0).ljust(HEADER_SIZE, b"\0")
         stated = int.from_bytes(first[16:18], "big")
-        self.page_size = page_size or (65536 if stated == 1 else stated)
+        self.page_size = 65536 if stated == 1 else stated
         if not valid_page_size(self.page_size):
             self.close()
             raise NotADatabase(f"{path} has no header that names the size of its pages")
         self.pages = -(-size // self.page_size)
         self.source = PageSource(database=self._descriptor, page_size=self.page_size, pages=self.pages, file_size=size)
+        self.header = first
         self.layout = Layout.of(first, page_size=self.page_size, pages=self.pages)
 
     def page(self, pgno: int) -> bytes:
@@ -202,7 +203,7 @@ class Usage:
         file, count = self._file, self._file.pages
         if not count:
             return b"", array("I")
-        plan = plan_walk(file.page(1), page_size=file.page_size, pages=count, trees=self.trees, users=True)
+        plan = plan_walk(file.header, page_size=file.page_size, pages=count, trees=self.trees, users=True)
         walker = backend().walker(plan)
         for place in range(len(self.trees)):
             parts = walker.parts()

@@ -12,6 +12,7 @@ from pagewarden.repair.cutouts import text_bytes
 from pagewarden.repair.moving import stored_text
 from pagewarden.sqlite.names import quote, rowid_name
 from pagewarden.sqlite.refusals import refusal_or_raise
+from pagewarden.sqlite.virtual import virtual_tables
 from pagewarden.structure import Tree
 
 SqlRow = tuple[SqlValue, ...]
@@ -94,13 +95,10 @@ def derived_tables(connection: sqlite3.Connection) -> frozenset[str]:
 
     Not those of a table without content of its own: what they hold stands nowhere else.
     """
-    rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table' AND rootpage = 0").fetchall()
     found: set[str] = set()
-    for name, sql in rows:
-        text = fold(str(sql))
-        module = text.partition(" using ")[2].lstrip()
-        if module.startswith(_FULL_TEXT) and 'content=""' not in text.replace("'", '"').replace(" ", ""):
-            found.update(fold(str(name)) + suffix for suffix in _DERIVED)
+    for table in virtual_tables(connection):
+        if table.module in _FULL_TEXT and table.content != "":
+            found.update(fold(table.name) + suffix for suffix in _DERIVED)
     return frozenset(found)
 
 

@@ -1,0 +1,290 @@
+"""The two files that a database is put together from, in pages: the restore point, and what is left of the damaged one.
+
+Nothing of the damaged file is read through SQLite: whatever it would answer over damage is no evidence (H28).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection, Sequence
+from contextlib import closing
+from functools import cached_property
+from pathlib import Path
+
+from pagewarden.contracts import RepairBench
+from pagewarden.errors import PagewardenError
+from pagewarden.pages import backend
+from pagewarden.repair.closed import ClosedFile, differing
+from pagewarden.repair.lookups import fold
+from pagewarden.repair.rows import chain_pages, without_like
+from pagewarden.sqlite.btree import Cell, PageKind
+from pagewarden.sqlite.freelist import walk_freelist
+from pagewarden.sqlite.refusals import refusal_or_raise
+from pagewarden.structure import Flaw, FlawKind, Tree
+from pagewarden.values import Finding, Severity
+
+_ALIKE = 0.1  # of a table's rows that must stand in a tree that is taken for its own
+_TABLE_KINDS = (PageKind.TABLE_LEAF, PageKind.TABLE_INTERIOR)
+_INDEX_KINDS = (PageKind.INDEX_LEAF, PageKind.INDEX_INTERIOR)
+_SECTOR = 512  # bytes that a disk loses at once, at the least
+
+
+def never() -> None:
+    """Let everything take its time: the run has a deadline for the repairer as a whole."""
+
+
+class Image:
+    """One of the two files, with who uses its pages."""
+
+    def __init__(self, file: ClosedFile, trees: Sequence[Tree], *, judged: bool = False) -> None:
+        """`trees` are all of the schema, the schema's own first; `judged` says whether their records are, too."""
+        self.file = file
+        self.survey = file.survey(never)
+        self.usage = file.usage(trees, never, judged=judged)
+        self.trees = tuple(trees)
+        self.places = {fold(tree.name): place for place, tree in enumerate(trees)}
+        self._by_tree = self.usage.by_tree()
+
+    def pages(self, name: str) -> list[int]:
+        """Return the pages of a table on which rows stand; none of one that it does not have."""
+        place = self.places.get(name)
+        if place is None:
+            return []
+        kinds = self.survey.kinds
+        whole = self.trees[place].index
+        return [pgno for pgno in self._by_tree[place] if whole or kinds[pgno - 1] == PageKind.TABLE_LEAF]
+
+    def has(self, name: str, pgno: int) -> bool:
+        """Whether a page is used by a table."""
+        place = self.places.get(name)
+        return place is not None and self.usage.belongs(pgno, place)
+
+
+class Damaged(Image):
+    """The damaged file."""
+
+    def __init__(
+        self, file: ClosedFile, base: Image, trees: Sequence[Tree], findings: Sequence[Finding], tables: dict[str, str]
+    ) -> None:
+        """`base` is the restore point; `tables` says which table an index is of. Names are folded."""
+        super().__init__(file, trees, judged=True)
+        self.bad_trees: set[int] = set()
+        self._bad: set[int] = set()  # b-tree pages on which something is wrong
+        self._bad_cells: set[tuple[int, int]] = set()  # page and cell of rows whose overflow chain is wrong
+        self._bad_overflow: set[int] = set()  # overflow pages on which something is wrong
+        self._contested: set[int] = set()  # pages that are used twice, or lie below such a one
+        self._rightful: dict[int, int] = {}  # by page: the second of its users, where it is of no kind for the first
+        self._lost: set[int] = set()  # trees of which a part cannot be reached
+        self._base = base
+        self.suspect = suspects(self, base)
+        self._judge(findings, tables)
+        self._find_lost_sectors(base)
+
+    def sound(self, name: str) -> bool:
+        """Whether a table is there, and nothing is known to be wrong with it."""
+        place = self.places.get(name)
+        return place is not None and place not in self.bad_trees
+
+    def believed(self, name: str, pgno: int, cell: Cell) -> bool:
+        """Whether a row of a page may be taken for one of a table.
+
+        A page that two trees use is right for one of them: for that which had it in the restore point.
+        """
+        if pgno in self._bad or (pgno, cell.index) in self._bad_cells:
+            return False
+        place = self.places[name]
+        contested = pgno in self._contested or self.usage.used_otherwise(pgno, place)
+        if contested and not self._base.has(name, pgno) and self._rightful.get(pgno) != place:
+            return False
+        if cell.overflow is None or not (self._bad_overflow or self._contested):
+            return True
+        for page, _ in chain_pages(self.file, cell, never):
+            ours = self._base.usage.holder(page) == pgno or self._rightful.get(page) == place
+            if page in self._bad_overflow or (page in self._contested and not ours):
+                return False
+        return True
+
+    def lost_a_part(self, name: str) -> bool:
+        """Whether pages of a table cannot be reached."""
+        return self.places.get(name, -1) in self._lost
+
+    def resembles(self, base: Image, name: str) -> bool:
+        """Whether a table is that of the restore point, grown older: both share pages, or some of their rows."""
+        place = self.places.get(name)
+        if place is None:
+            return False
+        pages, known = self.pages(name), base.pages(name)
+        if self.suspect is not None and any(pgno not in self.suspect and base.has(name, pgno) for pgno in pages):
+            return True
+        rows = sum(base.survey.cells[pgno - 1] for pgno in known)
+        left = without_like(base.file, known, self.file, pages, never, index=self.trees[place].index)
+        return rows > 0 and rows - sum(map(len, left.values())) >= rows * _ALIKE
+
+    def _judge(self, findings: Sequence[Finding], tables: dict[str, str]) -> None:
+        self._rightful = self._second_users()
+        for flaw in self.usage.flaws:
+            self._blame(flaw.tree)
+            overflow = self.usage.holder(flaw.pgno) is not None
+            if flaw.kind is FlawKind.TWICE:
+                self._contest(flaw, overflow=overflow)
+            elif overflow:
+                self._bad_overflow.add(flaw.pgno)
+            elif flaw.kind is FlawKind.OVERFLOW_LENGTH and flaw.cell is not None:
+                self._bad_cells.add((flaw.pgno, flaw.cell))
+            else:
+                if flaw.pgno not in self._rightful:
+                    self._bad.add(flaw.pgno)
+                if flaw.tree is not None:
+                    self._lost.add(flaw.tree)
+        structural = set(self.bad_trees)
+        for finding in findings:
+            if finding.severity is not Severity.DAMAGE:
+                continue
+            if finding.pgno is not None:
+                self._accuse(finding.pgno)
+            elif finding.object is not None:
+                name = fold(finding.object)
+                # An index whose pages are sound accuses its table.
+                if name in tables and self.places.get(name) not in structural:
+                    name = tables[name]
+                self._blame(self.places.get(name))
+
+    def _second_users(self) -> dict[int, int]:
+        """Return pages of the wrong kind for the tree that used them first, with the one they are right for."""
+        strange = {flaw.pgno for flaw in self.usage.flaws if flaw.kind is FlawKind.PAGE_TYPE}
+        found: dict[int, int] = {}
+        for flaw in self.usage.flaws:
+            if flaw.kind is not FlawKind.TWICE or flaw.pgno not in strange or flaw.tree is None:
+                continue
+            if self._may_be_node(flaw.pgno, flaw.tree) or not self._may_be_node(flaw.pgno, None):
+                found[flaw.pgno] = flaw.tree  # for that one it may be an overflow page as well
+        return found
+
+    def _may_be_node(self, pgno: int, tree: int | None) -> bool:
+        """Whether a page says that it is of a b-tree of the kind of `tree`, or of any."""
+        kind = self.survey.kinds[pgno - 1]
+        if tree is None:
+            return kind in (*_INDEX_KINDS, *_TABLE_KINDS)
+        return kind in (_INDEX_KINDS if self.trees[tree].index else _TABLE_KINDS)
+
+    def _contest(self, flaw: Flaw, *, overflow: bool) -> None:
+        """Note that a page is used by a second tree: whoever was first may be the wrong one."""
+        first = self._user(flaw.pgno)
+        self._blame(first)
+        self._contested.add(flaw.pgno)
+        if not overflow and flaw.tree is not None and self._may_be_node(flaw.pgno, flaw.tree):
+            ours = flaw.pgno in self._rightful or self._base.has(fold(self.trees[flaw.tree].name), flaw.pgno)
+            self._lost.add(first if ours and first is not None else flaw.tree)
+
+    def _accuse(self, pgno: int) -> None:
+        """Note that something is wrong with a page, whatever it is used for."""
+        self._blame(self._user(pgno))
+        overflow = 1 <= pgno <= self.file.pages and self.usage.holder(pgno) is not None
+        (self._bad_overflow if overflow else self._bad).add(pgno)
+
+    def _blame(self, place: int | None) -> None:
+        if place is not None:
+            self.bad_trees.add(place)
+
+    def _user(self, pgno: int) -> int | None:
+        if not 1 <= pgno <= self.file.pages:
+            return None
+        return self.usage.tree_of(self.usage.holder(pgno) or pgno)
+
+    def _find_lost_sectors(self, base: Image) -> None:
+        """Look for pages that are the restore point's but for sectors that are all zeros now: no commit does that."""
+        zeros = bytes(_SECTOR)
+        for pgno in sorted(self.suspect or ()):
+            if pgno > base.file.pages:
+                break
+            if not self.usage.used(pgno):
+                continue
+            now, then = self.file.page(pgno), base.file.page(pgno)
+            changed = [at for at in range(0, len(now), _SECTOR) if now[at : at + _SECTOR] != then[at : at + _SECTOR]]
+            if changed and all(now[at : at + _SECTOR] == zeros for at in changed):
+                self._accuse(pgno)
+
+    @cached_property
+    def strays(self) -> tuple[int, ...]:
+        """Return pages with rows that no tree leads to: not free, and sound by themselves.
+
+        None where the freelist is not sound: then they may be free, and what stands there deleted long ago.
+        """
+        first = self.file.page(1)
+        trunk, count = struct.unpack_from(">II", first, 32)
+        free = walk_freelist(self.file.page, first=trunk, pages=self.file.pages, usable=self.file.layout.usable)
+        if free.problem or free.size != count:
+            return ()
+        not_used = free.leaves.union(free.trunks)
+        kinds = (PageKind.TABLE_LEAF, PageKind.INDEX_LEAF, PageKind.INDEX_INTERIOR)
+        return tuple(
+            pgno
+            for pgno in range(2, self.file.pages + 1)
+            if self.survey.kinds[pgno - 1] in kinds and not self.usage.used(pgno) and pgno not in not_used
+        )
+
+
+def suspects(damaged: Image, base: Image) -> set[int] | None:
+    """Return the pages of the damaged file whose rows may not be those of the same page of the restore point.
+
+    None where no page of the one can be compared with that of the other.
+    """
+    one, other = damaged.file.layout, base.file.layout
+    if (one.page_size, one.usable, one.encoding) != (other.page_size, other.usable, other.encoding):
+        return None
+    changed = differing(damaged.survey.sums, base.survey.sums)
+    holders = {holder for pgno in changed if (holder := damaged.usage.holder(pgno)) is not None}
+    return changed | holders | damaged.usage.flawed
+
+
+def unshared(damaged: Image, base: Image, name: str, suspect: Collection[int] | None) -> tuple[list[int], list[int]]:
+    """Return the pages of a table in either file whose rows may not be in the other."""
+    pages, known = damaged.pages(name), base.pages(name)
+    if suspect is None:
+        return pages, known
+    newer = [pgno for pgno in pages if pgno in suspect or not base.has(name, pgno)]
+    unsettled = set(newer)
+    return newer, [pgno for pgno in known if pgno in unsettled or not damaged.has(name, pgno)]
+
+
+def settled(bench: RepairBench, page_size: int) -> Path:
+    """Take what stands in the log or journal into the damaged file; return the file that has it.
+
+    Where SQLite refuses the file, the frames that SQLite would serve are put into a copy of it.
+    """
+    log = bench.database.with_name(f"{bench.database.name}-wal")
+    journal = bench.database.with_name(f"{bench.database.name}-journal")
+    if not any(path.exists() and path.stat().st_size for path in (log, journal)):
+        return bench.database
+    import sqlite3
+
+    try:
+        with closing(bench.connect()) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    except PagewardenError:
+        return _overlaid(bench, log, page_size)
+    except sqlite3.DatabaseError as error:
+        refusal_or_raise(error)
+        return _overlaid(bench, log, page_size)
+    return bench.database
+
+
+def _overlaid(bench: RepairBench, log: Path, page_size: int) -> Path:
+    if not log.exists():
+        return bench.database
+    import shutil
+
+    copy = bench.scratch / "damaged.db"
+    with log.open("rb") as frames:
+        scan = backend().wal_scan(frames.fileno(), page_size=page_size)
+        if not scan.last_commit or scan.page_size != page_size:
+            return bench.database
+        shutil.copyfile(bench.database, copy)
+        with copy.open("r+b") as file:
+            for pgno, frame in struct.iter_unpack("<2I", scan.map):
+                frames.seek(32 + (frame - 1) * (24 + page_size) + 24)
+                file.seek((pgno - 1) * page_size)
+                file.write(frames.read(page_size))
+            file.truncate(scan.pages * page_size)
+    return copy
