@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pagewarden.contracts import Loss, Orphans, Repairer, Stage
+from pagewarden.contracts import Loss, Orphans, Repairer, RepairPolicy, Stage
 from pagewarden.errors import RepairRefused, RepositoryDamaged, TargetFailed
 from pagewarden.sqlite.names import quote
 from pagewarden.testing.benches import ClosedBench, ClosedCase
@@ -59,6 +59,10 @@ class TestContract(RepairerContract):
         """Add rows without parents."""
         build(copy, "INSERT INTO orders VALUES(1000, 1000, x'00'), (1001, 1001, x'00')")
         return findings(copy)
+
+    def make_case(self, copy: Path, findings: Sequence[Finding]) -> ClosedCase:
+        """Choose that rows are moved."""
+        return ClosedCase(copy, findings, policy=RepairPolicy(orphans=Orphans.CASCADE))
 
 
 @pytest.fixture
@@ -121,7 +125,8 @@ class TestParentsComeBack:
         app = changed(family, tmp_path / "app.db", "DELETE FROM town")
         before = app.read_bytes()
         (repairer,) = pagewarden_repairers()
-        case = ClosedCase(app, findings(app), history=History(family, failing={family: TargetFailed("no answer")}))
+        history = History(family, failing={family: TargetFailed("no answer")})
+        case = ClosedCase(app, findings(app), history=history, policy=RepairPolicy(orphans=Orphans.QUARANTINE))
         with pytest.raises(TargetFailed):
             repairer.apply(ClosedBench(app, tmp_path, case), repairer.plan(case))
         assert app.read_bytes() == before
@@ -182,6 +187,30 @@ class TestParentsComeBack:
             Counter({("c", (1,)): 1}),
             {"c": {"rows_quarantined": 1}},
         )
+
+
+class TestLeaving:
+    """What nobody chose to move stays: orphans are a matter of the owner's, not damage."""
+
+    def test_parents_come_from_the_newest_restore_point_alone(self, family: Path, tmp_path: Path) -> None:
+        """What it has comes back; what was gone then was gone by somebody's will, and the row that names it stays."""
+        middle = changed(family, tmp_path / "middle.db", "DELETE FROM town WHERE id = 2")
+        app = changed(middle, tmp_path / "app.db", "DELETE FROM town", "DELETE FROM log")
+        history = History(middle, family)
+        bench = mend(app, tmp_path / "s", history, Orphans.LEAVE)
+        assert (history.fetched, bench.cut_rows, bench.notes) == ([middle], [], {"town": {"rows_from_backup": 1}})
+        assert (table(app, "town", "id"), table(app, "log")) == ([(1,)], [])
+        assert table(app, "person") == table(family, "person")
+        assert [row[0] for row in broken(app)] == ["person"]
+
+    def test_without_a_repository_there_is_nothing_to_do(self, family: Path, tmp_path: Path) -> None:
+        """No step, and that is what happens by default."""
+        app = changed(family, tmp_path / "app.db", "DELETE FROM town")
+        (repairer,) = pagewarden_repairers()
+        assert repairer.plan(ClosedCase(app, findings(app))) == ()
+        (step,) = repairer.plan(ClosedCase(app, findings(app), history=History(family)))
+        assert (step.loss, step.loses) == (Loss.NOTHING, "nothing")
+        assert "from the newest restore point, then leave the rows that stay without one" in step.text
 
 
 class TestThePolicy:
@@ -308,20 +337,21 @@ class TestOnlyTold:
             "INSERT INTO c VALUES(1, NULL), (NULL, 2), (3, 3)",
         )
         (repairer,) = pagewarden_repairers()
-        found = findings(path)
-        (step,) = repairer.plan(ClosedCase(path, found))
+        found, policy = findings(path), RepairPolicy(orphans=Orphans.QUARANTINE)
+        (step,) = repairer.plan(ClosedCase(path, found, policy=policy))
         assert {found[place].evidence.rpartition(", ")[2] for place in step.mends} == {"p"}
         mend(path, tmp_path / "s")
         assert table(path, "c") == [(1, None)]
-        assert repairer.plan(ClosedCase(path, findings(path))) == ()
+        assert repairer.plan(ClosedCase(path, findings(path), policy=policy)) == ()
 
     def test_damage_comes_first(self, family: Path, tmp_path: Path) -> None:
         """H27: a parent may be there and not be seen; and of a file that SQLite refuses nothing is known."""
         app = changed(family, tmp_path / "app.db", "DELETE FROM town")
         (repairer,) = pagewarden_repairers()
         damage = Finding(kind="bad-page", severity=Severity.DAMAGE, object="town", message="no page of its kind")
-        assert repairer.plan(ClosedCase(app, (*findings(app), damage))) == ()
-        assert repairer.plan(ClosedCase(app, findings(app), refused="malformed")) == ()
+        policy = RepairPolicy(orphans=Orphans.QUARANTINE)
+        assert repairer.plan(ClosedCase(app, (*findings(app), damage), policy=policy)) == ()
+        assert repairer.plan(ClosedCase(app, findings(app), refused="malformed", policy=policy)) == ()
 
     def test_what_the_application_has(self, tmp_path: Path) -> None:
         """A table whose index needs it cannot be written to: refused, and nothing was changed."""
@@ -384,14 +414,15 @@ def test_the_plan_says_what_it_will_do(family: Path, tmp_path: Path) -> None:
     """One step for each table, what it loses by policy, at its stage; the same with a past."""
     app = changed(family, tmp_path / "app.db", "DELETE FROM town", "DELETE FROM country")
     (repairer,) = pagewarden_repairers()
-    (step,) = repairer.plan(ClosedCase(app, findings(app)))
+    policy = RepairPolicy(orphans=Orphans.QUARANTINE)
+    (step,) = repairer.plan(ClosedCase(app, findings(app), policy=policy))
     assert step.text == "the 3 rows of table person without a parent: take the rows that stay without one out"
     assert (step.loss, step.stage, step.mends) == (Loss.MOVED, Stage.RELATIONS, (0, 1, 2))
-    (step,) = repairer.plan(ClosedCase(app, findings(app), history=History(family)))
+    (step,) = repairer.plan(ClosedCase(app, findings(app), history=History(family), policy=policy))
     assert "fetch their parents from restore points, then" in step.text
 
 
-@pytest.mark.parametrize("orphans", list(Orphans))
+@pytest.mark.parametrize("orphans", [Orphans.QUARANTINE, Orphans.SET_NULL, Orphans.CASCADE])
 def test_whatever_is_broken_comes_to_a_fix_point(orphans: Orphans, tmp_path: Path) -> None:
     """Random rows of random keys, random losses, two pasts: no key is broken, no row is lost, none is made up."""
     for seed in range(6):

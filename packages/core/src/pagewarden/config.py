@@ -74,7 +74,7 @@ class WalSection(Section, frozen=True):
 class RepairSection(Section, frozen=True):
     """`[repair]`: what the owner chose for repairs; as it stands, nothing is lost that can be kept."""
 
-    orphans: Literal["quarantine", "set-null", "cascade"] = "quarantine"  # a row whose parent cannot be had
+    orphans: Literal["leave", "quarantine", "set-null", "cascade"] = "leave"  # a row whose parent cannot be had
     replay_stranded: bool = False  # replay transactions behind a bad frame of the log that are provably intact
     only_lossless: bool = False  # leave out every step that loses a row, or takes one out of the database
 
@@ -202,7 +202,7 @@ class WalSettings:
 class RepairSettings:
     """What `RepairSection` has: plain values, for requests."""
 
-    orphans: Literal["quarantine", "set-null", "cascade"] = "quarantine"
+    orphans: Literal["leave", "quarantine", "set-null", "cascade"] = "leave"
     replay_stranded: bool = False
     only_lossless: bool = False
 

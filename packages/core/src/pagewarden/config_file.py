@@ -194,7 +194,7 @@ _FIXES = {
     "retention": "write a table [….retention] with the keys of [retention]",
     "wal": "write a table [….wal] with the keys of [wal]",
     "repair": "write a table [….repair] with the keys of [repair]",
-    "orphans": 'write "quarantine", "set-null" or "cascade"',
+    "orphans": 'write "leave", "quarantine", "set-null" or "cascade"',
     "preset": 'write "safe", "balanced" or "fast"',
     "synchronous": 'write "off", "normal", "full" or "extra"',
     "checkpoint": 'write "passive", "restart" or "truncate"',
@@ -341,7 +341,7 @@ checkpoint = "restart"    # passive, restart or truncate
 wait_seconds = 0.1        # that writers may be kept waiting then, for readers to end
 
 [repair]
-orphans = "quarantine"    # of a row whose parent cannot be had: quarantine, set-null or cascade
+orphans = "leave"         # of a row whose parent cannot be had: leave, quarantine, set-null or cascade
 replay_stranded = false   # replay transactions behind a bad frame of the log that are provably intact
 only_lossless = false     # leave out every step that loses a row, or takes one out of the database
 

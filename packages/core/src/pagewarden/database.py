@@ -240,10 +240,10 @@ class Database:
 
         The handle's repository, if it has one, is where lost pages and rows come from. `output` is a path that is not
         there yet, for the repaired copy; then the database stays as it is. `only_lossless` leaves out what loses a row
-        or takes one out of the database. `orphans` is what becomes of rows without a parent: quarantine, set-null or
-        cascade; `replay_stranded` replays what is provably intact behind a bad frame of the log; `assume_current`
-        declares that nothing was committed since the newest backup. `max_time` is in seconds. An application closes its
-        own connections before it applies. `undo` takes a repair back.
+        or takes one out of the database. `orphans` is what becomes of rows without a parent: leave, quarantine,
+        set-null or cascade; `replay_stranded` replays what is provably intact behind a bad frame of the log;
+        `assume_current` declares that nothing was committed since the newest backup. `max_time` is in seconds. An
+        application closes its own connections before it applies. `undo` takes a repair back.
         """
         from pagewarden.repair.reports import RepairReport
 

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--orphans",
-    type=click.Choice(["quarantine", "set-null", "cascade"]),
-    help="What becomes of a row whose parent cannot be had: it is taken out, its key becomes NULL, "
+    type=click.Choice(["leave", "quarantine", "set-null", "cascade"]),
+    help="What becomes of a row whose parent cannot be had: it stays, it is taken out, its key becomes NULL, "
     "or it is taken out with all rows that name it.",
 )
 @click.option(

@@ -79,6 +79,7 @@ class Stage(IntEnum):
 class Orphans(StrEnum):
     """What becomes of a row whose parent cannot be had from anywhere."""
 
+    LEAVE = "leave"  # it stays as it is, and is told of; only the newest restore point is asked for its parent
     QUARANTINE = "quarantine"  # the row is taken out
     SET_NULL = "set-null"  # its key becomes NULL, where the columns allow it
     CASCADE = "cascade"  # it is taken out, and so are rows that name it
@@ -88,7 +89,7 @@ class Orphans(StrEnum):
 class RepairPolicy:
     """What the owner chose for repairs. The defaults lose nothing and invent nothing."""
 
-    orphans: Orphans = Orphans.QUARANTINE
+    orphans: Orphans = Orphans.LEAVE
     replay_stranded: bool = False  # replay transactions behind a bad frame of the log that are provably intact
     assume_current: bool = False  # the owner declares that nothing was committed since the newest restore point
 

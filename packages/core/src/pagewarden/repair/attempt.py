@@ -3,7 +3,8 @@
 1. The copy is made of the raw files. What the plan has for the log is done first, and alone; then, and before anything
    else, SQLite brings log or journal into the copy's file, and a new check shows what is left.
 2. Each repairer works in a process of its own. One that fails is left out from then on; then the copy, whatever became
-   of it, is made anew, and so is what was cut out of it.
+   of it, is made anew, and so is what was cut out of it. One that mended nothing of what it said is not asked again,
+   and what it was to do is not told as done.
 3. The last word is a deep check. It knows no backup, so what only a comparison with one has shown must have been mended
    by a step that said so.
 """
@@ -38,6 +39,8 @@ ROUNDS = 6
 
 COMPARING = "check-pages"
 """The checker that compares with a backup. A copy is judged without, so it cannot see there what it saw here."""
+
+_UNSOUND = "the repaired copy is not sound"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,17 +153,26 @@ class Rounds:
             report = attempt.settled = self._check(Level.STANDARD)
             plan = None
         mended: set[Finding] = set()
+        idle: set[str] = set()  # repairers that mended nothing
         for _ in range(ROUNDS):
             if is_well(report):
                 break
-            plan = plan or self._planned(report)
+            plan = plan or self._planned(report, idle)
             if not plan.repairs:
                 break
-            mended |= _mended(self._execute(attempt, plan, report), report)
-            report, plan = self._check(Level.STANDARD), None
+            before, told = report, len(attempt.planned)
+            done = self._execute(attempt, plan, before)
+            mended |= _mended(done, before)
+            report = self._check(Level.STANDARD)
+            vain = _vain(plan, done, before, report)
+            attempt.planned[told:] = (each for each in attempt.planned[told:] if each.repairer not in vain)
+            attempt.warnings += (f"{name} mended nothing of the damage" for name, damage in vain.items() if damage)
+            idle.update(vain)
+            plan = None
         attempt.judged = report
         if not attempt.planned:
-            attempt.why = "" if is_well(report) else "no repairer can help"
+            damaged = idle and report.verdict is Verdict.DAMAGED
+            attempt.why = "" if is_well(report) else _UNSOUND if damaged else "no repairer can help"
             return
         if not attempt.proven:
             self._settle(stamp=True)
@@ -240,7 +252,7 @@ class Rounds:
             remaining=task.remaining,
         )
 
-    def _planned(self, report: CheckReport) -> Plan:
+    def _planned(self, report: CheckReport, idle: Collection[str]) -> Plan:
         from pagewarden.repair.planner import make_plan
 
         task = self._task
@@ -249,7 +261,7 @@ class Rounds:
                 case,
                 task.runtime.extensions.repairers,
                 only_lossless=task.request.only_lossless,
-                without=tuple(self._without),
+                without=(*self._without, *idle),
             )
 
     @contextmanager
@@ -274,7 +286,7 @@ class Rounds:
     def _objection(self, report: CheckReport, mended: Collection[Finding]) -> str:
         """Return why the copy may not take the path, after all that was done; "" where it may."""
         if report.verdict is Verdict.DAMAGED:
-            return "the repaired copy is not sound"
+            return _UNSOUND
         if report.verdict is Verdict.UNKNOWN:
             before = {(each.name, each.why) for each in self._found.checkers if each.verdict is Verdict.UNKNOWN}
             for each in report.checkers:
@@ -296,6 +308,26 @@ def _mended(steps: Sequence[RepairStep], report: CheckReport) -> set[Finding]:
         return set(report.findings)
     places = {place for step in steps for place in step.mends}
     return {finding for place, finding in enumerate(report.findings) if place in places}
+
+
+def _vain(plan: Plan, done: Sequence[RepairStep], before: CheckReport, after: CheckReport) -> dict[str, bool]:
+    """Return the repairers all of whose steps in `done` were to mend findings that are all there `after`, as before.
+
+    Each with whether there is damage among those, and not only what breaks a rule of the owner's. What only a
+    comparison with a backup has shown cannot be there: a copy is judged without.
+    """
+    still = {_seen(finding) for finding in after.findings}
+    names = {}
+    for repairer, steps in plan.repairs:
+        claimed = _mended([step for step in steps if step in done], before)
+        if claimed and still.issuperset(map(_seen, claimed)):
+            names[repairer.name] = any(finding.severity is Severity.DAMAGE for finding in claimed)
+    return names
+
+
+def _seen(finding: Finding) -> tuple[object, ...]:
+    """Return what a finding says; its hint names the file, which is another one for a copy."""
+    return finding.checker, finding.kind, finding.pgno, finding.object, finding.rowid, finding.message
 
 
 def _unopenable(path: str, error: PagewardenError) -> CheckReport:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pagewarden.contracts import Loss, RepairBench, RepairCase, RepairStep, Stage
 from pagewarden.errors import RepairRefused
-from pagewarden_repair_reindex.condemned import Sentence, sentence
-from pagewarden_repair_reindex.rebuild import move_duplicates, refill, reindex, root
-from pagewarden_repair_reindex.surgery import cut_loose
+
+# What reads trees is imported where it is called: whoever only checks loads this module, too.
+if TYPE_CHECKING:
+    from pagewarden_repair_reindex.condemned import Sentence
 
 _NAMED = 10  # in one sentence
 
@@ -27,6 +29,8 @@ class IndexRepairer:
 
         Raises RepairRefused where there is nothing but indexes that need their application.
         """
+        from pagewarden_repair_reindex.condemned import sentence
+
         found = sentence(case)
         if found.left and not found.condemned:
             raise RepairRefused(f"these indexes cannot be built anew here: {_some(found.left)}")
@@ -37,6 +41,7 @@ class IndexRepairer:
             RepairStep(
                 text=_text(found),
                 why=f"they are damaged or stale, and their tables hold every row; a row stands where they differ{left}",
+                loses=_loses(found),
                 stage=Stage.INDEXES,
                 mends=found.findings,
                 task=_task(found),
@@ -49,6 +54,9 @@ class IndexRepairer:
             self._build(bench, step, move=False)
 
     def _build(self, bench: RepairBench, step: RepairStep, *, move: bool) -> None:
+        from pagewarden_repair_reindex.rebuild import move_duplicates, refill, reindex, root
+        from pagewarden_repair_reindex.surgery import cut_loose
+
         indexes, texts, trees = (_listed(step.task[name]) for name in ("indexes", "full-text", "trees"))
         if indexes or trees:
             root(bench, cut_loose(bench, (*indexes, *trees)))
@@ -70,8 +78,10 @@ class DuplicatesRepairer(IndexRepairer):
 
     def plan(self, case: RepairCase) -> Sequence[RepairStep]:
         """Return the step of `IndexRepairer`, with what it costs, if an index is UNIQUE."""
+        from pagewarden_repair_reindex.condemned import sentence
+
         found = sentence(case)
-        unique = sorted({one.table for one in found.condemned if one.unique})
+        unique = _unique(found)
         if not unique or not found.findings:
             return ()
         return (
@@ -93,6 +103,20 @@ class DuplicatesRepairer(IndexRepairer):
         """Empty the indexes, move the rows that share a key, and fill the indexes. Raises PagewardenError."""
         for step in steps:
             self._build(bench, step, move=True)
+
+
+def _unique(found: Sentence) -> list[str]:
+    """Return the tables whose rows may share a key that they must not share."""
+    return sorted({one.table for one in found.condemned if one.unique})
+
+
+def _loses(found: Sentence) -> str:
+    if not _unique(found):
+        return "nothing"
+    return (
+        f"nothing, unless rows of {_some(_unique(found))} share a key of a unique index: then all but the first of each"
+        " leave for the quarantine, by repair-duplicates, which --only-lossless forbids"
+    )
 
 
 def _text(found: Sentence) -> str:

@@ -19,20 +19,20 @@ from pagewarden.sqlite.names import quote
 from pagewarden_repair_relations.keys import Key, fold
 
 OLDER = 4
-"""How many restore points are asked, after the newest one."""
+"""How many restore points are asked, after the newest one, before rows are moved."""
 
 _CACHE_KIB = 64 << 10
 
 
-def fetch_parents(bench: RepairBench, history: RepairHistory, keys: Sequence[Key]) -> None:
+def fetch_parents(bench: RepairBench, history: RepairHistory, keys: Sequence[Key], *, older: int) -> None:
     """Put the missing parents of all `keys` into the copy that restore points have, the newest version of each.
 
-    Raises PagewardenError, sqlite3.Error.
+    After the newest restore point `older` others are asked. Raises PagewardenError, sqlite3.Error.
     """
     with closing(connect(bench)) as connection:
         search = _Search(connection, keys)
         search.look(keys)
-        images = (history.newest, *history.older[:OLDER])
+        images = (history.newest, *history.older[:older])
         for number, image in enumerate(images):
             if not search.wanted:
                 break

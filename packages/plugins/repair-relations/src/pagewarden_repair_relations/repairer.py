@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 
 from pagewarden.contracts import Loss, Orphans, RepairBench, RepairCase, RepairStep, Stage
-from pagewarden.errors import PagewardenError, RepairRefused
-from pagewarden.live.connection import failure
-from pagewarden.sqlite.refusals import refusal_of
-from pagewarden.sqlite.schema import Layout, read_schema
 from pagewarden.values import Finding, Severity
-from pagewarden_repair_relations.keys import enforceable_keys, fold, touched
-from pagewarden_repair_relations.parents import fetch_parents
-from pagewarden_repair_relations.policy import settle
 
 _POLICIES: Mapping[Orphans, tuple[str, str]] = {
+    Orphans.LEAVE: ("leave the rows that stay without one", "nothing"),
     Orphans.QUARANTINE: (
         "take the rows that stay without one out",
         "rows whose parent is nowhere leave the database for the quarantine, and rows that name them",
@@ -36,7 +28,8 @@ _POLICIES: Mapping[Orphans, tuple[str, str]] = {
 class RelationsRepairer:
     """Finds the parents of rows whose foreign key names a row that is not there.
 
-    Parents, and parents of parents, come from restore points. What stays without one is dealt with as the owner chose.
+    Parents, and parents of parents, come from restore points: from the newest one, and from older ones only where rows
+    are to be moved otherwise. What stays without one is dealt with as the owner chose: it is left, unless they did.
     No other row changes: no trigger fires, and no key's own action runs.
     """
 
@@ -45,6 +38,8 @@ class RelationsRepairer:
     def plan(self, case: RepairCase) -> Sequence[RepairStep]:
         """Return a step for each table; none while anything is damaged: a parent may be there, and not be seen."""
         if case.refused or any(finding.severity is Severity.DAMAGE for finding in case.findings):
+            return ()
+        if case.policy.orphans is Orphans.LEAVE and case.history is None:
             return ()
         broken: dict[str, list[int]] = {}
         for place, finding in enumerate(case.findings):
@@ -60,30 +55,27 @@ class RelationsRepairer:
 
     def apply(self, bench: RepairBench, steps: Sequence[RepairStep]) -> None:
         """Fetch the parents, then follow the policy. Raises PagewardenError."""
-        if not steps:
-            return
-        try:
-            with closing(bench.connect()) as connection:
-                keys = touched(enforceable_keys(connection), [str(step.task["table"]) for step in steps])
-            history = bench.case.history
-            if history is not None:
-                fetch_parents(bench, history, keys)
-            settle(bench, keys, bench.case.policy.orphans)
-        except sqlite3.Error as error:
-            raise _told(error, bench) from error
+        if steps:
+            # Imported here: whoever only checks loads this module, too.
+            from pagewarden_repair_relations.work import relate
+
+            relate(bench, [str(step.task["table"]) for step in steps])
 
 
 def _step(case: RepairCase, table: str, places: tuple[int, ...]) -> RepairStep:
     rows = f"the {len(places)} rows" if len(places) > 1 else "the row"
-    verb, loses = _POLICIES[case.policy.orphans]
     parents = "its parent" if len(places) == 1 else "their parents"
-    fetched = f"fetch {parents} from restore points, then " if case.history is not None else ""
-    nowhere = " and its newest restore points" if case.history is not None else ""
+    leave = case.policy.orphans is Orphans.LEAVE
+    whence = "the newest restore point" if leave else "restore points"
+    what, loses = _POLICIES[case.policy.orphans]
+    fetched = f"fetch {parents} from {whence}, then " if case.history is not None else ""
+    nowhere = "" if leave else "; nowhere means in the database"
+    nowhere += " and its newest restore points" if nowhere and case.history is not None else ""
     return RepairStep(
-        text=f"{rows} of table {table} without a parent: {fetched}{verb}",
-        why=f"foreign keys of {table} name rows that are not there; nowhere means in the database{nowhere}",
+        text=f"{rows} of table {table} without a parent: {fetched}{what}",
+        why=f"foreign keys of {table} name rows that are not there{nowhere}",
         loses=loses,
-        loss=Loss.MOVED,
+        loss=Loss.NOTHING if leave else Loss.MOVED,
         stage=Stage.RELATIONS,
         mends=places,
         task={"table": table},
@@ -92,20 +84,15 @@ def _step(case: RepairCase, table: str, places: tuple[int, ...]) -> RepairStep:
 
 def _tables(case: RepairCase) -> frozenset[str]:
     """Return the names of the tables that can be parents: without one that is gone there are no rows to look for."""
+    from pagewarden.sqlite.schema import Layout, read_schema
+
     image = case.image
     layout = Layout.of(image.page(1), page_size=image.page_size, pages=image.pages)
     entries = read_schema(image.page, layout)
-    return frozenset(fold(entry.name) for entry in entries if entry.kind == "table" and entry.root)
+    return frozenset(entry.name.lower() for entry in entries if entry.kind == "table" and entry.root)
 
 
 def _parent(finding: Finding) -> str:
     """Return the parent that a finding names, behind "foreign_key_check: TABLE, ROWID, "."""
     _, _, parent = finding.evidence.removeprefix(f"foreign_key_check: {finding.object}, ").partition(", ")
-    return fold(parent)
-
-
-def _told(error: sqlite3.Error, bench: RepairBench) -> PagewardenError:
-    refusal = refusal_of(error) if isinstance(error, sqlite3.DatabaseError) else None
-    if refusal is None:
-        return failure(error, str(bench.database))
-    return RepairRefused(f"foreign keys cannot be mended: {refusal.message}")
+    return parent.lower()
