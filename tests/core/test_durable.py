@@ -53,6 +53,22 @@ def test_write_at_survives_short_writes(tmp_path: Path) -> None:
     os.close(descriptor)
 
 
+def test_a_copy_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In pieces of any size; nothing is replaced, and what could not be copied to its end is taken back."""
+    (tmp_path / "file").write_bytes(DATA)
+    monkeypatch.setattr(durable, "_CHUNK", 1000)
+    durable.copy(tmp_path / "file", tmp_path / "second")
+    assert (tmp_path / "second").read_bytes() == DATA
+    assert (tmp_path / "second").stat().st_mode & 0o777 == 0o600
+    with pytest.raises(FileExistsError):
+        durable.copy(tmp_path / "second", tmp_path / "file")
+    with cut(durable, FaultyOs(2)), pytest.raises(OSError, match="pwrite"):
+        durable.copy(tmp_path / "file", tmp_path / "third")
+    with pytest.raises(FileNotFoundError):
+        durable.copy(tmp_path / "missing", tmp_path / "third")
+    assert names(tmp_path) == ["file", "second"]
+
+
 def test_adopt_is_only_if_absent(tmp_path: Path) -> None:
     """An existing destination, even a dangling link, is not replaced, and the source stays."""
     (tmp_path / "source").write_bytes(b"new")

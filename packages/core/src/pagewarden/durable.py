@@ -28,6 +28,7 @@ Buffer = bytes | bytearray | memoryview
 FORGOTTEN = 24 * 60 * 60.0
 """Seconds after its last change when a temporary file is a killed process's."""
 
+_CHUNK = 4 << 20  # bytes copied at once
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
 
@@ -121,6 +122,25 @@ def write_new(path: Path, data: Buffer) -> None:
     except OSError:
         os.unlink(path)
         raise
+
+
+def copy(source: Path, destination: Path) -> None:
+    """Create `destination` with the contents of the file `source`, durable only once `adopt` or `replace` saw to that.
+
+    What was begun is removed where copying fails. Raises FileExistsError if anything is there.
+    """
+    descriptor = create(destination)
+    try:
+        with source.open("rb") as stream:
+            offset = 0
+            while data := stream.read(_CHUNK):
+                write_at(descriptor, data, offset)
+                offset += len(data)
+    except BaseException:
+        os.unlink(destination)
+        raise
+    finally:
+        os.close(descriptor)
 
 
 def adopt(source: Path, destination: Path) -> None:

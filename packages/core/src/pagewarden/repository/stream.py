@@ -45,7 +45,6 @@ __all__ = ["NOT_JUDGED", "Batch", "BatchCommits", "BatchSegment", "Stream"]
 _LOOK_AFTER = 60.0  # seconds without a batch after which others may have committed, and folded what they did
 _GLANCE_AFTER = 1.0  # seconds after which the session may have been taken over, and what it stores explained by nobody
 _REMEMBERED = 4096  # batches that are known again when they are appended twice
-_CHUNK = 4 << 20  # bytes copied at once
 
 
 class Stream:
@@ -399,7 +398,7 @@ class Stream:
             except FileNotFoundError:
                 raise
             except OSError:  # on another file system, or on one without links
-                _copy(file, staging)
+                durable.copy(file, staging)
         except OSError as error:
             raise durable.failure(error, f"cannot copy {file} to {staging}") from error
         self._store.adopt(key, staging)
@@ -433,16 +432,3 @@ class Stream:
     def _object_key(self, txid: int, *, commits: bool) -> str:
         place = ObjectKey(name=self._name, timeline=self.timeline, txid=txid, nonce=self._nonce, commits=commits)
         return keys.object_key(place)
-
-
-def _copy(source: Path, destination: Path) -> None:
-    """Copy a file; whoever adopts it makes it durable. Raises OSError."""
-    file = durable.create(destination)
-    try:
-        with source.open("rb") as stream:
-            offset = 0
-            while data := stream.read(_CHUNK):
-                durable.write_at(file, data, offset)
-                offset += len(data)
-    finally:
-        os.close(file)

@@ -28,7 +28,7 @@ STAGING = "+staging"
 _PART = re.compile(r"[A-Za-z0-9._=-]+")
 _KEY = re.compile(r"(?!\.\.?(?:/|$))[A-Za-z0-9._=-]+(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._=-]+)*")
 _HALF = ".put"  # ending of a file in the staging folder that `put` or `adopt` writes
-_CHUNK = 4 << 20  # bytes copied at once
+_CHUNK = 4 << 20  # bytes read at once
 _AHEAD = 64  # files that are opened before the one that is read
 _TURNS = 8  # how often a folder that another process found empty and removed is made again
 
@@ -67,7 +67,7 @@ class DirectoryTarget:
                 self._link(path, destination, own=False)
             else:
                 half = self._half()
-                _copy(path, half)
+                durable.copy(path, half)
                 self._link(half, destination, own=True)
                 durable.remove(path)
 
@@ -369,19 +369,3 @@ def _open_file(folder: int, name: str) -> int:
         os.close(file)
         raise FileNotFoundError(f"{name} is no file")
     return file
-
-
-def _copy(source: Path, half: Path) -> None:
-    """Copy a file from another file system."""
-    file = durable.create(half)
-    try:
-        with source.open("rb") as stream:
-            offset = 0
-            while data := stream.read(_CHUNK):
-                durable.write_at(file, data, offset)
-                offset += len(data)
-    except BaseException:
-        half.unlink(missing_ok=True)
-        raise
-    finally:
-        os.close(file)
