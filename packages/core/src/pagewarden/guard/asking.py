@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from pagewarden.errors import ConfigurationInvalid, GuardFailed
-from pagewarden.guard.control import ask
+from pagewarden.errors import ConfigurationInvalid
+from pagewarden.guard.control import answered, ask
 from pagewarden.guard.only import guard_places
 from pagewarden.guard.reports import MarkReport, SyncReport
 from pagewarden.live.place import examine
@@ -52,7 +50,7 @@ def run_sync(request: SyncRequest, runtime: Runtime) -> SyncReport:
     began = runtime.monotonic()
     path = examine(request.database).path
     reply = _ask(path, {"verb": "flush"}, request, runtime)
-    position = _back_up(path, request, runtime) if reply is None else _position(reply)
+    position = _back_up(path, request, runtime) if reply is None else answered(reply, "position", Position)
     return SyncReport(database=path, position=position, guarded=reply is not None, seconds=runtime.monotonic() - began)
 
 
@@ -71,7 +69,7 @@ def run_mark(request: MarkRequest, runtime: Runtime) -> MarkReport:
         store = runtime.repository(request.repository).store
         name_moment(store, name, position, request.text, now=runtime.clock())
     else:
-        position = _position(reply)
+        position = answered(reply, "position", Position)
     return MarkReport(
         database=path,
         text=request.text,
@@ -105,10 +103,3 @@ def _back_up(path: str, request: SyncRequest, runtime: Runtime) -> Position:
         ),
         runtime,
     ).position
-
-
-def _position(reply: Mapping[str, Any]) -> Position:
-    try:
-        return msgspec.convert(reply["position"], Position)
-    except (KeyError, msgspec.ValidationError) as error:
-        raise GuardFailed(f"the guard answered nonsense: {error}") from error

@@ -10,11 +10,9 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from pagewarden import lineage
-from pagewarden.errors import DatabaseBusy, GuardFailed, RepositoryBusy
-from pagewarden.guard.control import ask
+from pagewarden.errors import DatabaseBusy, RepositoryBusy
+from pagewarden.guard.control import answered, ask
 from pagewarden.guard.only import GuardPlaces, OnlyGuard, guard_places
 from pagewarden.guard.spool import Spool, prove
 from pagewarden.guard.values import GuardStatus
@@ -44,7 +42,7 @@ def store_first(path: str, name: str, repository: Repository, runtime: Runtime) 
             return None
         reply = ask(places.socket, {"verb": "flush"})
         if reply is not None:
-            return _position(reply)
+            return answered(reply, "position", Position)
     if _left(places.spool):
         _store(path, name, where, places, repository, runtime)
     return None
@@ -88,14 +86,4 @@ def _store(path: str, name: str, where: str, places: GuardPlaces, repository: Re
 
 def _status(socket: Path) -> GuardStatus | None:
     reply = ask(socket, {"verb": "status"}, seconds=_STATUS_SECONDS)
-    try:
-        return None if reply is None else msgspec.convert(reply["status"], GuardStatus)
-    except (KeyError, msgspec.ValidationError) as error:
-        raise GuardFailed(f"the guard answered nonsense: {error}") from error
-
-
-def _position(reply: dict[str, object]) -> Position:
-    try:
-        return msgspec.convert(reply["position"], Position)
-    except (KeyError, msgspec.ValidationError) as error:
-        raise GuardFailed(f"the guard answered nonsense: {error}") from error
+    return None if reply is None else answered(reply, "status", GuardStatus)

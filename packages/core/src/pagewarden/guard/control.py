@@ -18,12 +18,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from pagewarden import durable
 from pagewarden.errors import GuardFailed, PagewardenError, from_wire, to_wire
+
+T = TypeVar("T")
 
 Answer = Callable[[Mapping[str, Any], Callable[[], bool]], Mapping[str, Any]]
 """Does what a request asks for and returns the reply; may raise PagewardenError. Called by several threads at once.
@@ -144,6 +146,14 @@ def ask(path: Path, request: Mapping[str, Any], *, seconds: float | None = None)
     if "error" in reply:
         raise from_wire(reply["error"])
     return reply
+
+
+def answered(reply: Mapping[str, Any], key: str, kind: type[T]) -> T:
+    """Return what a guard's reply says of `key`, which is a `kind`. Raises GuardFailed where it says no such thing."""
+    try:
+        return msgspec.convert(reply[key], kind)
+    except (KeyError, msgspec.ValidationError) as error:
+        raise GuardFailed(f"the guard answered nonsense: {error}") from error
 
 
 def _is_gone(conversation: socket.socket) -> bool:

@@ -11,11 +11,12 @@ import threading
 import weakref
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
 from pagewarden.errors import GuardFailed, from_wire
+from pagewarden.guard.control import answered
 from pagewarden.guard.values import GuardStatus
 from pagewarden.processes.channel import ProtocolError
 from pagewarden.processes.spawn import Child
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from pagewarden.guard.values import GuardRequest
     from pagewarden.runtime import PluginChoice
 
-T = TypeVar("T")
 
 MODULE = "pagewarden.processes.guard_main"
 
@@ -75,7 +75,7 @@ class Guard:
 
     def status(self) -> GuardStatus:
         """Return what it is at."""
-        return self._convert(self._ask({"verb": "status"}), "status", GuardStatus)
+        return answered(self._ask({"verb": "status"}), "status", GuardStatus)
 
     def close(self) -> None:
         """Let it take what is committed until now, store it, within bounds, and end; safe to repeat."""
@@ -88,13 +88,7 @@ class Guard:
                 self._finalizer()
 
     def _position(self, message: Mapping[str, Any]) -> Position:
-        return self._convert(self._ask(message), "position", Position)
-
-    def _convert(self, reply: Mapping[str, Any], key: str, kind: type[T]) -> T:
-        try:
-            return msgspec.convert(reply[key], kind)
-        except (KeyError, msgspec.ValidationError) as error:
-            raise GuardFailed(f"the guard answered nonsense: {error}") from error
+        return answered(self._ask(message), "position", Position)
 
     def _ask(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
         if self._pid != os.getpid():
