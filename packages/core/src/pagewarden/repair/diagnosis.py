@@ -1,9 +1,11 @@
 """What findings amount to: the patterns of damage, by what they hurt, and what must have happened.
 
-1. Each finding goes to one pattern: by its kind, or by what its page is used for. That is told by the page's first
-   byte, where it is still one of a b-tree's; else by what a backup has there, or by the table or index that was named.
-2. A file that SQLite refuses is looked at itself: whether its pages stand behind a header that is none.
-3. What happened is concluded from the damaged pages and the restore points (`repair.happened`).
+1. Some things explain everything: a file that was transferred as text, or of which nothing is a database any more.
+2. Each finding goes to one pattern: by its kind, or by what its page is used for (`repair.roles`). What may only follow
+   from damaged pages of tables and indexes goes to those: pages that nothing uses, a malformed object, an index at odds
+   with a table that has lost pages.
+3. A file that SQLite refuses is looked at itself: whether pages stand behind a header that is none.
+4. What happened is concluded from the damaged pages and the restore points (`repair.happened`).
 
 Little is read here: what the check has read is not read again.
 """
@@ -14,18 +16,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pagewarden.contracts import Damage, Pattern
+from pagewarden.errors import PagewardenError
+from pagewarden.repair.happened import Stories
 from pagewarden.repair.roles import Role, Roles
+from pagewarden.repair.wholes import explains_everything
 from pagewarden.values import Finding, Severity
 
 if TYPE_CHECKING:
     from pagewarden.contracts import RepairCase
 
 _KINDS: Mapping[str, Damage] = {
-    "index-mismatch": Damage.INDEX,
-    "duplicate-key": Damage.INDEX,
-    "bad-freelist": Damage.FREELIST,
-    "unused-page": Damage.FREELIST,
-    "bad-pointer-map": Damage.POINTER_MAP,
     "bad-overflow": Damage.OVERFLOW,
     "bad-header": Damage.HEADER,
     "other-page-size": Damage.HEADER,
@@ -34,6 +34,8 @@ _KINDS: Mapping[str, Damage] = {
     "bad-wal-header": Damage.LOG,
     "stranded-commits": Damage.LOG,
     "foreign-wal": Damage.LOG,
+    "lost-locks": Damage.LOG,
+    "deleted-files": Damage.LOG,
     "foreign-key": Damage.RELATIONS,
     "foreign-key-mismatch": Damage.RELATIONS,
     "full-text-index": Damage.VIRTUAL,
@@ -42,6 +44,17 @@ _KINDS: Mapping[str, Damage] = {
     "mangled-newlines": Damage.NEWLINES,
 }
 """Kinds that say by themselves what is hurt; the others are told by their page."""
+
+_FOLLOWS: Mapping[str, Damage] = {
+    "index-mismatch": Damage.INDEX,
+    "duplicate-key": Damage.INDEX,
+    "bad-freelist": Damage.FREELIST,
+    "unused-page": Damage.FREELIST,
+    "bad-pointer-map": Damage.POINTER_MAP,
+    "malformed": Damage.OTHER,
+    "structure": Damage.OTHER,
+}
+"""Kinds that follow from damaged pages of trees, too; what they say where there are none."""
 
 _ROLES: Mapping[Role, Damage] = {
     Role.HEADER: Damage.HEADER,
@@ -55,40 +68,127 @@ _ROLES: Mapping[Role, Damage] = {
     Role.UNKNOWN: Damage.PAGES,
 }
 
+_ROWS = (Damage.HEADER, Damage.SCHEMA, Damage.TRUNCATED, Damage.INTERIOR, Damage.PAGES, Damage.OVERFLOW)
+"""Patterns in which rows may be lost, what explains most first."""
+
+_OTHERS = (Damage.INDEX, Damage.FREELIST, Damage.POINTER_MAP)
+
 _NAMED = 5  # objects or pages in one sentence
 
 
 def diagnose(case: RepairCase) -> tuple[Pattern, ...]:
     """Return what the findings of `case` amount to, in the order of `Damage`; notices are no damage."""
+    wanted = [place for place, finding in enumerate(case.findings) if finding.severity is not Severity.NOTICE]
+    if not wanted and not case.refused:
+        return ()
+    stories = Stories(case)
+    whole = explains_everything(case)
+    if whole is not None:
+        return (_pattern(whole, wanted, case.findings, stories, frozenset({whole})),)
+    groups = _grouped(case, wanted)
+    _merge_unhurt(groups, case, stories)
+    return tuple(
+        _pattern(damage, sorted(groups[damage]), case.findings, stories, groups.keys())
+        for damage in Damage
+        if damage in groups
+    )
+
+
+def _grouped(case: RepairCase, wanted: Iterable[int]) -> dict[Damage, list[int]]:
     roles = Roles(case)
+    cut_off = any(finding.kind == "truncated" for finding in case.findings)
     groups: dict[Damage, list[int]] = {}
-    for place, finding in enumerate(case.findings):
-        if finding.severity is not Severity.NOTICE:
-            groups.setdefault(_damage(finding, roles), []).append(place)
-    return tuple(_pattern(damage, groups[damage], case.findings) for damage in Damage if damage in groups)
+    later: list[int] = []
+    for place in wanted:
+        finding = case.findings[place]
+        damage = _KINDS.get(finding.kind) or _by_place(finding, case, cut_off)
+        if damage is None and (finding.kind in _FOLLOWS or finding.pgno is None):
+            later.append(place)
+            continue
+        role = roles.of_holder(finding) if finding.kind == "double-reference" else roles.of(finding)
+        groups.setdefault(damage or _ROLES[role], []).append(place)
+    objects = {damage: {case.findings[place].object for place in places} - {None} for damage, places in groups.items()}
+    for place in later:
+        finding = case.findings[place]
+        groups.setdefault(_followed(finding, roles, objects), []).append(place)
+    return groups
 
 
-def _damage(finding: Finding, roles: Roles) -> Damage:
-    if finding.kind in _KINDS:
-        return _KINDS[finding.kind]
-    if finding.pgno is not None:
-        return _ROLES[roles.of(finding)]
-    if finding.object is not None and roles.is_index(finding.object):
-        return Damage.INDEX
-    return Damage.OTHER
+def _merge_unhurt(groups: dict[Damage, list[int]], case: RepairCase, stories: Stories) -> None:
+    """Let what names only pages that are as they were committed go with those that are not: it follows from them."""
+    unhurt = [
+        damage for damage in (*_ROWS, *_OTHERS) if damage in groups and stories.unhurt(_pages(groups[damage], case))
+    ]
+    hurt = [
+        damage
+        for damage in (*_ROWS, *_OTHERS)
+        if damage in groups and damage not in unhurt and _pages(groups[damage], case)
+    ]
+    for damage in unhurt if hurt else ():
+        groups[hurt[0]] += groups.pop(damage)
 
 
-def _pattern(damage: Damage, places: Sequence[int], findings: Sequence[Finding]) -> Pattern:
+def _pages(places: Iterable[int], case: RepairCase) -> list[int]:
+    return sorted({pgno for place in places if (pgno := case.findings[place].pgno) is not None})
+
+
+def _by_place(finding: Finding, case: RepairCase, cut_off: bool) -> Damage | None:
+    """Return what the place of a finding says alone: behind the end of a file that was cut off, or in the schema."""
+    if cut_off and finding.pgno is not None:
+        try:
+            return Damage.TRUNCATED if finding.pgno * case.image.page_size > case.facts.file_size else None
+        except PagewardenError:
+            return None
+    if finding.kind == "malformed" and "database schema" in f"{finding.message} {finding.evidence}":
+        return Damage.SCHEMA
+    return None
+
+
+def _followed(finding: Finding, roles: Roles, objects: Mapping[Damage, set[str | None]]) -> Damage:
+    """Return the pattern of what may follow from another: that of the same object, or else the one that explains it."""
+    named = finding.object
+    table = roles.table_of(named) if named is not None else None
+    for damage in (*_ROWS, Damage.INDEX):
+        if damage in objects and ({named, table} & objects[damage]) - {None}:
+            return damage
+    if finding.kind in ("bad-freelist", "unused-page", "bad-pointer-map", "malformed", "structure"):
+        for damage in (*_ROWS, Damage.INDEX):
+            if damage in objects and (named is None or damage in _ROWS[:3]):
+                return damage
+    if finding.kind in _FOLLOWS and _FOLLOWS[finding.kind] is not Damage.OTHER:
+        return _FOLLOWS[finding.kind]
+    return Damage.INDEX if named is not None and roles.is_index(named) else Damage.OTHER
+
+
+def _pattern(
+    damage: Damage,
+    places: Sequence[int],
+    findings: Sequence[Finding],
+    stories: Stories,
+    beside: Iterable[Damage],
+) -> Pattern:
     mine = [findings[place] for place in places]
     pages = tuple(sorted({finding.pgno for finding in mine if finding.pgno is not None}))
     objects = tuple(sorted({finding.object for finding in mine if finding.object is not None}))
+    story = stories.of(damage, mine, pages)
     return Pattern(
         damage=damage,
-        text=_TEXTS[damage] + _extent(pages, objects),
+        text=_text(damage, mine, beside) + _extent(pages, objects),
         findings=tuple(places),
         pages=pages,
         objects=objects,
+        happened=story.happened,
+        between=story.between,
+        prevent=story.prevent,
     )
+
+
+def _text(damage: Damage, findings: Sequence[Finding], beside: Iterable[Damage]) -> str:
+    if damage is Damage.INDEX and set(beside) & set(_ROWS):
+        return "indexes are damaged, or at odds with tables that lost pages"
+    if damage is Damage.OTHER and findings and all(each.severity is Severity.VIOLATION for each in findings):
+        return "rows break rules of the owner's; no page is damaged by that"
+    return _TEXTS[damage]
 
 
 _TEXTS: Mapping[Damage, str] = {

@@ -49,6 +49,7 @@ class History:
         *,
         runtime: Runtime,
         repository: Repository,
+        path: str,
         view: View,
         at: int,
         image: StoredImage,
@@ -61,6 +62,7 @@ class History:
         self.passed = tuple(passed)
         self._runtime = runtime
         self._repository = repository
+        self._path = path
         self._view = view
         self._at = at
 
@@ -73,6 +75,11 @@ class History:
     def manifests(self) -> Sequence[Manifest]:
         """Those of all restore points, oldest first: what was found at each, and when."""
         return self._view.points
+
+    @cached_property
+    def mangled(self) -> bool:
+        """Whether the file is what a transfer as text makes of the newest restore point."""
+        return is_mangled(self._runtime.reader, self._path, self.newest)
 
     @cached_property
     def older(self) -> Sequence[StoredImage]:
@@ -123,37 +130,39 @@ def open_history(request: RepairRequest, runtime: Runtime, path: str, *, log_set
     repository = runtime.repository(request.repository)
     name = Path(path).name if request.name is None else request.name
     view = repository.view(name)
-    history = _newest(view, repository, runtime)
+    history = _newest(path, view, repository, runtime)
     history.present, history.why = _Proof(history, request, runtime, path, repository).find(log_set_aside)
     return history
 
 
-def _newest(view: View, repository: Repository, runtime: Runtime) -> History:
+def _newest(path: str, view: View, repository: Repository, runtime: Runtime) -> History:
     """Return the history as of the newest restore point that can be had, if possible one that was not found damaged."""
     points = view.on(None)
     passed: list[str] = []
-    damaged: tuple[int, StoredImage] | None = None
+    found: tuple[int, StoredImage] | None = None
     for at in range(len(points) - 1, -1, -1):
         manifest = points[at]
-        if manifest.source.verdict is Verdict.DAMAGED and damaged is not None:
+        damaged = manifest.source.verdict is Verdict.DAMAGED
+        if damaged and found is not None:
             continue
         try:
             image = stored_image(repository, runtime.reader, view.chain(manifest))
         except PagewardenError as error:
             passed.append(error.message)
             continue
-        if manifest.source.verdict is not Verdict.DAMAGED:
-            if damaged is not None:
-                passed.append(f"the restore points after {manifest.position} are of a database found damaged")
-            return History(runtime=runtime, repository=repository, view=view, at=at, image=image, passed=passed)
-        damaged = at, image
-    if damaged is None:
+        if not damaged and found is not None:
+            passed.append(f"the restore points after {manifest.position} are of a database found damaged")
+        found = at, image
+        if not damaged:
+            break
+    if found is None:
         raise RepositoryDamaged(
             f"none of the {len(points)} restore points of {view.name} in {repository.url} can be read: {passed[0]}",
             hint=repository.command("verify", "--read-data"),
         )
-    at, image = damaged
-    return History(runtime=runtime, repository=repository, view=view, at=at, image=image, passed=passed)
+    return History(
+        runtime=runtime, repository=repository, path=path, view=view, at=found[0], image=found[1], passed=passed
+    )
 
 
 def _lay_over(image: RolledImage, to: Path) -> None:
@@ -208,7 +217,7 @@ class _Proof:
             return newest, "the file was not written to since it stood at the newest restore point"
         if self._comes_from() and standing.counters_stand(facts, header, state):
             return newest, "no commit has moved the change counter since the newest restore point"
-        if is_mangled(self._runtime.reader, path, newest):
+        if self._history.mangled:
             return newest, "the file is what a transfer as text makes of the newest restore point"
         if known:
             return None, "the file was written to since"
@@ -229,7 +238,8 @@ class _Proof:
             later = self._roll(next_log=True)
             found = found if isinstance(later, str) else later
         if isinstance(found, str):
-            return None, found
+            at_all = self._manifest.facts.wal_frames
+            return None, found if at_all else "a log stands beside the file, of which the restore point knows nothing"
         if not found.written:
             return newest, "the log ends with the commit of the newest restore point"
         return found, f"the log goes on from the newest restore point, with {len(found.written)} pages written since"

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pagewarden.errors import PagewardenError
+from pagewarden.repair.wholes import header_is_sane
 from pagewarden.sqlite.btree import PageKind, page_kind
 from pagewarden.sqlite.header import HEADER_SIZE
-from pagewarden.sqlite.schema import Layout, read_schema
+from pagewarden.sqlite.schema import Layout, SchemaEntry, read_schema
 
 if TYPE_CHECKING:
     from pagewarden.contracts import PageImage, RepairCase
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 COUNTERS = (range(24, 28), range(28, 32), range(32, 40), range(40, 44), range(92, 100))
 """Bytes of page 1 that commits change: counters, sizes and the freelist's beginning."""
 
+_HOLDER = re.compile(r"\(on page (\d+)\)")
 _NAMED = re.compile(r"\((?:.*, )?(overflow|freelist leaf|freelist trunk|ptrmap) page(?:, rowid -?\d+)?\)$")
 
 
@@ -69,9 +71,27 @@ class Roles:
                 return self._role(kind, finding.object)
         return Role.TABLE_LEAF if finding.object in self._kinds else Role.UNKNOWN
 
+    def of_holder(self, finding: Finding) -> Role:
+        """Return what was damaged where a page is used twice: what the page is used for that holds the second pointer.
+
+        A cell of a leaf points at overflow pages, an interior page at its children.
+        """
+        if "by the freelist" in finding.message:
+            return Role.FREELIST
+        named = _HOLDER.search(finding.message)
+        kind = None if named is None else _kind(self._image, int(named[1]))
+        if kind is None:
+            return Role.UNKNOWN
+        role = self._role(kind, finding.object)
+        return Role.OVERFLOW if role is Role.TABLE_LEAF else role
+
     def is_index(self, name: str) -> bool:
         """Return whether the schema knows an index of that name."""
         return self._kinds.get(name) == "index"
+
+    def table_of(self, name: str) -> str | None:
+        """Return the table that an index belongs to; the name itself of a table, None for what is not known."""
+        return self._tables.get(name)
 
     def _role(self, kind: PageKind, name: str | None) -> Role:
         """Return what a b-tree page is used for; tables WITHOUT ROWID are kept as indexes are."""
@@ -81,14 +101,24 @@ class Roles:
 
     @cached_property
     def _kinds(self) -> Mapping[str, str]:
-        """The schema's tables and indexes: "table" or "index" by name; of a backup, where the database has none."""
+        """Tables and indexes: "table" or "index" by name."""
+        return {entry.name: entry.kind for entry in self._schema}
+
+    @cached_property
+    def _tables(self) -> Mapping[str, str]:
+        """Which table each table and index belongs to."""
+        return {entry.name: entry.table for entry in self._schema}
+
+    @cached_property
+    def _schema(self) -> Sequence[SchemaEntry]:
+        """The schema's entries; of a backup, where the database has none that can be read."""
         for image in (self._image, self._past):
             if image is not None and image.pages:
                 layout = Layout.of(image.page(1), page_size=image.page_size, pages=image.pages)
-                kinds = {entry.name: entry.kind for entry in read_schema(image.page, layout)}
-                if len(kinds) > 1:
-                    return kinds
-        return {}
+                entries = read_schema(image.page, layout)
+                if len(entries) > 1:
+                    return entries
+        return ()
 
     @cached_property
     def _image(self) -> PageImage | None:
@@ -103,9 +133,12 @@ class Roles:
 
     @cached_property
     def _header_differs(self) -> bool:
-        """Whether the header of the present page 1 differs from a backup's, but for what commits change."""
+        """Whether the header is none that SQLite writes, or not a backup's but for what commits change."""
+        first = self._case.file(0, HEADER_SIZE)
+        if not header_is_sane(first):
+            return True
         if self._image is None or self._past is None or not self._image.pages or not self._past.pages:
-            return self._image is None
+            return False
         return steady(self._image.page(1)) != steady(self._past.page(1))
 
 

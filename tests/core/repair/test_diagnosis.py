@@ -1,0 +1,287 @@
+"""What findings amount to, what happened, and when: told from the file, and from what a repository knows."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from pagewarden.backup import BackupRequest, run_backup
+from pagewarden.check.images import HandleImage
+from pagewarden.contracts import Damage, Pattern
+from pagewarden.repair.attempt import check_or_say
+from pagewarden.repair.case import open_case
+from pagewarden.repair.diagnosis import diagnose
+from pagewarden.repair.happened import MOST_PAGES
+from pagewarden.repair.history import open_history
+from pagewarden.repair.request import RepairRequest
+from pagewarden.repair.wholes import header_is_sane
+from pagewarden.runtime import Runtime
+from pagewarden.testing import INJURIES
+from pagewarden.testing.benches import ClosedCase
+from pagewarden.testing.contracts import make_database
+from pagewarden.values import Finding, Level, Severity
+from tests.core.repair.pasts import Past
+from tests.support.injuring import SHAPES, make
+
+Diagnose = Callable[..., tuple[Pattern, ...]]
+
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+    """A runtime with a state folder of its own."""
+    with Runtime(state=tmp_path_factory.mktemp("state")) as runtime:
+        yield runtime
+
+
+@pytest.fixture
+def past(tmp_path: Path, runtime: Runtime) -> Past:
+    """No database yet."""
+    return Past(tmp_path, runtime)
+
+
+def diagnosed(past: Past, *, repository: bool) -> tuple[Pattern, ...]:
+    """Check it, and say what the findings amount to."""
+    path = str(past.path)
+    request = RepairRequest(database=path, repository=past.repository if repository else None)
+    report, _ = check_or_say(path, past.runtime, request, level=Level.STANDARD, remaining=None, private=False)
+    history = open_history(request, past.runtime, path)
+    with open_case(path, past.runtime, report, request=request, history=history) as case:
+        patterns = diagnose(case)
+        assert patterns == case.patterns
+    places = sorted(place for pattern in patterns for place in pattern.findings)
+    assert places == [at for at, each in enumerate(report.findings) if each.severity is not Severity.NOTICE]
+    for pattern in patterns:
+        assert bool(pattern.happened) == bool(pattern.prevent)
+    return patterns
+
+
+# Without and with a repository: the patterns, and a word of what happened. None: nothing is found.
+INJURED: dict[str, tuple[int, set[Damage] | None, set[Damage], str]] = {
+    "flipped-bit": (1, None, {Damage.PAGES}, "bits flipped"),
+    "zeroed-page": (1, {Damage.PAGES}, {Damage.PAGES}, "are zeros"),
+    "zeroed-sector": (1, {Damage.PAGES}, {Damage.PAGES}, "are zeros"),
+    "zeroed-run": (1, {Damage.PAGES}, {Damage.PAGES}, "are zeros"),
+    "torn-page": (1, {Damage.PAGES}, {Damage.PAGES}, "overwritten with something else"),
+    "swapped-pages": (1, {Damage.PAGES}, {Damage.PAGES}, "wrong place"),
+    "overwritten-page": (1, {Damage.PAGES}, {Damage.PAGES}, "wrong place"),
+    "truncated-tail": (3, {Damage.TRUNCATED}, {Damage.TRUNCATED}, "cut off"),
+    "header-garbage": (2, {Damage.HEADER}, {Damage.HEADER}, "short run of bytes"),
+    "schema-page": (3, {Damage.SCHEMA}, {Damage.SCHEMA}, "short run of bytes"),
+    "freelist-trunk": (1, {Damage.FREELIST}, {Damage.FREELIST}, "bits flipped"),
+    "overflow-pointer": (3, {Damage.OVERFLOW}, {Damage.PAGES}, "bits flipped"),
+    "cell-pointer": (1, {Damage.PAGES}, {Damage.PAGES}, "bits flipped"),
+    "interior-child-pointer": (2, {Damage.INTERIOR}, {Damage.INTERIOR}, "bits flipped"),
+    "index-entry": (1, {Damage.INDEX}, {Damage.INDEX}, "bits flipped"),
+    "shifted-bytes": (3, {Damage.PAGES}, {Damage.PAGES}, "shifted"),
+    "mangled-newlines": (1, {Damage.PAGES, Damage.TRUNCATED}, {Damage.NEWLINES}, "as text"),
+    "damaged-wal-frame": (1, {Damage.LOG}, {Damage.LOG}, "frame of the log"),
+    "foreign-wal": (1, {Damage.LOG}, {Damage.LOG}, "not written for it"),
+}
+
+
+@pytest.mark.parametrize("kind", INJURED)
+def test_each_injury_is_known_by_its_pattern(past: Past, kind: str) -> None:
+    """From the file alone, and with what a repository says; then what happened is told, too."""
+    seed, alone, with_repository, word = INJURED[kind]
+    made, _ = make(past.folder, SHAPES["with-wal" if kind == "damaged-wal-frame" else "small-pages"])
+    assert made == past.path
+    past.back_up()
+    INJURIES[kind].apply(made, seed)
+    found = diagnosed(past, repository=False)
+    assert {pattern.damage for pattern in found} == (alone or set())
+    known = diagnosed(past, repository=True)
+    assert {pattern.damage for pattern in known} == with_repository
+    assert any(word in pattern.happened for pattern in known), [pattern.happened for pattern in known]
+
+
+def test_between_which_backups_it_happened_is_told(past: Past) -> None:
+    """The last that has the page as it was, and the first that has it damaged, though nobody saw it then."""
+    past.make("wal")
+    points = [past.back_up().position]
+    with closing(past.connect()) as connection:
+        connection.execute("UPDATE letters SET body = 'other' || body WHERE id = 7")
+    points.append(past.back_up().position)
+    page = 5
+    past.damage(at=(page - 1) * 1024, data=bytes(1024))
+    os_time(past.path)
+    for text in ("a", "b"):
+        with closing(past.connect()) as connection:
+            connection.execute("INSERT INTO notes(body) VALUES(?)", (text,))
+        points.append(past.back_up().position)
+    (pattern,) = diagnosed(past, repository=True)
+    assert (pattern.damage, pattern.pages) == (Damage.PAGES, (page,))
+    assert pattern.between == (points[1], points[2])
+    assert "are zeros" in pattern.happened
+
+
+def os_time(path: Path) -> None:
+    """Let the time of the last write be another one, so that the next backup proves no rot."""
+    path.write_bytes(path.read_bytes())
+
+
+def test_a_backup_that_was_found_damaged_says_when(past: Past) -> None:
+    """It is no restore point to go by, but the first at which it was so."""
+    past.make("wal")
+    whole = past.back_up().position
+    past.damage(at=4 * 1024, data=bytes(1024))
+    past.rest()
+    request = BackupRequest(database=str(past.path), repository=past.repository, check="standard")
+    damaged = run_backup(request, past.runtime).position
+    (pattern,) = diagnosed(past, repository=True)
+    assert pattern.between == (whole, damaged)
+
+
+def went_back(past: Past, pages: Sequence[int]) -> Pattern:
+    """Let pages hold what they held at the first backup."""
+    past.make("wal")
+    older = past.path.read_bytes()
+    past.back_up()
+    with closing(past.connect()) as connection:
+        connection.execute("UPDATE letters SET body = upper(body)")
+    past.back_up()
+    for pgno in pages:
+        past.damage(at=(pgno - 1) * 1024, data=older[(pgno - 1) * 1024 : pgno * 1024])
+    (pattern,) = diagnosed(past, repository=True)
+    assert (pattern.damage, pattern.pages) == (Damage.PAGES, tuple(pages))
+    return pattern
+
+
+def test_one_page_that_went_back_is_a_lost_write_or_a_known_bug(past: Past) -> None:
+    """That of the SQLite that wrote it, where it has one."""
+    pattern = went_back(past, [7])
+    assert "dropped it" in pattern.happened
+    bug = sqlite3.sqlite_version_info < (3, 44, 6)
+    assert ("can make a later checkpoint skip" in pattern.happened) == bug
+
+
+def test_pages_that_went_back_together_tell_of_a_log_that_is_gone(past: Past) -> None:
+    """Copied without it, or deleted after a process had cancelled the locks of others."""
+    pattern = went_back(past, [7, 8, 12])
+    assert "without its -wal" in pattern.happened
+    assert "cancelled the locks" in pattern.happened
+
+
+def test_an_index_that_was_written_wrong_is_no_damage_of_pages(past: Past) -> None:
+    """Every page is as it was committed: then the application is asked."""
+    past.make("delete")
+    with closing(past.connect()) as connection:
+        connection.execute("CREATE INDEX by_body ON letters(body)")
+        connection.execute("PRAGMA writable_schema=ON")
+        connection.execute(
+            "UPDATE sqlite_schema SET sql = replace(sql, '(body)', '(body COLLATE NOCASE)') WHERE name = 'by_body'"
+        )
+        connection.execute("UPDATE letters SET body = upper(body) WHERE id % 2")
+    past.back_up()
+    patterns = diagnosed(past, repository=True)
+    assert [pattern.damage for pattern in patterns] == [Damage.INDEX]
+    assert "the index was written so" in patterns[0].happened
+    assert "hold every row" in patterns[0].text
+
+
+def test_orphans_and_broken_rules_are_no_damage_of_pages(tmp_path: Path) -> None:
+    """Foreign keys have a pattern of their own, other violations stand apart, and notices are none."""
+    database = make_database(tmp_path / "app.db", rows=5)
+    findings = [
+        Finding(kind="foreign-key", severity=Severity.VIOLATION, object="orders", rowid=3, message="no customer"),
+        Finding(kind="not-null", severity=Severity.VIOLATION, object="orders", rowid=3, message="NULL"),
+        Finding(kind="trailing-bytes", severity=Severity.NOTICE, message="bytes follow"),
+        Finding(kind="lost-locks", severity=Severity.DAMAGE, message="process 7 has lost its locks"),
+        Finding(kind="spatial-index", severity=Severity.DAMAGE, object="places", message="contradicts itself"),
+        Finding(kind="something-new", severity=Severity.DAMAGE, message="of another plugin"),
+    ]
+    patterns = {pattern.damage: pattern for pattern in diagnose(ClosedCase(database, findings))}
+    assert {damage: pattern.findings for damage, pattern in patterns.items()} == {
+        Damage.LOG: (3,),
+        Damage.RELATIONS: (0,),
+        Damage.VIRTUAL: (4,),
+        Damage.OTHER: (1, 5),
+    }
+    assert "locks" in patterns[Damage.LOG].happened
+    assert "no pattern explains" in patterns[Damage.OTHER].text
+    (rules,) = diagnose(ClosedCase(database, findings[1:2]))
+    assert "rules of the owner's" in rules.text
+
+
+def refused(path: Path) -> ClosedCase:
+    """A case of a file that SQLite refuses."""
+    finding = Finding(kind="unopenable", severity=Severity.DAMAGE, pgno=1, message="sqlite cannot open it")
+    return ClosedCase(path, [finding], refused="file is not a database")
+
+
+def test_what_sqlite_refuses_is_told_apart_by_what_stands_behind_the_header(tmp_path: Path) -> None:
+    """Pages: then the header alone is hurt. Nothing like pages: then nothing is a database any more."""
+    database = make_database(tmp_path / "app.db")
+    data = database.read_bytes()
+    contents = {
+        Damage.HEADER: bytes(100) + data[100:],
+        Damage.GARBAGE: bytes(range(1, 251)) * 400,
+        Damage.TRUNCATED: data[:60],
+        Damage.SCHEMA: data[:100] + b"\7" * 400 + data[500:],
+        Damage.NEWLINES: data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n") + b"x",
+    }
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.executemany(
+            "UPDATE customers SET notes = ? WHERE id = ?", (("one\ntwo\nthree\n" * 9, each) for each in range(1, 50))
+        )
+    contents[Damage.NEWLINES] = database.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n") + b"x"
+    for damage, content in contents.items():
+        path = tmp_path / damage.value
+        path.write_bytes(content)
+        assert [pattern.damage for pattern in diagnose(refused(path))] == [damage]
+
+
+@pytest.mark.parametrize(
+    ("at", "data"), [(0, b"X"), (16, b"\7"), (18, b"\3"), (21, b"\x41"), (47, b"\x09"), (59, b"\4")]
+)
+def test_a_header_is_sane_only_with_what_sqlite_writes(tmp_path: Path, at: int, data: bytes) -> None:
+    """Field by field."""
+    header = make_database(tmp_path / "app.db", rows=1).read_bytes()[:100]
+    assert header_is_sane(header)
+    assert not header_is_sane(header[:at] + data + header[at + len(data) :])
+    assert not header_is_sane(header[:50])
+
+
+def test_only_some_pages_are_looked_at(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many are damaged: a diagnosis takes no longer than a look."""
+    past.make("wal", rows=900)
+    past.back_up()
+    size = past.path.stat().st_size
+    past.damage(at=1024 * 4, data=bytes(size - 1024 * 4))
+    read: list[int] = []
+    page = HandleImage.page
+
+    def counted(image: HandleImage, pgno: int) -> bytes:
+        read.append(pgno)
+        return page(image, pgno)
+
+    monkeypatch.setattr(HandleImage, "page", counted)
+    request = RepairRequest(database=str(past.path), repository=past.repository)
+    report, _ = check_or_say(str(past.path), past.runtime, request, level=Level.STANDARD, remaining=None, private=False)
+    history = open_history(request, past.runtime, str(past.path))
+    with open_case(str(past.path), past.runtime, report, request=request, history=history) as case:
+        read.clear()
+        patterns = diagnose(case)
+    assert sum(len(pattern.pages) for pattern in patterns) >= 1
+    assert len(read) < 6 * MOST_PAGES + 40
+
+
+def test_hostile_findings_are_survived(tmp_path: Path) -> None:
+    """Whatever page, name or text a checker reports."""
+    database = make_database(tmp_path / "app.db", rows=5)
+    strange = [
+        Finding(kind=kind, severity=Severity.DAMAGE, pgno=pgno, object=name, message=message)
+        for kind in ("bad-page", "double-reference", "unused-page", "index-mismatch", "zeroed-page", "truncated")
+        for pgno in (None, 1, 2, 10**6, 1 << 60)
+        for name in (None, "orders", 'no"table', "")
+        for message in ("", "(on page 99999999999999999999)", "x (overflow page)", "(on page 2) by the freelist")
+    ]
+    patterns = diagnose(ClosedCase(database, strange))
+    assert sum(len(pattern.findings) for pattern in patterns) == len(strange)
+    shutil.copy(database, tmp_path / "empty.db")
+    (tmp_path / "empty.db").write_bytes(b"")
+    assert diagnose(refused(tmp_path / "empty.db"))
