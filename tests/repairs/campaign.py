@@ -185,14 +185,25 @@ def _files(database: Path) -> dict[str, bytes]:
 
 
 def injure(stage: Stage, kind: str, seed: int) -> InjuryReport | None:
-    """Injure the file where it stands; None where it offers no target, or the kind needs what is not there."""
+    """Injure the file where it stands; None where it offers no target, or the kind needs what is not there.
+
+    A -wal beside it is out of the way meanwhile: an injury is of a closed file.
+    """
     injury = INJURIES[kind]
+    wal, aside = Path(f"{stage.database}-wal"), stage.database.with_name("aside")
+    away = wal.exists() and not injury.of_wal
+    if away and kind == "foreign-wal":
+        return None
+    if away:
+        wal.rename(aside)
     try:
-        return injury.apply(
-            stage.database, seed, older=stage.older if injury.needs_older or injury.takes_older else None
-        )
+        older = stage.older if injury.needs_older or injury.takes_older else None
+        return injury.apply(stage.database, seed, older=older)
     except RestoreRefused:
         return None
+    finally:
+        if away:
+            aside.rename(wal)
 
 
 def attempt(stage: Stage, kind: str, seed: int, outcome: Outcome, runtime: Runtime, where: str) -> bool:
