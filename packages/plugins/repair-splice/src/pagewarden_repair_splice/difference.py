@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -35,11 +36,7 @@ class Difference:
 
 def compare(case: RepairCase, present: PageImage) -> Difference:
     """Compare what SQLite sees, or the bare file where it sees nothing, with the recorded pages."""
-    image: PageImage | None
-    try:
-        image = case.image
-    except PagewardenError:  # not even the size of a page is known from the file itself
-        image = None
+    image = _seen(case)
     # While pages stand in the log, the size of the file says nothing.
     over = 0 if case.facts.wal_in_use else case.facts.file_size - present.pages * present.page_size
     if image is None or image.page_size != present.page_size:
@@ -72,9 +69,32 @@ def difference(sums: Sums, present: PageImage, *, over: int = 0) -> Difference:
     return Difference(runs=tuple(runs), pages=pages, whole=whole, bytes_over=max(0, over), bytes_missing=max(0, -over))
 
 
+def pages_of(case: RepairCase, present: PageImage, difference: Difference) -> Callable[[int], bytes]:
+    """Return what reads the recorded pages: those that do not differ from the database itself, which is far faster."""
+    image = _seen(case)
+    firsts = [first for first, _ in difference.runs]
+
+    def page(pgno: int) -> bytes:
+        place = bisect_right(firsts, pgno) - 1
+        differs = not difference.whole or (place >= 0 and pgno < sum(difference.runs[place]))
+        if image is None or image.page_size != present.page_size or pgno > image.pages or differs:
+            return present.page(pgno)
+        return image.page(pgno)
+
+    return page
+
+
 def sums_of(image: PageImage) -> int:
     """Return the database sum of an image."""
     return database_sum(_chunks(image))
+
+
+def _seen(case: RepairCase) -> PageImage | None:
+    """Return the pages as SQLite sees them; None where not even the size of a page is known from the file itself."""
+    try:
+        return case.image
+    except PagewardenError:
+        return None
 
 
 def _chunks(image: PageImage) -> Iterable[bytes]:

@@ -88,6 +88,7 @@ def _objects(case: RepairCase, present: PastImage, difference: Difference) -> st
     """Return the names of tables and indexes that have pages among those: what findings say, else what is found."""
     from pagewarden.sqlite.owner import find_owners
     from pagewarden.sqlite.schema import Layout
+    from pagewarden_repair_splice.difference import pages_of
 
     pages = [pgno for first, count in difference.runs[:_OWNERS] for pgno in range(first, first + min(count, _OWNERS))]
     known = {finding.pgno: finding.object for finding in case.findings if finding.object}
@@ -95,7 +96,9 @@ def _objects(case: RepairCase, present: PastImage, difference: Difference) -> st
     names = {name for pgno in pages if (name := known.get(pgno))}
     try:
         layout = Layout.of(present.page(1), page_size=present.page_size, pages=present.pages)
-        owners = find_owners(present.page, unknown, layout, overflow=False, budget=_BUDGET, seconds=_SECONDS)
+        owners = find_owners(
+            pages_of(case, present, difference), unknown, layout, overflow=False, budget=_BUDGET, seconds=_SECONDS
+        )
     except PagewardenError:  # the repository fails: what the pages are of is not worth the plan
         owners = {}
     names |= {owner.object for owner in owners.values() if owner.object}
