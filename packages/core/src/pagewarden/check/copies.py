@@ -30,10 +30,19 @@ class Copies:
     """Copies of one database, in a folder that is removed with them. Any thread may ask."""
 
     def __init__(
-        self, path: str, runtime: Runtime, deadline: float | None, tell: Tell, *, pages: int, page_size: int
+        self,
+        path: str,
+        runtime: Runtime,
+        deadline: float | None,
+        tell: Tell,
+        *,
+        pages: int,
+        page_size: int,
+        private: bool = False,
     ) -> None:
         """`deadline` is a reading of the runtime's monotonic clock. Nothing is copied yet.
 
+        A `private` database is a copy itself, which nobody else has open: none is made of it that is only read.
         `pages` of `page_size` bytes are the size of the database, for whoever has to make room for a copy.
         """
         self._path = path
@@ -41,6 +50,7 @@ class Copies:
         self._runtime = runtime
         self._deadline = deadline
         self._tell = tell
+        self._private = private
         self._folder: Scratch | None = None
         self._readable: Path | None = None
         self._writable: Path | None = None
@@ -49,6 +59,8 @@ class Copies:
 
     def readable(self) -> Path:
         """Return the copy of one commit that nobody writes to. Raises as `scratch_copy` does."""
+        if self._private:
+            return Path(self._path)
         with self._lock:
             if self._readable is None:
                 self._readable = self._made("readable", self._copy_live)
@@ -58,7 +70,8 @@ class Copies:
         """Return the copy that checkers may write to: of the readable one where there is one, else of the database."""
         with self._lock:
             if self._writable is None:
-                self._writable = self._made("writable", self._copy_again if self._readable else self._copy_live)
+                again = self._private or self._readable is not None
+                self._writable = self._made("writable", self._copy_again if again else self._copy_live)
             return self._writable
 
     def close(self) -> None:

@@ -101,6 +101,7 @@ class _Run:
 
     def __init__(self, request: CheckRequest, runtime: Runtime, place: Place, started: float, *, private: bool) -> None:
         self._request = request
+        self._private = private
         self._runtime = runtime
         self._place = place
         self._path = place.path
@@ -145,7 +146,12 @@ class _Run:
     def _open(self) -> Source:
         began = self._runtime.monotonic()
         source = open_source(
-            self._path, self._runtime, self._deadline, lambda: self._baselines.page_size, self._inbox.tell
+            self._path,
+            self._runtime,
+            self._deadline,
+            lambda: self._baselines.page_size,
+            self._inbox.tell,
+            private=self._private,
         )
         self._runtime.emit("check.opened", self._path, self._runtime.monotonic() - began, pages=source.pages)
         return source

@@ -77,13 +77,24 @@ class Source(Protocol):
 class WalSource:
     """A database in WAL mode: nobody waits for a reader, so everything works on the live files."""
 
-    def __init__(self, path: str, runtime: Runtime, attachment: Attachment, deadline: float | None, tell: Tell) -> None:
-        """`deadline` is a reading of the runtime's monotonic clock."""
+    def __init__(
+        self,
+        path: str,
+        runtime: Runtime,
+        attachment: Attachment,
+        deadline: float | None,
+        tell: Tell,
+        *,
+        private: bool = False,
+    ) -> None:
+        """`deadline` is a reading of the runtime's monotonic clock; a `private` file is nobody else's."""
         self.page_size = attachment.page_size
         self.pages = attachment.pages
         self._path = path
         self._runtime = runtime
-        self._copies = Copies(path, runtime, deadline, tell, pages=self.pages, page_size=self.page_size)
+        self._copies = Copies(
+            path, runtime, deadline, tell, pages=self.pages, page_size=self.page_size, private=private
+        )
         self._commit = SharedCommit(
             path,
             lambda: runtime.reader,
@@ -115,13 +126,24 @@ class WalSource:
 class RollbackSource:
     """A database with a rollback journal: every reader stops commits, so none reads for long."""
 
-    def __init__(self, path: str, runtime: Runtime, attachment: Attachment, deadline: float | None, tell: Tell) -> None:
-        """`deadline` is a reading of the runtime's monotonic clock."""
+    def __init__(
+        self,
+        path: str,
+        runtime: Runtime,
+        attachment: Attachment,
+        deadline: float | None,
+        tell: Tell,
+        *,
+        private: bool = False,
+    ) -> None:
+        """`deadline` is a reading of the runtime's monotonic clock; a `private` file is nobody else's."""
         self.page_size = attachment.page_size
         self.pages = attachment.pages
         self._path = path
         self._runtime = runtime
-        self._copies = Copies(path, runtime, deadline, tell, pages=self.pages, page_size=self.page_size)
+        self._copies = Copies(
+            path, runtime, deadline, tell, pages=self.pages, page_size=self.page_size, private=private
+        )
         self._lock = threading.Lock()
         self._first: Attachment | None = None  # of the commit that all read
         self._moved = False  # whether there is a newer one
@@ -231,13 +253,19 @@ class ClosedSource:
 
 
 def open_source(
-    path: str, runtime: Runtime, deadline: float | None, baseline_page_size: Callable[[], int | None], tell: Tell
+    path: str,
+    runtime: Runtime,
+    deadline: float | None,
+    baseline_page_size: Callable[[], int | None],
+    tell: Tell,
+    *,
+    private: bool = False,
 ) -> Source:
     """Look at the database at the real path `path` once, and return how it can be offered.
 
     `tell` is told of pins and copies, in the thread that needs them. `baseline_page_size` is asked only where SQLite
-    refuses the file. Raises NotADatabase for a file that nothing calls a database, DatabaseBusy, DatabaseUnsettled,
-    DatabaseUnreadable, ReaderCrashed.
+    refuses the file. A `private` one is a copy that nobody else has open. Raises NotADatabase for a file that nothing
+    calls a database, DatabaseBusy, DatabaseUnsettled, DatabaseUnreadable, ReaderCrashed.
     """
     clock, sleep = runtime.monotonic, runtime.sleep
     try:
@@ -254,7 +282,7 @@ def open_source(
             raise
         return BrokenSource(path, runtime, refusal, _ask(baseline_page_size))
     kind = WalSource if attachment.mode == "wal" else RollbackSource
-    return kind(path, runtime, attachment, deadline, tell)
+    return kind(path, runtime, attachment, deadline, tell, private=private)
 
 
 def _ask(baseline_page_size: Callable[[], int | None]) -> int | None:

@@ -111,8 +111,11 @@ def check_or_say(
 
 def is_well(report: CheckReport) -> bool:
     """Whether a check leaves nothing to repair."""
-    wrong = (Severity.DAMAGE, Severity.VIOLATION)
-    return report.verdict is Verdict.SOUND and not any(each.severity in wrong for each in report.findings)
+    return report.verdict is Verdict.SOUND and not _wrong(report)
+
+
+def _wrong(report: CheckReport) -> list[Finding]:
+    return [each for each in report.findings if each.severity is not Severity.NOTICE]
 
 
 class Rounds:
@@ -153,6 +156,7 @@ class Rounds:
             report = attempt.settled = self._check(Level.STANDARD)
             plan = None
         mended: set[Finding] = set()
+        deep = False
         idle: set[str] = set()  # repairers that mended nothing
         for _ in range(ROUNDS):
             if is_well(report):
@@ -162,8 +166,10 @@ class Rounds:
                 break
             before, told = report, len(attempt.planned)
             done = self._execute(attempt, plan, before)
-            mended |= _mended(done, before)
-            report = self._check(Level.STANDARD)
+            claimed = _mended(done, before)
+            mended |= claimed
+            deep = claimed.issuperset(_wrong(before))  # if that is true, what comes now is the verdict
+            report = self._judged(attempt) if deep else self._check(Level.STANDARD)
             vain = _vain(plan, done, before, report)
             attempt.planned[told:] = (each for each in attempt.planned[told:] if each.repairer not in vain)
             attempt.warnings += (f"{name} mended nothing of the damage" for name, damage in vain.items() if damage)
@@ -174,11 +180,15 @@ class Rounds:
             damaged = idle and report.verdict is Verdict.DAMAGED
             attempt.why = "" if is_well(report) else _UNSOUND if damaged else "no repairer can help"
             return
+        if report.verdict is not Verdict.DAMAGED and not deep:
+            attempt.judged = report = self._judged(attempt)
+        attempt.why = self._objection(report, mended)
+
+    def _judged(self, attempt: Attempt) -> CheckReport:
+        """Check the copy deeply, as it is to stand at the path."""
         if not attempt.proven:
             self._settle(stamp=True)
-        if report.verdict is not Verdict.DAMAGED:
-            attempt.judged = report = self._check(Level.DEEP)
-        attempt.why = self._objection(report, mended)
+        return self._check(Level.DEEP)
 
     def _execute(self, attempt: Attempt, plan: Plan, report: CheckReport) -> list[RepairStep]:
         """Do what is planned, by stages; if something is to be done about the log, that alone. Returns the steps."""
