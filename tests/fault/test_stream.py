@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,6 @@ import pytest
 from pagewarden.repository import keys
 from pagewarden.repository import stream as module
 from pagewarden.repository.repository import Repository
-from pagewarden.repository.store import Store
 from pagewarden.repository.stream import Stream
 from pagewarden.repository.verify import VerifyRequest, run_verify
 from pagewarden.restore import RestoreRequest, run_restore
@@ -21,22 +20,14 @@ from pagewarden.runtime import Runtime
 from pagewarden.values import Position, Verdict
 from tests.core.repository.chains import histories
 from tests.core.repository.follower import NAME, Follower, Sealed
-from tests.core.repository.pruned import new_runtime
 from tests.core.repository.sets import back_up
-from tests.fault.test_prune import Cut, Dead
+from tests.fault.steps import do_and_die
 
 FULL = bool(os.environ.get("PAGEWARDEN_FULL"))
 STEP = 1 if FULL else 4
 """Every so-manieth step is a cut in a test of usual length; which ones comes with the seed."""
 
 COUNTS = (3, 1, 4)
-
-
-@pytest.fixture(scope="module")
-def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
-    """A runtime whose page reader stays warm."""
-    with new_runtime(tmp_path_factory.mktemp("state")) as made:
-        yield made
 
 
 class Stage:
@@ -85,41 +76,16 @@ class Stage:
             to.unlink()
 
 
-def follow_and_die(stage: Stage, number: int, monkeypatch: pytest.MonkeyPatch, done: list[Position]) -> bool:
-    """Follow until step `number`, and do nothing more to the repository; return whether it came so far."""
-    taken = 0
-
-    def cut(real: Callable[..., object]) -> Callable[..., object]:
-        def step(self: Store, *arguments: object) -> object:
-            nonlocal taken
-            taken += 1
-            if taken >= number:
-                raise Cut
-            return real(self, *arguments)
-
-        return step
-
-    with monkeypatch.context() as patched:
-        patched.setattr(module, "Runner", Dead)
-        for name in ("put", "adopt", "delete"):
-            patched.setattr(Store, name, cut(getattr(Store, name)))
-        try:
-            stage.follow(done)
-        except Cut:
-            return True
-    return False
-
-
 def test_whatever_is_cut_nothing_that_was_answered_is_lost(
-    tmp_path: Path, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, warm: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """H30: at each step all verifies, each restore point is whole, and a session that ships all again ends the same."""
-    stage = Stage(tmp_path, runtime)
+    stage = Stage(tmp_path, warm)
     number, cuts = random.Random(1).randrange(1, STEP + 1), 0
     while True:
         stage.put_up()
         done: list[Position] = []
-        if not follow_and_die(stage, number, monkeypatch, done):
+        if not do_and_die(partial(stage.follow, done), number, module, monkeypatch):
             break
         standing = [entry.manifest.position for entry in stage.repository.entries(NAME) if entry.manifest is not None]
         assert standing[1:][: len(done)] == done and len(standing) <= len(done) + 2, number
