@@ -267,18 +267,7 @@ def remove_pruning(store: Store, nonce: str, pruning: Pruning) -> tuple[str, ...
 
     What a manifest names stays. Where one cannot be read nobody knows what it names, and everything stays.
     """
-    store.unstage(nonce)
-    found = _objects_of(store, nonce, pruning)
-    if found is None:
-        return ()
-    try:
-        for key in found:
-            store.delete(key)
-    except DeletionRefused:
-        store.put(keys.refused_key(nonce), b"")
-        raise
-    end(store, nonce)
-    return found
+    return _remove_unnamed(store, nonce, pruning)
 
 
 def remove_session(store: Store, nonce: str, session: Session) -> tuple[str, ...]:
@@ -286,16 +275,20 @@ def remove_session(store: Store, nonce: str, session: Session) -> tuple[str, ...
 
     What a manifest names stays. Where one cannot be read nobody knows what it names, and everything stays.
     """
+    return _remove_unnamed(store, nonce, session)
+
+
+def _remove_unnamed(store: Store, nonce: str, run: Pruning | Session) -> tuple[str, ...]:
     store.unstage(nonce)
-    found = _objects_of(store, nonce, session)
+    found = _objects_of(store, nonce, run)
     if found is None:
         return ()
     try:
         for key in found:
             store.delete(key)
-        if found:  # a manifest may have been put since: it has no object any more
+        if found and isinstance(run, Session):  # a manifest may have been put since: it has no object any more
             gone = frozenset(found)
-            for entry in read_entries(store, session.database):
+            for entry in read_entries(store, run.database):
                 for each in (entry, *entry.others):
                     if each.manifest is not None and not gone.isdisjoint(each.manifest.object_keys):
                         store.delete(each.key)
