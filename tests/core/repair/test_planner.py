@@ -151,3 +151,17 @@ def test_a_repairer_that_cannot_plan_is_told_of_and_hinders_nobody(
     assert texts(made) == [("repair-b", ["b"])]
     (said,) = made.faults
     assert said.startswith("repair-a could not plan: ") and fault in said
+
+
+class Explaining(Offering):
+    """A repairer that says why it offers nothing."""
+
+    def why_not(self, case: RepairCase) -> str:
+        """Say it."""
+        return f"{len(case.findings)} are too many"
+
+
+def test_why_a_repairer_offers_nothing_is_told(case: ClosedCase) -> None:
+    """Where it says so; one that offers something is not asked."""
+    plan = planned(case, Explaining("repair-a"), Explaining("repair-b", step("b", 0)), Offering("repair-c"))
+    assert plan.reasons == ("repair-a: 5 are too many",)

@@ -44,6 +44,7 @@ class Plan:
     planned: tuple[PlannedRepair, ...] = ()  # the same, for people
     faults: tuple[str, ...] = ()  # repairers that failed to plan, a clause each
     mended: frozenset[int] = frozenset()  # which of the case's findings, by their place
+    reasons: tuple[str, ...] = ()  # why repairers offer nothing, though the damage is of their kind; a clause each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +65,14 @@ def make_plan(
     """
     offers: list[_Offer] = []
     faults: list[str] = []
+    reasons: list[str] = []
     for repairer in repairers:
         if repairer.name in without:
             continue
         try:
-            offers += _offered(repairer, case)
+            offered = _offered(repairer, case)
+            offers += offered
+            reasons += () if offered else _reasons(repairer, case)
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything: the others can help without it
             faults.append(f"{repairer.name} could not plan: {type(error).__name__}: {' '.join(str(error).split())}")
     wanted = frozenset(place for place, finding in enumerate(case.findings) if finding.severity is not Severity.NOTICE)
@@ -88,6 +92,7 @@ def make_plan(
         planned=tuple(_planned(repairer, steps) for repairer, steps in repairs),
         faults=tuple(faults),
         mended=frozenset(mended),
+        reasons=tuple(reasons),
     )
 
 
@@ -106,6 +111,13 @@ def _offered(repairer: Repairer, case: RepairCase) -> list[_Offer]:
         rank = (int(Loss(step.loss)), place, repairer.name, number)
         offers.append(_Offer(repairer=repairer, step=step, rank=rank))
     return offers
+
+
+def _reasons(repairer: Repairer, case: RepairCase) -> tuple[str, ...]:
+    """Return why a repairer offers nothing, if it says so: by a method `why_not`, which it may have."""
+    why_not = getattr(repairer, "why_not", None)
+    why = why_not(case) if callable(why_not) else ""
+    return (f"{repairer.name}: {why}",) if isinstance(why, str) and why else ()
 
 
 def _grouped(taken: Sequence[_Offer]) -> tuple[tuple[Repairer, tuple[RepairStep, ...]], ...]:

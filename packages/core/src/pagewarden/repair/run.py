@@ -345,5 +345,5 @@ def _why_no_plan(look: _Look) -> str:
     if not look.report.findings and unknown:
         return f"it could not be judged: {unknown[0]}"
     if look.plan is None or not look.plan.repairs:
-        return "no repairer can help"
+        return "; ".join(look.plan.reasons if look.plan is not None else ()) or "no repairer can help"
     return ""
