@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _LOG = frozenset({"bad-wal", "bad-wal-header", "stranded-commits", "foreign-wal"})
 _SHOWN = 8  # runs of pages that a step names
 _NAMED = 5  # tables and indexes that it names
-_OWNERS, _BUDGET, _SECONDS = 16, 4000, 0.3  # pages whose owner is looked for where no finding names it, and how long
+_OWNERS, _BUDGET, _SECONDS = 16, 4000, 0.8  # pages whose owner is looked for where no finding names it, and how long
 
 
 class SpliceRepairer:
