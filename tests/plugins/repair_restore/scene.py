@@ -13,6 +13,7 @@ from pathlib import Path
 from pagewarden.contracts import Loss, RepairStep
 from pagewarden.pages import backend
 from pagewarden.repair.closed import ClosedFile, differing
+from pagewarden.repair.moving import stored_text
 from pagewarden.repair.rows import chain_pages, leaf_cells, raw_row
 from pagewarden.structure import Tree
 from pagewarden.testing.benches import ClosedBench, ClosedCase
@@ -125,6 +126,7 @@ def rows_of(path: Path) -> Rows:
     """Return all rows of a sound database."""
     found: Rows = {}
     with closing(sqlite3.connect(path)) as connection:
+        connection.text_factory = stored_text
         names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
         for table, columns in SELECTED.items():
             there = {name for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")} | {"rowid"}

@@ -59,6 +59,7 @@ class ClosedFile:
             self.close()
             raise NotADatabase(f"{path} has no header that names the size of its pages")
         self.pages = -(-size // self.page_size)
+        self.torn = size % self.page_size != 0  # whether the file ends within its last page
         self.source = PageSource(database=self._descriptor, page_size=self.page_size, pages=self.pages, file_size=size)
         self.header = first
         self.layout = Layout.of(first, page_size=self.page_size, pages=self.pages)
@@ -157,9 +158,13 @@ class Usage:
         """Whether a b-tree page is used by a tree, whoever else uses it."""
         return self.tree_of(pgno) == tree or pgno in self._extra.get(tree, ())
 
-    def used_otherwise(self, pgno: int, tree: int) -> bool:
-        """Whether a page is of a tree only by way of damage: another one has it, too, or a damaged page names it."""
-        return pgno in self._extra.get(tree, ())
+    def shared(self, pgno: int, tree: int) -> bool:
+        """Whether another tree uses a page of this one, too."""
+        first = self.tree_of(pgno)
+        if first is None and self.used(pgno):
+            return True  # as an overflow page
+        others = [place for place, pages in self._extra.items() if place != tree and pgno in pages]
+        return bool(others) or first not in (None, tree)
 
     def by_tree(self) -> list[array[int]]:
         """Return the b-tree pages of each tree, ascending, with those that it should not have at the end."""

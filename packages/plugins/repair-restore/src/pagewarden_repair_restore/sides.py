@@ -17,7 +17,7 @@ from pagewarden.pages import backend
 from pagewarden.repair.closed import ClosedFile, differing
 from pagewarden.repair.lookups import fold
 from pagewarden.repair.rows import chain_pages, without_like
-from pagewarden.sqlite.btree import Cell, PageKind
+from pagewarden.sqlite.btree import Cell, PageKind, child_pages
 from pagewarden.sqlite.freelist import walk_freelist
 from pagewarden.sqlite.refusals import refusal_or_raise
 from pagewarden.structure import Flaw, FlawKind, Tree
@@ -69,7 +69,7 @@ class Damaged(Image):
         """`base` is the restore point; `tables` says which table an index is of. Names are folded."""
         super().__init__(file, trees, judged=True)
         self.bad_trees: set[int] = set()
-        self._bad: set[int] = set()  # b-tree pages on which something is wrong
+        self._bad: set[tuple[int | None, int]] = set()  # tree, or None for any, and page on which something is wrong
         self._bad_cells: set[tuple[int, int]] = set()  # page and cell of rows whose overflow chain is wrong
         self._bad_overflow: set[int] = set()  # overflow pages on which something is wrong
         self._contested: set[int] = set()  # pages that are used twice, or lie below such a one
@@ -90,10 +90,10 @@ class Damaged(Image):
 
         A page that two trees use is right for one of them: for that which had it in the restore point.
         """
-        if pgno in self._bad or (pgno, cell.index) in self._bad_cells:
-            return False
         place = self.places[name]
-        contested = pgno in self._contested or self.usage.used_otherwise(pgno, place)
+        if not self._bad.isdisjoint({(place, pgno), (None, pgno)}) or (pgno, cell.index) in self._bad_cells:
+            return False
+        contested = pgno in self._contested or self.usage.shared(pgno, place)
         if contested and not self._base.has(name, pgno) and self._rightful.get(pgno) != place:
             return False
         if cell.overflow is None or not (self._bad_overflow or self._contested):
@@ -126,16 +126,17 @@ class Damaged(Image):
             self._blame(flaw.tree)
             overflow = self.usage.holder(flaw.pgno) is not None
             if flaw.kind is FlawKind.TWICE:
-                self._contest(flaw, overflow=overflow)
+                self._contest(flaw)
             elif overflow:
                 self._bad_overflow.add(flaw.pgno)
             elif flaw.kind is FlawKind.OVERFLOW_LENGTH and flaw.cell is not None:
                 self._bad_cells.add((flaw.pgno, flaw.cell))
             else:
-                if flaw.pgno not in self._rightful:
-                    self._bad.add(flaw.pgno)
+                self._bad.add((flaw.tree, flaw.pgno))
                 if flaw.tree is not None:
                     self._lost.add(flaw.tree)
+        if self.file.torn:
+            self._accuse(self.file.pages)
         structural = set(self.bad_trees)
         for finding in findings:
             if finding.severity is not Severity.DAMAGE:
@@ -167,20 +168,31 @@ class Damaged(Image):
             return kind in (*_INDEX_KINDS, *_TABLE_KINDS)
         return kind in (_INDEX_KINDS if self.trees[tree].index else _TABLE_KINDS)
 
-    def _contest(self, flaw: Flaw, *, overflow: bool) -> None:
+    def _contest(self, flaw: Flaw) -> None:
         """Note that a page is used by a second tree: whoever was first may be the wrong one."""
         first = self._user(flaw.pgno)
         self._blame(first)
         self._contested.add(flaw.pgno)
-        if not overflow and flaw.tree is not None and self._may_be_node(flaw.pgno, flaw.tree):
-            ours = flaw.pgno in self._rightful or self._base.has(fold(self.trees[flaw.tree].name), flaw.pgno)
-            self._lost.add(first if ours and first is not None else flaw.tree)
+        if flaw.tree is None or not self._names(flaw.other, flaw.pgno):
+            return
+        fits = self._may_be_node(flaw.pgno, flaw.tree)
+        known = flaw.pgno in self._rightful or self._base.has(fold(self.trees[flaw.tree].name), flaw.pgno)
+        self._lost.add(first if first is not None and fits and known else flaw.tree)
+
+    def _names(self, holder: int | None, pgno: int) -> bool:
+        """Whether a page is a root, or the child of `holder`; else it is used as an overflow page."""
+        if holder is None:
+            return True
+        return pgno in child_pages(self.file.page(holder), holder, self.file.layout.usable)
 
     def _accuse(self, pgno: int) -> None:
         """Note that something is wrong with a page, whatever it is used for."""
         self._blame(self._user(pgno))
         overflow = 1 <= pgno <= self.file.pages and self.usage.holder(pgno) is not None
-        (self._bad_overflow if overflow else self._bad).add(pgno)
+        if overflow:
+            self._bad_overflow.add(pgno)
+        else:
+            self._bad.add((None, pgno))
 
     def _blame(self, place: int | None) -> None:
         if place is not None:
@@ -220,7 +232,10 @@ class Damaged(Image):
         return tuple(
             pgno
             for pgno in range(2, self.file.pages + 1)
-            if self.survey.kinds[pgno - 1] in kinds and not self.usage.used(pgno) and pgno not in not_used
+            if self.survey.kinds[pgno - 1] in kinds
+            and not self.usage.used(pgno)
+            and pgno not in not_used
+            and not any(self.usage.belongs(pgno, place) for place in self.bad_trees)
         )
 
 

@@ -284,9 +284,10 @@ class Merge:
         for pgno in self._theirs.strays if lost else ():
             place = self._ours.usage.tree_of(pgno) if pgno <= self._ours.file.pages else None
             was = None if place is None else fold(self._ours.trees[place].name)
-            sure = not mixed or self._theirs.survey.kinds[pgno - 1] == PageKind.TABLE_LEAF
-            alone = lost[0] if len(lost) == 1 and sure else None
-            owner = was if was in lost else alone
+            leaf = self._theirs.survey.kinds[pgno - 1] == PageKind.TABLE_LEAF
+            alike = [name for name in lost if self._theirs.trees[self._theirs.places[name]].index is not leaf]
+            alone = alike[0] if len(alike) == 1 and (leaf or not mixed) else None
+            owner = was if was in alike else alone
             if owner is not None and self._fits(owner, pgno):
                 found.setdefault(owner, []).append(pgno)
         return found
