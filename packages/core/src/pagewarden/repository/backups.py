@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pagewarden.errors import RepositoryNotFound
@@ -93,8 +93,7 @@ def _listed(manifests: Sequence[Manifest], marks: Marks, results: Results, *, de
             continue
         gap = chains.gap(manifest)
         size_restored = manifest.pages * manifest.page_size
-        yield replace(
-            manifest.restore_point,
+        yield manifest.listed(
             ratio=round(size_restored / manifest.bytes, 3),
             chain=objects + 1,
             chain_bytes=size + manifest.bytes,

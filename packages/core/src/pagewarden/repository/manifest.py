@@ -11,7 +11,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import TypedDict, TypeVar, Unpack
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -19,7 +19,7 @@ from msgspec import UNSET, UnsetType
 from pagewarden.errors import RepositoryDamaged
 from pagewarden.pages import MAX_PAGES, is_page_size
 from pagewarden.repository.format import PageSetInfo
-from pagewarden.values import PointCommits, Position, RestorePoint, SourceVerdict
+from pagewarden.values import PointCommits, Position, RestorePoint, SourceVerdict, Verification
 
 FORMAT = 1
 """Version of the repository's format: of marker, manifests and intents, and of the page sets that they name."""
@@ -78,6 +78,17 @@ class CommitsFacts:
     sha256: str  # over all its bytes but the last 40
     count: int  # commits that can be restored from it, that of the manifest's position included
     earliest: datetime  # the earliest time at which one of them was seen, UTC: clocks step back (H23)
+
+
+class Further(TypedDict, total=False):
+    """What only `backups` fills in; see RestorePoint."""
+
+    ratio: float
+    chain: int
+    chain_bytes: int
+    verification: Verification | None
+    pin: str | None
+    deleted: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +234,11 @@ class Manifest:
 
     @property
     def restore_point(self) -> RestorePoint:
-        """What `backups` lists."""
+        """It, as far as it can be told from the manifest alone."""
+        return self.listed()
+
+    def listed(self, **further: Unpack[Further]) -> RestorePoint:
+        """Return what `backups` lists, with what the others and the marks say of it."""
         commits, span = self.commits, self.span
         return RestorePoint(
             database=self.database,
@@ -243,6 +258,7 @@ class Manifest:
             else PointCommits(count=commits.count, earliest=commits.earliest, bytes=commits.bytes, key=commits.key),
             merged=0 if self.merged is UNSET else self.merged,
             gap="" if self.facts.gap is UNSET else self.facts.gap,
+            **further,
         )
 
 
