@@ -99,6 +99,28 @@ def one_point(function: F) -> F:
     return function
 
 
+def guard_or_backup(function: F) -> F:
+    """Add the options of what a guard does, and a backup where there is none."""
+    for option in reversed(
+        (
+            click.option(
+                "--repo", shell_complete=any_folder, metavar="URL", help="Back up to here where nothing guards it."
+            ),
+            click.option(
+                "--name", metavar="NAME", help="The database's name in the repository; its file name otherwise."
+            ),
+            click.option(
+                "--max-time",
+                type=click.FloatRange(min=0),
+                metavar="S",
+                help="Wait for a guard for S seconds at most.",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
 def _kept(*names: str, **settings: Any) -> Callable[[F], F]:
     return click.option(*names, default=None, expose_value=False, callback=_keep, **settings)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pagewarden_cli.options import any_file, any_folder, common, not_empty, pass_session
+from pagewarden_cli.options import any_file, common, guard_or_backup, not_empty, pass_session
 from pagewarden_cli.session import Session
 
 if TYPE_CHECKING:
@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 @click.command("mark", short_help="Name the present moment, to go back to it by that name.")
 @click.argument("database", metavar="DB", callback=not_empty, shell_complete=any_file)
 @click.argument("text", metavar="TEXT")
-@click.option("--repo", shell_complete=any_folder, metavar="URL", help="Back up to here where nothing guards it.")
-@click.option("--name", metavar="NAME", help="The database's name in the repository; its file name otherwise.")
-@click.option("--max-time", type=click.FloatRange(min=0), metavar="S", help="Wait for a guard for S seconds at most.")
+@guard_or_backup
 @common
 @pass_session
 def command(

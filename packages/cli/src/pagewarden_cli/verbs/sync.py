@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pagewarden_cli.options import any_file, any_folder, common, pass_session
+from pagewarden_cli.options import any_file, common, guard_or_backup, pass_session
 from pagewarden_cli.session import Session
 
 if TYPE_CHECKING:
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 @click.command("sync", short_help="Return when all that was committed is in the repository.")
 @click.argument("databases", nargs=-1, metavar="[DB]...", shell_complete=any_file)
-@click.option("--repo", shell_complete=any_folder, metavar="URL", help="Back up to here where nothing guards it.")
-@click.option("--name", metavar="NAME", help="The database's name in the repository; its file name otherwise.")
-@click.option("--max-time", type=click.FloatRange(min=0), metavar="S", help="Wait for a guard for S seconds at most.")
+@guard_or_backup
 @common
 @pass_session
 def command(
