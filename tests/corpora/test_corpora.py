@@ -13,10 +13,12 @@ from pagewarden.backup import BackupRequest, run_backup
 from pagewarden.check.run import CheckRequest, run_check
 from pagewarden.errors import PagewardenError
 from pagewarden.pages import backend
+from pagewarden.pages.stranded import prove_log
 from pagewarden.repository import VerifyRequest, run_verify
 from pagewarden.restore import RestoreRequest, run_restore
 from pagewarden.runtime import Runtime
 from pagewarden.values import CheckReport, Level, Severity, Verdict
+from pagewarden_repair_wal.rewriting import write_log
 from tests.corpora import corpus
 from tests.odd.journey import compare, copied
 
@@ -141,3 +143,18 @@ def test_wal_files_of_other_projects_are_judged_right(unpacked: Path) -> None:
         "litestream/frame-checksum-mismatch",
         "litefs/frame-checksum-mismatch",
     }
+
+
+def test_damaged_logs_of_other_projects_are_put_right(unpacked: Path, tmp_path: Path) -> None:
+    """A damaged checksum or salt costs nothing: the log becomes the sound one of the same archive, byte for byte."""
+    folder = corpus.unpack("wal", unpacked)
+    damaged = [*folder.rglob("frame-checksum-mismatch/wal"), *folder.rglob("salt-mismatch/wal")]
+    assert len(damaged) == 4
+    for number, path in enumerate(damaged):
+        renewed = tmp_path / str(number)
+        with path.open("rb") as file:
+            scan = backend().wal_scan(file.fileno(), page_size=0)
+            proof = prove_log(file.fileno(), scan, page_size=0, pages=0)
+            assert proof is not None and proof.commits == 2
+            write_log(file.fileno(), proof, renewed)
+        assert renewed.read_bytes() == (path.parents[1] / "ok/wal").read_bytes(), path

@@ -46,7 +46,8 @@ def splice(bench: RepairBench, task: Mapping[str, object]) -> None:
     for suffix in ("-wal", "-journal"):
         log = bench.database.with_name(bench.database.name + suffix)
         if log.exists():
-            bench.keep_file(log, log.name, f"position {present.position} has all that was committed")
+            name = f"{Path(bench.case.path).name}{suffix}"
+            bench.keep_file(log, name, f"position {present.position} has all that was committed")
     bench.database.with_name(f"{bench.database.name}-shm").unlink(missing_ok=True)
     _prove(bench.database, present, recorded)
 

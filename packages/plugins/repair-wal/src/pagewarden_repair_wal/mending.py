@@ -25,11 +25,11 @@ def mend(bench: RepairBench, task: Mapping[str, object]) -> None:
     wal = bench.database.with_name(f"{bench.database.name}-wal")
     seen = survey(str(bench.database), live=False)
     if seen is None or seen.salts.hex() != task.get("salts"):
-        raise RepairRefused(f"{wal} is not the log that was planned for", hint=_PLAN_AGAIN)
+        raise RepairRefused(f"{_name(bench)} is not the log that was planned for", hint=_PLAN_AGAIN)
     if task.get("do") == "set-aside":
         if not any(signs_of_another(seen)):
-            raise RepairRefused(f"nothing shows that {wal} is another database's", hint=_PLAN_AGAIN)
-        bench.keep_file(wal, wal.name, "it was not written for this database file")
+            raise RepairRefused(f"nothing shows that {_name(bench)} is another database's", hint=_PLAN_AGAIN)
+        bench.keep_file(wal, _name(bench), "it was not written for this database file")
     else:
         _renew(bench, wal, replay=task.get("do") == "replay", to=task.get("to"))
     bench.database.with_name(f"{bench.database.name}-shm").unlink(missing_ok=True)
@@ -45,7 +45,7 @@ def _renew(bench: RepairBench, wal: Path, *, replay: bool, to: object) -> None:
         proof = prove_log(source, scan, page_size=size, pages=pages)
         target = proof.target if replay and proof is not None else scan.last_commit
         if target != to:
-            raise RepairRefused(f"{wal} is proven up to frame {target}, not {to} as planned", hint=_PLAN_AGAIN)
+            raise RepairRefused(f"{_name(bench)} is proven up to frame {target}, not {to} as planned", hint=_PLAN_AGAIN)
         if proof is not None:
             _save(bench, source, proof, replayed=replay)
         if replay and proof is not None:
@@ -54,15 +54,15 @@ def _renew(bench: RepairBench, wal: Path, *, replay: bool, to: object) -> None:
             cut_log(source, scan.page_size, target, renewed)
     finally:
         os.close(source)
-    bench.keep_file(wal, wal.name, "it is damaged: this is all of it, as it was")
+    bench.keep_file(wal, _name(bench), "it is damaged: this is all of it, as it was")
     if target:
         renewed.replace(wal)
-        _judge(bench.database, wal, scan.last_commit, replay=replay)
+        _judge(bench, wal, scan.last_commit, replay=replay)
 
 
 def _save(bench: RepairBench, source: int, proof: LogProof, *, replayed: bool) -> None:
     """Keep what SQLite leaves out and is not replayed: as a log that can be laid beside the original, and as pages."""
-    name = bench.database.name
+    name = Path(bench.case.path).name
     if not replayed and proof.commits:
         log = bench.scratch / "stranded-wal"
         write_log(source, proof, log)
@@ -74,19 +74,26 @@ def _save(bench: RepairBench, source: int, proof: LogProof, *, replayed: bool) -
         bench.keep_file(frames, f"{name}-stranded.db", why)
 
 
-def _judge(database: Path, wal: Path, served: int, *, replay: bool) -> None:
+def _name(bench: RepairBench) -> str:
+    """Return how the log is called beside the database itself."""
+    return f"{Path(bench.case.path).name}-wal"
+
+
+def _judge(bench: RepairBench, wal: Path, served: int, *, replay: bool) -> None:
     """Raise RepairRefused unless SQLite would serve all of the new log, and a replay has brought no flaw."""
-    seen = survey(str(database), live=False)
+    seen = survey(str(bench.database), live=False)
     if seen is None or seen.header_fault or not seen.committed == seen.valid == seen.frames:
-        raise RepairRefused(f"{wal} is not valid after it was written anew", hint="look at the disk: pagewarden doctor")
+        raise RepairRefused(
+            f"{_name(bench)} is not valid after it was written anew", hint="look at the disk: pagewarden doctor"
+        )
     if not replay:
         return
     signs = tuple(signs_of_another(seen))
-    flaws = new_flaws(database, wal, served)
+    flaws = new_flaws(bench.database, wal, served)
     if signs or flaws or seen.missing:
         what = signs[0] if signs else flaws or f"{seen.missing} pages would be in neither file nor log"
         raise RepairRefused(
-            f"replaying the commits that SQLite leaves out of {wal.name} would not leave a sound database: {what}",
+            f"replaying the commits that SQLite leaves out of {_name(bench)} would not leave a sound database: {what}",
             hint="repair without replaying them: they are kept in the quarantine",
         )
 
