@@ -17,16 +17,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from io import FileIO
+from itertools import chain, islice
 
 from pagewarden.contracts import RepairBench
 from pagewarden.errors import RepairRefused
 from pagewarden.pages import PageSource, lock_page
 from pagewarden.pages.structure import StructureWalk
 from pagewarden.pages.walk import USER_SIZE, plan_walk
-from pagewarden.repair.allocation import pointer_map_pages, write_freelist, write_pointer_map
+from pagewarden.repair.pointermap import last_entry, map_page, map_places
 from pagewarden.sqlite.btree import PageKind
 from pagewarden.sqlite.describe import describe_trees
 from pagewarden.sqlite.header import HEADER_SIZE, DatabaseHeader, HeaderInvalid
+from pagewarden.sqlite.infer import PageShape
 from pagewarden.sqlite.schema import Layout, read_schema
 from pagewarden.structure import FlawKind, Tree
 
@@ -34,17 +36,22 @@ _WHY = "an index was built anew"
 _SECONDS = 0.5  # of walking between two words of progress
 _HARMLESS = frozenset({FlawKind.NOT_NULL})
 _WAS_ROOT = 1  # type of a ptrmap entry
+_UNUSED_SLOTS = 8  # SQLite leaves the last 6 of a trunk page empty, for releases before 3.6 (file format, section 1.5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _File:
     """The bare copy."""
 
-    page_size: int  # bytes
-    usable: int  # bytes of a page without the reserved ones
+    shape: PageShape
     pages: int
     file_size: int  # bytes
     pointer_maps: bool
+
+    @property
+    def page_size(self) -> int:
+        """Bytes of a page."""
+        return self.shape.page_size
 
 
 def cut_loose(bench: RepairBench, names: Iterable[str]) -> dict[str, int]:
@@ -72,17 +79,9 @@ def cut_loose(bench: RepairBench, names: Iterable[str]) -> dict[str, int]:
     for tree in condemned:
         bench.write(roots[tree.name], _empty(file, index=tree.index), why)
     taken = sorted(roots.values())
-    write_freelist(bench, _without(walk.unused(), taken), page_size=file.page_size, usable=file.usable, why=why)
+    _write_freelist(bench, _without(walk.unused(), taken), file.shape, why)
     if file.pointer_maps:
-        write_pointer_map(
-            bench,
-            walk.users,
-            page_size=file.page_size,
-            usable=file.usable,
-            pages=file.pages,
-            roots=set(taken),
-            why=why,
-        )
+        _write_pointer_map(bench, file, walk.users, taken, why)
     return {tree.name: roots[tree.name] for tree in condemned if roots[tree.name] != tree.root}
 
 
@@ -98,8 +97,7 @@ def _open(bench: RepairBench) -> tuple[_File, Layout]:
         raise RepairRefused(f"the file has {size} bytes, and {pages} pages of {header.page_size} do not fit in")
     layout = Layout.of(bench.read(1, header.page_size), page_size=header.page_size, pages=pages)
     file = _File(
-        page_size=header.page_size,
-        usable=layout.usable,
+        shape=PageShape(page_size=header.page_size, usable=layout.usable),
         pages=pages,
         file_size=size,
         pointer_maps=layout.pointer_maps,
@@ -140,7 +138,7 @@ def _roots(bench: RepairBench, file: _File, walk: StructureWalk, condemned: Sequ
     users = walk.users
     taken = {lock_page(file.page_size)}
     if file.pointer_maps:
-        taken.update(pgno for pgno, _ in _maps(file))
+        taken.update(map_places(file.shape, file.pages))
 
     def take(pgno: int) -> bool:
         free = 1 < pgno <= file.pages and not users[USER_SIZE * (pgno - 1)] and pgno not in taken
@@ -160,10 +158,6 @@ def _roots(bench: RepairBench, file: _File, walk: StructureWalk, condemned: Sequ
     return roots
 
 
-def _maps(file: _File) -> Iterator[tuple[int, int]]:
-    return pointer_map_pages(page_size=file.page_size, usable=file.usable, pages=file.pages)
-
-
 def _pages(runs: Iterable[tuple[int, int]]) -> Iterator[int]:
     for first, count in runs:
         yield from range(first, first + count)
@@ -171,7 +165,8 @@ def _pages(runs: Iterable[tuple[int, int]]) -> Iterator[int]:
 
 def _former_roots(bench: RepairBench, file: _File) -> Iterator[int]:
     """Yield the pages that the pointer map, as it stands, calls root pages."""
-    for pgno, last in _maps(file):
+    for pgno in map_places(file.shape, file.pages):
+        last = last_entry(file.shape, pgno, file.pages)
         types = _page(bench, pgno, file)[: USER_SIZE * (last - pgno) : USER_SIZE]
         yield from (pgno + 1 + place for place, kind in enumerate(types) if kind == _WAS_ROOT)
 
@@ -193,5 +188,35 @@ def _without(runs: Iterable[tuple[int, int]], taken: Sequence[int]) -> Iterator[
 def _empty(file: _File, *, index: bool) -> bytes:
     """Return a leaf without cells."""
     kind = PageKind.INDEX_LEAF if index else PageKind.TABLE_LEAF
-    content = (file.usable & 0xFFFF).to_bytes(2, "big")  # 65536 is written as 0
+    content = (file.shape.usable & 0xFFFF).to_bytes(2, "big")  # 65536 is written as 0
     return (bytes((kind, 0, 0, 0, 0)) + content).ljust(file.page_size, b"\0")
+
+
+def _write_freelist(bench: RepairBench, runs: Iterable[tuple[int, int]], shape: PageShape, why: str) -> None:
+    """Let the pages of `runs`, (first, count) in ascending order, be all of the freelist; page 1 is written last."""
+    pages = chain.from_iterable(range(first, first + count) for first, count in runs)
+    head = trunk = next(pages, 0)
+    total = 0
+    while trunk:
+        leaves = tuple(islice(pages, shape.usable // 4 - _UNUSED_SLOTS))
+        following = next(pages, 0)
+        words = (following, len(leaves), *leaves)
+        page = b"".join(word.to_bytes(4, "big") for word in words)
+        bench.write(trunk, page.ljust(shape.page_size, b"\0"), why)
+        total += 1 + len(leaves)
+        trunk = following
+    first_page = bytearray(bench.read(1, shape.page_size))
+    first_page[32:40] = head.to_bytes(4, "big") + total.to_bytes(4, "big")
+    bench.write(1, bytes(first_page), why)
+
+
+def _write_pointer_map(bench: RepairBench, file: _File, users: memoryview, roots: Iterable[int], why: str) -> None:
+    """Write the ptrmap pages that are not as the walk and the new `roots` want them."""
+    wanted = bytearray(users)
+    for root in roots:
+        wanted[USER_SIZE * (root - 1) : USER_SIZE * root] = bytes((_WAS_ROOT, 0, 0, 0, 0))
+    for number in map_places(file.shape, file.pages):
+        stood = _page(bench, number, file)
+        page = map_page(file.shape, memoryview(wanted), number=number, pages=file.pages, stood=stood)
+        if page != stood:
+            bench.write(number, page, why)
