@@ -15,6 +15,8 @@ import pytest
 from pagewarden.contracts import Loss, Repairer
 from pagewarden.errors import RepairRefused
 from pagewarden.processes.survey import survey
+from pagewarden.sqlite.owner import find_owners
+from pagewarden.sqlite.schema import Layout
 from pagewarden.testing import INJURIES
 from pagewarden.testing.benches import ClosedBench, ClosedCase
 from pagewarden.testing.contracts.repairer import RepairerContract
@@ -23,6 +25,7 @@ from pagewarden_repair_splice import splicing
 from pagewarden_repair_splice.repairer import SpliceRepairer
 from tests.plugins.repair_splice.past import POSITION, History, Lying, Recorded
 from tests.support.injuring import LATER, SHAPES, injure, make
+from tests.support.stranding import change
 
 DAMAGE = (Finding(kind="changed-page", severity=Severity.DAMAGE, message="a page differs", pgno=2),)
 
@@ -133,6 +136,28 @@ def test_a_file_that_sqlite_refuses_comes_back(
     bench = stage.splice(case)
     assert stage.copy.read_bytes() == stage.original
     assert bool(bench.cut_files) == (at_once == 0 and ruin(stage.original)[: len(stage.original)] != stage.original)
+
+
+@pytest.mark.parametrize("at_once", [0, 2048])
+def test_the_report_is_told_how_many_rows_came_back(
+    at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By table: of a rowid table, of one WITHOUT ROWID, and rows of which only an overflow page was put back."""
+    monkeypatch.setattr(splicing, "_WHOLE", at_once)
+    stage = Stage(tmp_path, "small-pages")
+    with closing(sqlite3.connect(stage.database)) as connection:
+        expected = {
+            name: connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in ("note", "price")
+        }
+    stage.copy.write_bytes(random.Random(1).randbytes(len(stage.original)))
+    assert stage.splice().notes == {name: {"rows_from_backup": rows} for name, (rows,) in counts.items()}
+    stage.renew()
+    read = stage.recorded.page
+    layout = Layout.of(read(1), page_size=512, pages=stage.recorded.pages)
+    owners = find_owners(read, range(2, stage.recorded.pages + 1), layout)
+    tail = next(pgno for pgno, owner in owners.items() if owner.role == "overflow" and owner.object == "note")
+    change(stage.copy, (tail - 1) * 512 + 100, b"\xff\xff")
+    assert stage.splice().notes == {"note": {"rows_from_backup": 1}}
 
 
 def test_the_log_is_set_aside_and_its_commits_stay(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from pagewarden import durable
 from pagewarden.contracts import PastImage, RepairBench, RepairHistory
 from pagewarden.errors import RepairRefused
 from pagewarden.pages import PageSource, backend, scan_sums
+from pagewarden.sqlite.schema import Layout
+from pagewarden_repair_splice.counting import Returned
 from pagewarden_repair_splice.difference import Difference, Sums, difference, sums_of
 
 _WHOLE = 2048
@@ -36,10 +38,12 @@ def splice(bench: RepairBench, task: Mapping[str, object]) -> None:
             hint="plan again: pagewarden repair --help",
         )
     found = _differing(bench.database, present)
+    returned = Returned(Layout.of(present.page(1), page_size=present.page_size, pages=present.pages))
     if found.pages > _WHOLE or not found.whole:
         _fetch(bench, history, present)
+        returned.add_all(bench, found.runs)
     else:
-        _put_back(bench, present, found)
+        _put_back(bench, present, found, returned)
     size = present.pages * present.page_size
     if bench.database.stat().st_size != size:
         bench.resize(size, f"the database has {present.pages} pages at position {present.position}")
@@ -50,15 +54,18 @@ def splice(bench: RepairBench, task: Mapping[str, object]) -> None:
             bench.keep_file(log, name, f"position {present.position} has all that was committed")
     bench.database.with_name(f"{bench.database.name}-shm").unlink(missing_ok=True)
     _prove(bench.database, present, recorded)
+    returned.note(bench)
 
 
-def _put_back(bench: RepairBench, present: PastImage, found: Difference) -> None:
+def _put_back(bench: RepairBench, present: PastImage, found: Difference, returned: Returned) -> None:
     done = 0
     bench.progress(0, found.pages)
     for first, count in found.runs:
         sums = present.sums(first, count)
         for pgno in range(first, first + count):
-            bench.write(pgno, _proven(present, pgno, sums[8 * (pgno - first) :][:8]), _WHY)
+            data = _proven(present, pgno, sums[8 * (pgno - first) :][:8])
+            returned.add(pgno, data, bench.read(pgno, present.page_size))
+            bench.write(pgno, data, _WHY)
             done += 1
         bench.progress(done, found.pages)
 
