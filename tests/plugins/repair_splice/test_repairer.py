@@ -146,9 +146,7 @@ def test_the_report_is_told_how_many_rows_came_back(
     monkeypatch.setattr(splicing, "_WHOLE", at_once)
     stage = Stage(tmp_path, "small-pages")
     with closing(sqlite3.connect(stage.database)) as connection:
-        expected = {
-            name: connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in ("note", "price")
-        }
+        counts = {name: connection.execute(f"SELECT count(*) FROM {name}").fetchone() for name in ("note", "price")}
     stage.copy.write_bytes(random.Random(1).randbytes(len(stage.original)))
     assert stage.splice().notes == {name: {"rows_from_backup": rows} for name, (rows,) in counts.items()}
     stage.renew()
