@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pagewarden.repair.closed import Tick, differing
 from pagewarden.repair.lookups import Lookup, SqlRow, exactly
-from pagewarden.repair.rows import RawRow, leaf_cells, raw_row, without_like
+from pagewarden.repair.rows import RawRow, leaf_cells, raw_row, unlike
 from pagewarden.sqlite.record import Malformed
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def find_gone(old: Side, new: Side, name: str, suspect: set[int] | None, tick: T
     if doubtful:
         search = _Search(old, new, name, tick)
         index = old.tables[name].without_rowid
-        for pgno, cells in without_like(old.file, doubtful, new.file, fresh, tick, index=index).items():
+        for pgno, cells in unlike(old.file, doubtful, new.file, fresh, tick, index=index)[0].items():
             yield from search.gone(pgno, cells)
 
 
@@ -85,10 +85,10 @@ class _Search:
                 yield row, pgno
 
     def _raw(self, pgno: int, cells: set[int]) -> list[RawRow]:
-        page = leaf_cells(self._side.file, pgno, index=self._table.without_rowid)
+        page = leaf_cells(self._side.file, pgno, index=self._table.without_rowid, only=cells)
         found = []
         for cell in () if page is None else page[1].cells:
-            if page is not None and cell.index in cells:
+            if page is not None:
                 try:
                     found.append(raw_row(self._side.file, page[0], cell, self._tick))
                 except Malformed:

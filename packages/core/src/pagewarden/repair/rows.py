@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 from pagewarden.contracts import SqlValue
@@ -18,10 +18,12 @@ from pagewarden.sqlite.btree import BTreePage, Cell, PageKind, parse_page
 from pagewarden.sqlite.record import Malformed, decode_value, parse_record
 
 AT_ONCE = 500_000
-"""Digests of rows that are held at once; where there are more, all are gone through several times."""
+"""Keys of rows that are held at once; where there are more, all are gone through several times."""
 
 MOST_PAYLOAD = 1 << 28
 """Bytes of a record whose values are decoded; of a longer one only the digest is taken."""
+
+_OVERFLOWS = b"\xff" * 16  # what a key begins with that is a digest: no cell begins like that
 
 DIGEST = 12
 """Bytes of the digest of a row."""
@@ -35,14 +37,16 @@ class RawRow:
     values: tuple[SqlValue, ...]  # in the order of the record; fewer than columns where some were added later
 
 
-def leaf_cells(file: ClosedFile, pgno: int, *, index: bool) -> tuple[bytes, BTreePage] | None:
+def leaf_cells(
+    file: ClosedFile, pgno: int, *, index: bool, only: Container[int] | None = None
+) -> tuple[bytes, BTreePage] | None:
     """Return a page with the cells on it that hold; None where it is no page that holds rows of such a tree.
 
-    `index` says that it is of a table WITHOUT ROWID.
+    `index` says that it is of a table WITHOUT ROWID; `only` names the cells that are asked for.
     """
     data = file.page(pgno)
     try:
-        page = parse_page(data, pgno=pgno, usable=file.layout.usable)
+        page = parse_page(data, pgno=pgno, usable=file.layout.usable, only=only)
     except Malformed:
         return None
     wanted = (PageKind.INDEX_LEAF, PageKind.INDEX_INTERIOR) if index else (PageKind.TABLE_LEAF,)
@@ -76,32 +80,135 @@ def row_digest(file: ClosedFile, data: bytes, cell: Cell, tick: Tick) -> bytes:
     return digest.digest()
 
 
-def digests(file: ClosedFile, pages: Sequence[int], tick: Tick, *, index: bool) -> Iterator[tuple[int, int, bytes]]:
-    """Yield page, cell and digest of each row; what cannot be put together has none."""
+def keys_on(file: ClosedFile, pgno: int, tick: Tick, *, index: bool) -> list[tuple[int, bytes]]:
+    """Return cell and key of each row on a page; equal keys are equal rows. What cannot be put together has none."""
+    data = file.page(pgno)
+    quick = _quick_keys(data, pgno, file.layout.usable, index=index)
+    if quick is not None:
+        return quick
+    page = leaf_cells(file, pgno, index=index)
+    found = []
+    for cell in () if page is None else page[1].cells:
+        if cell.overflow is None:
+            found.append(
+                (cell.index, data[cell.offset + (4 if cell.child is not None else 0) : cell.payload + cell.local])
+            )
+            continue
+        try:
+            found.append((cell.index, _OVERFLOWS + row_digest(file, data, cell, tick)))
+        except Malformed:
+            continue
+    return found
+
+
+def _quick_keys(data: bytes, pgno: int, usable: int, *, index: bool) -> list[tuple[int, bytes]] | None:
+    """Do the same for a leaf whose rows are all on it, whose sizes have one or two bytes; None for any other page."""
+    if pgno == 1 or data[0] != (10 if index else 13):
+        return None
+    count = data[3] << 8 | data[4]
+    begin = 8 + 2 * count
+    most = (usable - 12) * 64 // 255 - 23 if index else usable - 35
+    if begin > usable:
+        return None
+    found = []
+    try:
+        for cell, offset in enumerate(struct.unpack_from(f">{count}H", data, 8)):
+            size, place = data[offset], offset + 1
+            if size >= 0x80:
+                low = data[place]
+                size, place = (size & 0x7F) << 7 | low, place + 1
+                if low >= 0x80:
+                    return None
+            if not index:
+                while data[place] >= 0x80:
+                    place += 1
+                place += 1
+                if place > offset + 11:
+                    return None
+            if offset < begin or size > most or max(place + size, offset + 4) > usable:
+                return None
+            found.append((cell, data[offset : place + size]))
+    except IndexError:
+        return None
+    return found
+
+
+Cells = dict[int, "array[int]"]
+"""By page, which of its cells."""
+
+
+def unlike(
+    one: ClosedFile, pages: Sequence[int], other: ClosedFile, there: Sequence[int], tick: Tick, *, index: bool
+) -> tuple[Cells, Cells]:
+    """Return the rows on `pages` of one file that stand on none of the pages `there` of another, and the reverse.
+
+    Most rows stand on the page of the same number: those are told first.
+    """
+    others = set(there)
+    left: Cells = {}
+    right: Cells = {}
+    for pgno in pages:
+        tick()
+        keys = keys_on(one, pgno, tick, index=index)
+        if pgno not in others:
+            _note(left, pgno, keys, ())
+            continue
+        theirs = keys_on(other, pgno, tick, index=index)
+        _note(left, pgno, keys, {key for _, key in theirs})
+        _note(right, pgno, theirs, {key for _, key in keys})
+    for pgno in others.difference(pages):
+        tick()
+        _note(right, pgno, keys_on(other, pgno, tick, index=index), ())
+    return _still_unlike(one, left, other, right, tick, index=index)
+
+
+def _note(cells: Cells, pgno: int, keys: Sequence[tuple[int, bytes]], known: Container[bytes]) -> None:
+    found = array("H", (cell for cell, key in keys if key not in known))
+    if found:
+        cells[pgno] = found
+
+
+def _still_unlike(
+    one: ClosedFile, left: Cells, other: ClosedFile, right: Cells, tick: Tick, *, index: bool
+) -> tuple[Cells, Cells]:
+    """Take out rows that stand on another page of the other file."""
+    if not left or not right:
+        return left, right
+    rounds = min(256, max(_count(left), _count(right)) // AT_ONCE + 1)
+    found: tuple[Cells, Cells] = {}, {}
+    for number in range(rounds):
+        sets = [
+            {key for _, _, key in _keys(file, cells, tick, index=index) if key[-1] % rounds == number}
+            for file, cells in ((one, left), (other, right))
+        ]
+        for into, file, cells, known in ((found[0], one, left, sets[1]), (found[1], other, right, sets[0])):
+            for pgno, cell, key in _keys(file, cells, tick, index=index):
+                if key[-1] % rounds == number and key not in known:
+                    into.setdefault(pgno, array("H")).append(cell)
+    return found
+
+
+def _count(cells: Cells) -> int:
+    return sum(map(len, cells.values()))
+
+
+def _keys(file: ClosedFile, cells: Cells, tick: Tick, *, index: bool) -> Iterator[tuple[int, int, bytes]]:
+    for pgno, wanted in cells.items():
+        tick()
+        chosen = set(wanted)
+        for cell, key in keys_on(file, pgno, tick, index=index):
+            if cell in chosen:
+                yield pgno, cell, key
+
+
+def all_cells(file: ClosedFile, pages: Sequence[int], tick: Tick, *, index: bool) -> Cells:
+    """Return all rows of some pages."""
+    found: Cells = {}
     for pgno in pages:
         tick()
         page = leaf_cells(file, pgno, index=index)
-        if page is None:
-            continue
-        for cell in page[1].cells:
-            try:
-                yield pgno, cell.index, row_digest(file, page[0], cell, tick)
-            except Malformed:
-                continue
-
-
-def without_like(
-    file: ClosedFile, pages: Sequence[int], other: ClosedFile, there: Sequence[int], tick: Tick, *, index: bool
-) -> dict[int, array[int]]:
-    """Return, by page, the cells of `pages` whose row stands byte for byte on none of the pages `there` of `other`."""
-    # Rows of 32 bytes are short ones: with shorter ones a round holds some more.
-    rounds = min(256, len(there) * (other.page_size // 32) // AT_ONCE + 1)
-    found: dict[int, array[int]] = {}
-    for number in range(rounds):
-        known = {digest for _, _, digest in digests(other, there, tick, index=index) if digest[0] % rounds == number}
-        for pgno, cell, digest in digests(file, pages, tick, index=index):
-            if digest[0] % rounds == number and digest not in known:
-                found.setdefault(pgno, array("H")).append(cell)
+        if page is not None and page[1].cells:
+            found[pgno] = array("H", (cell.index for cell in page[1].cells))
     return found
 
 

@@ -16,6 +16,7 @@ Bytes in, frozen values out; a cell that does not hold is listed as bad and leav
 from __future__ import annotations
 
 import struct
+from collections.abc import Container
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -117,9 +118,10 @@ def child_pages(page: Buffer, pgno: int, usable: int) -> tuple[int, ...]:
     return (*left, int.from_bytes(page[header + 8 : header + 12], "big"))
 
 
-def parse_page(page: Buffer, *, pgno: int, usable: int) -> BTreePage:
+def parse_page(page: Buffer, *, pgno: int, usable: int, only: Container[int] | None = None) -> BTreePage:
     """Take a b-tree page apart. `usable` is the page size without the reserved bytes.
 
+    With `only`, cells of other indexes are left out, and nobody looks whether they hold.
     Raises Malformed where the page has no b-tree header or its cell pointers do not fit.
     """
     header = HEADER_SIZE if pgno == 1 else 0
@@ -132,6 +134,8 @@ def parse_page(page: Buffer, *, pgno: int, usable: int) -> BTreePage:
         raise Malformed(f"page {pgno} has {count} cells, more than fit")
     cells, bad = [], []
     for index in range(count):
+        if only is not None and index not in only:
+            continue
         (offset,) = struct.unpack_from(">H", page, pointers + 2 * index)
         try:
             if offset < pointers + 2 * count:

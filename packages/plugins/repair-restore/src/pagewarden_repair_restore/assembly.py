@@ -2,15 +2,14 @@
 
 1. The restore point is fetched, and is the base. Nothing more is done where nothing of the damaged file can be read.
 2. The damaged file is read in pages. Pages that are equal in both, in tables that both have, are not looked at.
-3. In a copy of the base, without its triggers, views and virtual tables, the tables are brought up to date; indexes are
-   there meanwhile, so that they are right afterwards.
+3. In the base, without its triggers, views and virtual tables, the tables are brought up to date; indexes are there
+   meanwhile, so that they are right afterwards.
 4. Virtual tables come from the side that their shadow tables do. Then triggers and views are put back as they stood.
 5. What the first page says of the whole is as in the damaged file, where its header can be believed.
 """
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -35,12 +34,13 @@ def assemble(bench: RepairBench, history: RepairHistory, image: PastImage, *, ne
     """
     base = bench.scratch / "base.db"
     history.fetch(image, base)
-    new = _brought_up_to_date(bench, base) if newer else base
-    bench.replace(new, _WHY)
+    if newer:
+        _bring_up_to_date(bench, base)
+    bench.replace(base, _WHY)
 
 
-def _brought_up_to_date(bench: RepairBench, base: Path) -> Path:
-    """Return the new file, closed; the base itself where the damaged file has nothing to add."""
+def _bring_up_to_date(bench: RepairBench, base: Path) -> None:
+    """Change the restore point's file into the new one, as far as the damaged file has something to add."""
     with ExitStack() as stack:
         older = stack.enter_context(ClosedFile(base))
         there = DatabaseHeader.parse(older.header)
@@ -49,7 +49,7 @@ def _brought_up_to_date(bench: RepairBench, base: Path) -> Path:
         header = credible(first, there)
         damaged = stack.enter_context(ClosedFile(database, header=first if header else older.header))
         if not damaged.pages:
-            return base
+            return
         known = schema_of(older)
         choice = choose(damaged, known, header, there)
         findings = bench.case.findings
@@ -62,13 +62,9 @@ def _brought_up_to_date(bench: RepairBench, base: Path) -> Path:
                 choice = unproven(known, None)
                 theirs = Damaged(damaged, ours, known.trees, findings, known.table_of)
         except TooDamaged:
-            return base
-        if theirs.survey.sums == ours.survey.sums:
-            return base
-        new = bench.scratch / "new.db"
-        shutil.copyfile(base, new)
-        _write(bench, new, ours, theirs, known, choice)
-    return new
+            return
+        if theirs.survey.sums != ours.survey.sums:
+            _write(bench, base, ours, theirs, known, choice)
 
 
 def _beginning(path: Path) -> bytes:
@@ -77,13 +73,17 @@ def _beginning(path: Path) -> bytes:
 
 
 def _write(bench: RepairBench, new: Path, ours: Image, theirs: Damaged, known: Schema, choice: Choice) -> None:
+    there = DatabaseHeader.parse(ours.file.header)
     with closing(_open(new)) as connection:
-        connection.execute("PRAGMA journal_mode=DELETE").fetchall()
+        # What is written stands in a log until all is done, so that the pages of the restore point stay as they are.
+        for setting in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "wal_autocheckpoint=0"):
+            connection.execute(f"PRAGMA {setting}").fetchall()
         with _only_tables(connection, choice):
             merge = Merge(bench, connection, ours, theirs, known, choice)
             merge.run()
         merge.rebuild_virtual()
-        _adopt_header(connection, choice.header, DatabaseHeader.parse(ours.file.header))
+        connection.execute("PRAGMA journal_mode=DELETE").fetchall()
+        _adopt_header(connection, choice.header, there)
     with closing(_open(new)) as connection:  # the schema that was put together must be one
         connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
 

@@ -16,7 +16,7 @@ from pagewarden.errors import PagewardenError
 from pagewarden.pages import backend
 from pagewarden.repair.closed import ClosedFile, differing
 from pagewarden.repair.lookups import fold
-from pagewarden.repair.rows import chain_pages, without_like
+from pagewarden.repair.rows import chain_pages, unlike
 from pagewarden.sqlite.btree import Cell, PageKind, child_pages
 from pagewarden.sqlite.freelist import walk_freelist
 from pagewarden.sqlite.refusals import refusal_or_raise
@@ -117,7 +117,7 @@ class Damaged(Image):
         if self.suspect is not None and any(pgno not in self.suspect and base.has(name, pgno) for pgno in pages):
             return True
         rows = sum(base.survey.cells[pgno - 1] for pgno in known)
-        left = without_like(base.file, known, self.file, pages, never, index=self.trees[place].index)
+        left, _ = unlike(base.file, known, self.file, pages, never, index=self.trees[place].index)
         return rows > 0 and rows - sum(map(len, left.values())) >= rows * _ALIKE
 
     def _judge(self, findings: Sequence[Finding], tables: dict[str, str]) -> None:

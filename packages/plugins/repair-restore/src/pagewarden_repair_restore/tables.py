@@ -15,13 +15,12 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from pagewarden.contracts import RepairBench
 from pagewarden.repair.lookups import Table, fold, read_table
-from pagewarden.repair.rows import AT_ONCE, RawRow, leaf_cells, raw_row, without_like
+from pagewarden.repair.rows import AT_ONCE, Cells, RawRow, all_cells, leaf_cells, raw_row, unlike
 from pagewarden.sqlite.btree import PageKind
 from pagewarden.sqlite.names import quote
 from pagewarden.sqlite.record import Malformed
@@ -141,15 +140,14 @@ class Merge:
         """Make the table what it is in the damaged file."""
         table = self._shape(name)
         pages, known = unshared(self._theirs, self._ours, name, self._suspect)
-        newer = self._unlike(table, self._theirs, pages, self._ours, known)
-        gone = self._unlike(table, self._ours, known, self._theirs, pages)
+        newer, gone = self._unlike(table, pages, known)
         if not newer and not gone:
             return
         keeper = Keeper(self._bench, table)
         writer = self._writer(table, keeper)
         if not table.without_rowid and table.rowid is None:  # no row can be named
             self._connection.execute(f"DELETE FROM main.{quote(table.name)}")
-            newer = self._all(self._theirs, name, table)
+            newer = self._all(self._theirs, self._theirs.pages(name), table)
         else:
             keys = self._keys(table, newer)
             for _, raw in self._rows(self._ours, table, gone):
@@ -165,7 +163,7 @@ class Merge:
         table = self._shape(name)
         pages, known = unshared(self._theirs, self._ours, name, self._suspect)
         strays = self._strays.get(name, ())
-        newer = self._unlike(table, self._theirs, [*pages, *strays], self._ours, known)
+        newer, missing = self._unlike(table, [*pages, *strays], known)
         keeper = Keeper(self._bench, table)
         writer = self._writer(table, keeper)
         nameless = not table.without_rowid and table.rowid is None
@@ -175,12 +173,11 @@ class Merge:
                     keeper.keep_raw(raw, UNSOUND)
                 continue
             writer.replace(raw)
-        missing = self._unlike(table, self._ours, known, self._theirs, [*pages, *strays])
         self._bench.note(table.name, rows_from_backup=max(0, sum(map(len, missing.values())) - writer.replaced))
         self._merged_tables.add(name)
         self._finish(table, keeper)
 
-    def _keys(self, table: Table, cells: Mapping[int, Sequence[int]]) -> set[object]:
+    def _keys(self, table: Table, cells: Cells) -> set[object]:
         """Return the keys of rows; none of more rows than can be held, whose older versions the repository has."""
         if sum(map(len, cells.values())) > AT_ONCE:
             return set()
@@ -202,7 +199,7 @@ class Merge:
         writer = self._writer(table, keeper)
         pages = [*self._theirs.pages(name), *self._strays.get(name, ())]
         self._merged_tables.add(name)
-        for believed, raw in self._rows(self._theirs, table, self._all_of(self._theirs, pages, table)):
+        for believed, raw in self._rows(self._theirs, table, self._all(self._theirs, pages, table)):
             if not believed:
                 keeper.keep_raw(raw, UNSOUND)
             else:
@@ -214,7 +211,7 @@ class Merge:
         self._merged_tables.add(name)
         old = self._shape(name)
         older = [] if self._theirs.sound(name) else list(
-            self._rows(self._ours, old, self._all(self._ours, name, old))
+            self._rows(self._ours, old, self._all(self._ours, self._ours.pages(name), old))
         )  # fmt: skip
         self._connection.execute(f"DROP TABLE main.{quote(known.name)}")
         self._make(entry)
@@ -224,7 +221,7 @@ class Merge:
         for _, raw in older:
             writer.insert(_mapped(raw, old, table))
         pages = [*self._theirs.pages(name), *(self._strays.get(name, ()) if older else ())]
-        for believed, raw in self._rows(self._theirs, table, self._all_of(self._theirs, pages, table)):
+        for believed, raw in self._rows(self._theirs, table, self._all(self._theirs, pages, table)):
             if believed:
                 writer.replace(raw)
             elif not self._same_row(writer, raw):
@@ -241,7 +238,7 @@ class Merge:
         table = self._shape(name)
         pages, known = unshared(self._theirs, self._ours, name, self._suspect)
         keeper = Keeper(self._bench, table)
-        for _, raw in self._rows(self._theirs, table, self._unlike(table, self._theirs, pages, self._ours, known)):
+        for _, raw in self._rows(self._theirs, table, self._unlike(table, pages, known)[0]):
             keeper.keep_raw(raw, "sqlite alone cannot write to its table")
         self._finish(table, keeper)
 
@@ -251,25 +248,20 @@ class Merge:
 
     # Rows
 
-    def _unlike(
-        self, table: Table, side: Image, pages: Sequence[int], other: Image, there: Sequence[int]
-    ) -> dict[int, array[int]]:
-        return without_like(side.file, pages, other.file, there, never, index=table.without_rowid)
+    def _unlike(self, table: Table, pages: Sequence[int], known: Sequence[int]) -> tuple[Cells, Cells]:
+        """Return the rows that the restore point does not have, and those that the damaged file does not."""
+        return unlike(self._theirs.file, pages, self._ours.file, known, never, index=table.without_rowid)
 
-    def _all(self, side: Image, name: str, table: Table) -> dict[int, array[int]]:
-        return self._all_of(side, side.pages(name), table)
+    def _all(self, side: Image, pages: Sequence[int], table: Table) -> Cells:
+        return all_cells(side.file, pages, never, index=table.without_rowid)
 
-    def _all_of(self, side: Image, pages: Sequence[int], table: Table) -> dict[int, array[int]]:
-        return without_like(side.file, pages, side.file, (), never, index=table.without_rowid)
-
-    def _rows(self, side: Image, table: Table, cells: Mapping[int, Sequence[int]]) -> Iterator[tuple[bool, RawRow]]:
+    def _rows(self, side: Image, table: Table, cells: Cells) -> Iterator[tuple[bool, RawRow]]:
         """Yield the rows of some cells, and whether each may be taken for one of the table."""
         name = fold(table.name)
         for pgno, wanted in cells.items():
-            page = leaf_cells(side.file, pgno, index=table.without_rowid)
-            there = set(wanted)
+            page = leaf_cells(side.file, pgno, index=table.without_rowid, only=set(wanted))
             for cell in () if page is None else page[1].cells:
-                if page is not None and cell.index in there:
+                if page is not None:
                     with suppress(Malformed):
                         raw = raw_row(side.file, page[0], cell, never)
                         yield side is self._ours or self._theirs.believed(name, pgno, cell), raw
