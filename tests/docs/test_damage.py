@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pagewarden.contracts import Damage
 from pagewarden.testing import INJURIES
 from tests.support.injuring import SHAPES, make
 
@@ -68,3 +69,8 @@ def test_every_injury_is_documented_with_its_bytes(kind: str, tmp_path: Path) ->
 def test_no_injury_is_invented() -> None:
     """Nor one left out."""
     assert list(documented("Damage on purpose")) == list(INJURIES)
+
+
+def test_every_pattern_is_documented_and_none_is_invented() -> None:
+    """By the name that reports have."""
+    assert set(documented("Patterns of damage")) == {damage.value for damage in Damage}

@@ -16,9 +16,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pagewarden.contracts import Damage, Pattern
-from pagewarden.errors import PagewardenError
 from pagewarden.repair.happened import Stories
 from pagewarden.repair.roles import Role, Roles
+from pagewarden.repair.sight import Sight
 from pagewarden.repair.wholes import explains_everything
 from pagewarden.values import Finding, Severity
 
@@ -81,11 +81,12 @@ def diagnose(case: RepairCase) -> tuple[Pattern, ...]:
     wanted = [place for place, finding in enumerate(case.findings) if finding.severity is not Severity.NOTICE]
     if not wanted and not case.refused:
         return ()
-    stories = Stories(case)
+    sight = Sight(case)
+    stories = Stories(case, sight)
     whole = explains_everything(case)
     if whole is not None:
         return (_pattern(whole, wanted, case.findings, stories, frozenset({whole})),)
-    groups = _grouped(case, wanted)
+    groups = _grouped(case, wanted, sight)
     _merge_unhurt(groups, case, stories)
     return tuple(
         _pattern(damage, sorted(groups[damage]), case.findings, stories, groups.keys())
@@ -94,14 +95,16 @@ def diagnose(case: RepairCase) -> tuple[Pattern, ...]:
     )
 
 
-def _grouped(case: RepairCase, wanted: Iterable[int]) -> dict[Damage, list[int]]:
-    roles = Roles(case)
+def _grouped(case: RepairCase, wanted: Iterable[int], sight: Sight) -> dict[Damage, list[int]]:
+    roles = Roles(case, sight)
     cut_off = any(finding.kind == "truncated" for finding in case.findings)
     groups: dict[Damage, list[int]] = {}
     later: list[int] = []
     for place in wanted:
         finding = case.findings[place]
-        damage = _KINDS.get(finding.kind) or _by_place(finding, case, cut_off)
+        damage = _KINDS.get(finding.kind) or _by_place(
+            finding, sight.page_size, case.facts.file_size if cut_off else None
+        )
         if damage is None and (finding.kind in _FOLLOWS or finding.pgno is None):
             later.append(place)
             continue
@@ -132,13 +135,10 @@ def _pages(places: Iterable[int], case: RepairCase) -> list[int]:
     return sorted({pgno for place in places if (pgno := case.findings[place].pgno) is not None})
 
 
-def _by_place(finding: Finding, case: RepairCase, cut_off: bool) -> Damage | None:
-    """Return what the place of a finding says alone: behind the end of a file that was cut off, or in the schema."""
-    if cut_off and finding.pgno is not None:
-        try:
-            return Damage.TRUNCATED if finding.pgno * case.image.page_size > case.facts.file_size else None
-        except PagewardenError:
-            return None
+def _by_place(finding: Finding, page_size: int, cut_off: int | None) -> Damage | None:
+    """Return what the place of a finding says alone: behind the byte at which a file was cut off, or in the schema."""
+    if cut_off is not None and finding.pgno is not None:
+        return Damage.TRUNCATED if finding.pgno * page_size > cut_off else None
     if finding.kind == "malformed" and "database schema" in f"{finding.message} {finding.evidence}":
         return Damage.SCHEMA
     return None

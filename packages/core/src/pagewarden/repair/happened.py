@@ -15,12 +15,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pagewarden.contracts import Damage
-from pagewarden.errors import PagewardenError
 from pagewarden.times import format_moment
 from pagewarden.values import Verdict
 
 if TYPE_CHECKING:
-    from pagewarden.contracts import PageImage, PastImage, RepairCase
+    from pagewarden.contracts import PastImage, RepairCase
+    from pagewarden.repair.sight import Sight
     from pagewarden.repository import Manifest
     from pagewarden.values import Finding, Position
 
@@ -74,8 +74,9 @@ class Story:
 class Stories:
     """Concludes what happened, for the patterns of one case."""
 
-    def __init__(self, case: RepairCase) -> None:
+    def __init__(self, case: RepairCase, sight: Sight) -> None:
         self._case = case
+        self._sight = sight
 
     def of(self, damage: Damage, findings: Sequence[Finding], pages: Sequence[int]) -> Story:
         """Return what happened to `pages`, which `findings` of a pattern name."""
@@ -94,22 +95,18 @@ class Stories:
 
     def unhurt(self, pages: Sequence[int]) -> bool:
         """Whether there are pages, all of them as they are proved to have been committed."""
-        image, history = self._image, self._case.history
+        image, history = self._sight, self._case.history
         present = None if history is None else history.present
-        if image is None or present is None or present.page_size != image.page_size or len(pages) > MOST_PAGES:
+        if present is None or present.page_size != image.page_size or len(pages) > MOST_PAGES:
             return False
         shared = min(image.pages, present.pages)
-        return bool(pages) and all(
-            1 <= pgno <= shared and image.sums(pgno, 1) == present.sums(pgno, 1) for pgno in pages
-        )
+        return bool(pages) and all(1 <= pgno <= shared and image.sum(pgno) == present.sums(pgno, 1) for pgno in pages)
 
     # What pages bear
 
     def _traces(self, pages: Sequence[int], findings: Iterable[Finding]) -> dict[int, Trace]:
         told = {each.pgno: _KINDS[each.kind] for each in findings if each.kind in _KINDS and each.pgno is not None}
-        image, right = self._image, self._right
-        if image is None:
-            return told
+        image, right = self._sight, self._right
         looked = [pgno for pgno in pages if 1 <= pgno <= image.pages][:MOST_PAGES]
         wanted: dict[int, bytes] = {}
         if right is not None and right.page_size == image.page_size:
@@ -200,13 +197,13 @@ class Stories:
 
     def _between(self, pages: Sequence[int]) -> tuple[tuple[Position, Position] | None, str]:
         """Return the last restore point where a page was right and the first where it was not, and a clause of it."""
-        image, newest = self._image, self._newest
-        if image is None or newest is None or newest.page_size != image.page_size:
+        image, newest = self._sight, self._newest
+        if newest is None or newest.page_size != image.page_size:
             return None, ""
         for pgno in pages:
             if not 1 <= pgno <= min(image.pages, newest.pages):
                 continue
-            held = image.sums(pgno, 1)
+            held = image.sum(pgno)
             if newest.sums(pgno, 1) != held:
                 later = self._found_damaged
                 if later is not None:
@@ -233,14 +230,7 @@ class Stories:
 
     def _compared(self, pages: Sequence[int]) -> bool:
         """Whether pages could be compared at all."""
-        return self._image is not None and self._right is not None and bool(pages or self._case.history)
-
-    @cached_property
-    def _image(self) -> PageImage | None:
-        try:
-            return self._case.image
-        except PagewardenError:
-            return None
+        return bool(self._sight.pages) and self._right is not None and bool(pages or self._case.history)
 
     @cached_property
     def _right(self) -> PastImage | None:

@@ -8,7 +8,6 @@ from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from pagewarden.errors import PagewardenError
 from pagewarden.repair.wholes import header_is_sane
 from pagewarden.sqlite.btree import PageKind, page_kind
 from pagewarden.sqlite.header import HEADER_SIZE
@@ -16,7 +15,11 @@ from pagewarden.sqlite.schema import Layout, SchemaEntry, read_schema
 
 if TYPE_CHECKING:
     from pagewarden.contracts import PageImage, RepairCase
+    from pagewarden.repair.sight import Sight
     from pagewarden.values import Finding
+
+MOST_LOOKUPS = 100
+"""Pages of a backup that are looked at: each costs that some of its neighbours are decompressed."""
 
 COUNTERS = (range(24, 28), range(28, 32), range(32, 40), range(40, 44), range(92, 100))
 """Bytes of page 1 that commits change: counters, sizes and the freelist's beginning."""
@@ -50,8 +53,10 @@ _BY_WORD: Mapping[str, Role] = {
 class Roles:
     """The roles of pages in one case."""
 
-    def __init__(self, case: RepairCase) -> None:
+    def __init__(self, case: RepairCase, sight: Sight) -> None:
         self._case = case
+        self._sight = sight
+        self._lookups = 0  # pages that a backup was asked for
 
     def of(self, finding: Finding) -> Role:
         """Return what the page of a finding is used for, or was before it was damaged."""
@@ -65,10 +70,12 @@ class Roles:
             return _BY_WORD[named[1]]
         if finding.object is not None and self.is_index(finding.object):
             return Role.INDEX
-        for image in (self._image, self._past):
-            kind = _kind(image, pgno)
-            if kind is not None:
-                return self._role(kind, finding.object)
+        kind = _kind(self._sight, pgno)
+        if kind is None and self._lookups < MOST_LOOKUPS:
+            self._lookups += 1
+            kind = _kind(self._past, pgno)
+        if kind is not None:
+            return self._role(kind, finding.object)
         return Role.TABLE_LEAF if finding.object in self._kinds else Role.UNKNOWN
 
     def of_holder(self, finding: Finding) -> Role:
@@ -79,7 +86,7 @@ class Roles:
         if "by the freelist" in finding.message:
             return Role.FREELIST
         named = _HOLDER.search(finding.message)
-        kind = None if named is None else _kind(self._image, int(named[1]))
+        kind = None if named is None else _kind(self._sight, int(named[1]))
         if kind is None:
             return Role.UNKNOWN
         role = self._role(kind, finding.object)
@@ -112,20 +119,13 @@ class Roles:
     @cached_property
     def _schema(self) -> Sequence[SchemaEntry]:
         """The schema's entries; of a backup, where the database has none that can be read."""
-        for image in (self._image, self._past):
+        for image in (self._sight, self._past):
             if image is not None and image.pages:
                 layout = Layout.of(image.page(1), page_size=image.page_size, pages=image.pages)
                 entries = read_schema(image.page, layout)
                 if len(entries) > 1:
                     return entries
         return ()
-
-    @cached_property
-    def _image(self) -> PageImage | None:
-        try:
-            return self._case.image
-        except PagewardenError:
-            return None
 
     @cached_property
     def _past(self) -> PageImage | None:
@@ -137,9 +137,9 @@ class Roles:
         first = self._case.file(0, HEADER_SIZE)
         if not header_is_sane(first):
             return True
-        if self._image is None or self._past is None or not self._image.pages or not self._past.pages:
+        if self._past is None or not self._sight.pages or not self._past.pages:
             return False
-        return steady(self._image.page(1)) != steady(self._past.page(1))
+        return steady(self._sight.page(1)) != steady(self._past.page(1))
 
 
 def steady(first: bytes) -> bytes:
@@ -150,5 +150,5 @@ def steady(first: bytes) -> bytes:
     return bytes(header)
 
 
-def _kind(image: PageImage | None, pgno: int) -> PageKind | None:
+def _kind(image: Sight | PageImage | None, pgno: int) -> PageKind | None:
     return None if image is None or not 1 < pgno <= image.pages else page_kind(image.page(pgno), pgno)
