@@ -12,6 +12,8 @@ from pagewarden.config import RetentionSettings
 from pagewarden.doctor import DoctorRequest, run_doctor
 from pagewarden.errors import DatabaseBusy, RestoreRefused
 from pagewarden.injure import MARKER, InjureRequest, run_injure
+from pagewarden.repair.request import RepairRequest
+from pagewarden.repair.run import run_repair
 from pagewarden.repository.prune import PruneRequest, run_prune
 from pagewarden.restore import RestoreRequest, UndoRequest, recover_intents, run_restore, run_undo
 from pagewarden.runtime import Runtime
@@ -108,7 +110,19 @@ def wal_verbs(path: Path, runtime: Runtime) -> None:
         run_wal_enable(WalEnableRequest(database=str(path), off=off, force=True, max_time=0.05), runtime)
 
 
-@pytest.mark.parametrize("run", [backup, doctor, dry_restore, restore, restore_beside, undo, prune, injure, wal_verbs])
+def repair(path: Path, runtime: Runtime) -> None:
+    """Plan a repair of it, and ask for it: refused, because this process has it open."""
+    backup(path, runtime)
+    repository, output = str(path.parent / "repository"), str(path.with_name("b.db"))
+    run_repair(RepairRequest(database=str(path), repository=repository), runtime)
+    for to in (None, output):
+        with pytest.raises(DatabaseBusy, match="this process"):
+            run_repair(RepairRequest(database=str(path), apply=True, output=to), runtime)
+
+
+@pytest.mark.parametrize(
+    "run", [backup, doctor, dry_restore, restore, restore_beside, undo, prune, injure, wal_verbs, repair]
+)
 def test_no_run_drops_a_lock_of_its_process(held: Held, runtime: Runtime, run: Callable[[Path, Runtime], None]) -> None:
     """A write transaction of the calling process stays whole, seen from a second process."""
     run(held.path, runtime)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sqlite3
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pagewarden.errors import DatabaseBusy, DatabaseNotFound, DatabaseUnreadable, DatabaseUnsettled
+from pagewarden.errors import DatabaseBusy, DatabaseNotFound, DatabaseUnreadable, DatabaseUnsettled, RepairRefused
+from pagewarden.processes import lock
 from pagewarden.processes.lock import FileLock
 from tests.support.session import Session, SessionError
 
@@ -73,20 +75,20 @@ def test_locks_of_this_process_survive(tmp_path: Path) -> None:
 def test_a_lock_that_was_lost_is_noticed(tmp_path: Path) -> None:
     """Where its process died, or the file was replaced under it, what stands there is not held any more."""
     path = make(tmp_path / "app.db", "delete")
-    with FileLock(str(path)) as lock:
-        lock.check()
-        os.kill(lock._child.pid, signal.SIGKILL)
-        while lock._child.running:
+    with FileLock(str(path)) as held:
+        held.check()
+        os.kill(held._child.pid, signal.SIGKILL)
+        while held._child.running:
             pass
         with pytest.raises(DatabaseUnsettled, match="lost"):
-            lock.check()
-    with FileLock(str(path)) as lock:
+            held.check()
+    with FileLock(str(path)) as held:
         path.rename(tmp_path / "elsewhere.db")
         with pytest.raises(DatabaseUnsettled, match="went away"):
-            lock.check()
+            held.check()
         make(path, "delete")
         with pytest.raises(DatabaseUnsettled, match="replaced"):
-            lock.check()
+            held.check()
 
 
 def test_what_is_no_file_is_not_locked(tmp_path: Path) -> None:
@@ -95,3 +97,21 @@ def test_what_is_no_file_is_not_locked(tmp_path: Path) -> None:
     for name, error in (("link", DatabaseUnreadable), (".", DatabaseUnreadable), ("none", DatabaseNotFound)):
         with pytest.raises(error):
             FileLock(str(tmp_path / name))
+
+
+def test_why_a_file_cannot_be_locked_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that this user may not write to is refused with the command that copies it, log and all (H4)."""
+    path = make(tmp_path / "app.db", "wal")
+    answers = {errno.EROFS: RepairRefused, errno.ENOLCK: DatabaseUnreadable}
+    for number, error in answers.items():
+        monkeypatch.setattr(FileLock, "_ask", lambda self, seconds, number=number: {"failed": number})
+        with pytest.raises(error) as raised:
+            FileLock(str(path))
+        assert (f"cp {path} {path}-wal" in raised.value.hint) == (number == errno.EROFS)
+
+
+def test_a_lock_process_that_dies_at_once_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a lock nothing goes on."""
+    monkeypatch.setattr(lock, "MODULE", "tests.support.gone")
+    with pytest.raises(DatabaseUnreadable, match="the process for it ended"):
+        FileLock(str(make(tmp_path / "app.db", "delete")))

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from pagewarden.check.outcome import ContractBroken
 from pagewarden.contracts import PastImage, RepairCase, Repairer, RepairStep
 from pagewarden.errors import DatabaseUnreadable, OutOfSpace
 from pagewarden.plugins import Extensions, load_plugins
+from pagewarden.repair.answers import CaseAnswers
 from pagewarden.repair.cutouts import CUT, discard_cutouts, read_cutouts
 from pagewarden.repair.isolate import Place, RepairerFailed, apply, do
 from pagewarden.testing.benches import ClosedCase
@@ -171,7 +173,7 @@ def test_a_repairer_is_answered_what_a_case_knows(bench: Bench, tmp_path: Path) 
         "trees": [tree.name for tree in case.trees],
         "flaws": [flaw.kind.name for flaw in case.flaws()],
         "inferred": 1024,
-        "policy": "quarantine",
+        "policy": case.policy.orphans.value,
         "steps": [("ask", {"deep": [{"er": [1, [None, "x"]]}]})],
         "fetched": past.stat().st_size,
         "history": ("a test says so", 7, b"SQLite"),
@@ -186,3 +188,47 @@ def test_a_job_that_there_is_not_is_refused(bench: Bench) -> None:
         do("dance", {}, bench.place())
     with pytest.raises(DatabaseUnreadable):
         do("settle", {"database": str(bench.copy.parent), "stamp": False}, bench.place())
+
+
+@pytest.mark.parametrize(
+    ("what", "arguments"),
+    [
+        ("page", {"image": "live", "pgno": "1"}),
+        ("page", {"image": "live"}),
+        ("sums", [1, 2]),
+        ("fetch", {"image": "newest", "name": 7}),
+        ("dance", {}),
+    ],
+)
+def test_a_question_that_is_none_breaks_the_contract(bench: Bench, what: str, arguments: object) -> None:
+    """Each is held against its shape: the process may have been taken over by hostile bytes."""
+    with pytest.raises(ContractBroken):
+        CaseAnswers(ClosedCase(bench.copy), bench.place().scratch).reply(what, arguments)
+
+
+def test_an_answer_is_bounded_and_refuses_what_there_is_not(bench: Bench, tmp_path: Path) -> None:
+    """Neither too much at once nor another image; no file is fetched but into the scratch folder."""
+    past = Past(make_plain(tmp_path / "past.db"), 7)
+    lonely = CaseAnswers(ClosedCase(bench.copy), bench.place().scratch)
+    answers = CaseAnswers(ClosedCase(bench.copy, history=Pasts(past, past)), bench.place().scratch)
+    for what, arguments in (
+        ("sums", {"image": "live", "first": 1, "count": 1 << 40}),
+        ("findings", {"first": 0, "count": 1 << 20}),
+        ("flaws", {"first": -1, "count": 1}),
+        ("file", {"offset": 0, "length": 1 << 40}),
+        ("file", {"offset": -1, "length": 1}),
+        ("page", {"image": "older 1", "pgno": 1}),
+        ("page", {"image": "older -1", "pgno": 1}),
+        ("page", {"image": "dead", "pgno": 1}),
+        ("fetch", {"image": "newest", "name": "../past.db"}),
+        ("fetch", {"image": "newest", "name": "/etc/passwd"}),
+        ("fetch", {"image": "newest", "name": ".."}),
+    ):
+        assert "refused" in answers.reply(what, arguments), what
+    for what, arguments in (("older", {}), ("page", {"image": "newest", "pgno": 1})):
+        assert "refused" in lonely.reply(what, arguments)
+    assert lonely.reply("history", None) == {"value": None}
+    garbage = tmp_path / "garbage.db"
+    garbage.write_bytes(b"garbage " * 100)
+    assert "error" in CaseAnswers(ClosedCase(garbage), tmp_path).reply("image", None)
+    assert list(bench.place().scratch.iterdir()) == []

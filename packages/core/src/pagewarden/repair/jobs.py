@@ -18,6 +18,7 @@ from pagewarden.live.connection import failure, open_copy
 from pagewarden.processes.channel import Value
 from pagewarden.repair.compare import Before, compare
 from pagewarden.repair.cutouts import Cutouts
+from pagewarden.repair.sealing import seal_changes
 from pagewarden.restore.hold import filled_companions
 from pagewarden.sqlite.wal import FRAME_HEADER_SIZE, WAL_HEADER_SIZE
 
@@ -49,6 +50,8 @@ def settle(database: Path, *, stamp: bool = False) -> str:
         if isinstance(error, DatabaseUnreadable) and not _says_damage(error):
             raise
         refused = error.message
+    except UnicodeDecodeError as error:  # SQLite quotes what stands in a damaged schema
+        refused = f"{database} cannot be read by SQLite: {error}"
     try:
         if refused:
             _lay_over(database)
@@ -73,6 +76,10 @@ def compare_copies(task: Mapping[str, Any], progress: Progress) -> Value:
             notes=task["notes"],
             progress=progress,
         )
+    try:
+        seal_changes(before, Path(task["after"]))
+    except OSError as error:
+        raise durable.failure(error, f"cannot seal the pages of {task['after']}") from error
     plain = cast("Any", [msgspec.to_builtins(table) for table in tables])
     return {"tables": plain, "whole": _is_whole(before)}
 
@@ -83,7 +90,7 @@ def _is_whole(database: Path) -> bool:
         return False
     try:
         open_copy(str(database)).close()
-    except PagewardenError:
+    except (PagewardenError, sqlite3.Error, UnicodeDecodeError):
         return False
     finally:
         for suffix in COMPANIONS[1:]:
@@ -108,7 +115,7 @@ def _through_sqlite(database: Path, *, stamp: bool) -> None:
 
 
 def _says_damage(error: DatabaseUnreadable) -> bool:
-    return str(error.fields.get("sqlite", "")).startswith(("SQLITE_CORRUPT", "SQLITE_ERROR"))
+    return str(error.fields.get("sqlite", "")).startswith(("SQLITE_CORRUPT", "SQLITE_ERROR", "SQLITE_READONLY"))
 
 
 def _lay_over(database: Path) -> None:
@@ -122,10 +129,14 @@ def _lay_over(database: Path) -> None:
         scan = backend().wal_scan(wal.fileno(), page_size=0)
         if not scan.last_commit:
             return
-        size = scan.page_size
+        size, present = scan.page_size, -(-database.stat().st_size // scan.page_size)
+        if scan.pages > present + len(scan.map) // 8:
+            return  # a commit holds every page that it adds: this log is no honest one, and would fill any disk
         for at in range(0, len(scan.map), 8):
             pgno = int.from_bytes(scan.map[at : at + 4], "little")
             frame = int.from_bytes(scan.map[at + 4 : at + 8], "little")
+            if pgno > scan.pages:
+                continue
             offset = WAL_HEADER_SIZE + (frame - 1) * (FRAME_HEADER_SIZE + size) + FRAME_HEADER_SIZE
             durable.write_at(file.fileno(), os.pread(wal.fileno(), size, offset), (pgno - 1) * size)
         os.ftruncate(file.fileno(), scan.pages * size)
