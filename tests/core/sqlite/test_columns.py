@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pagewarden.sqlite.columns import stored_columns, table_shape
+from pagewarden.sqlite.columns import buildable_indexes, stored_columns, table_shape
 from pagewarden.sqlite.schema import SchemaEntry
 from tests.core.sqlite.closed import make
 
@@ -98,3 +98,20 @@ def test_two_tables_of_one_name_are_none() -> None:
     twice = (table("CREATE TABLE t(a)"), table("CREATE TABLE t(b)"))
     assert stored_columns(twice, "t") == ()
     assert table_shape(twice, "t").columns == ()
+
+
+def test_what_can_be_built_without_the_application() -> None:
+    """Each index by itself: one that cannot be built is no matter to its neighbours, and nothing else is ever run."""
+    schema = (
+        table("CREATE TABLE t(a UNIQUE, b)"),
+        index("CREATE INDEX i ON t(b)", "i"),
+        index("CREATE INDEX j ON t(a COLLATE mine)", "j"),
+        index("CREATE INDEX k ON t(mine(a))", "k"),
+        index("CREATE INDEX l ON t(a) WHERE a IN (SELECT 1)", "l"),
+        index("DROP TABLE t", "m"),
+        index("", "sqlite_autoindex_t_1"),
+        index("CREATE UNIQUE INDEX n ON t(lower(a) DESC) WHERE b > 1", "n"),
+    )
+    assert buildable_indexes(schema, "t") == {"i", "n", "sqlite_autoindex_t_1"}
+    assert buildable_indexes(schema, "u") == frozenset()
+    assert buildable_indexes((table("CREATE TABLE t(a UNIQUE COLLATE mine)"), *schema[-2:]), "t") == frozenset()

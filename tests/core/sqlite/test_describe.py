@@ -224,6 +224,16 @@ def test_a_statement_that_is_too_long_hides_no_tree(tmp_path: Path) -> None:
     assert one(path, "u").root == 2
 
 
+def test_a_name_that_is_too_long_is_no_whole_schema(tmp_path: Path) -> None:
+    """Its tree is not known, so that nobody may say that pages are used by none."""
+    path = tmp_path / "app.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"CREATE TABLE {'n' * 600_000}(a)")
+        connection.execute("CREATE TABLE short(a)")
+    description = describe(path)
+    assert ([tree.name for tree in description.trees[1:]], description.whole) == (["short"], False)
+
+
 def test_names_may_be_anything(tmp_path: Path) -> None:
     """Quotes, case, letters beyond ASCII, names of SQLite's own functions and pragmas."""
     odd = ['a "quoted" one', "İstanbul", "pragma_table_list", "x'; DROP TABLE t; --", "table", "\N{GRINNING FACE}"]
