@@ -44,8 +44,8 @@ def test_what_is_not_replayed_is_in_the_quarantine(logged: Logged, tmp_path: Pat
     here = logged.place(tmp_path / "here")
     zeroed_sector(here, frame, random.Random(1))
     before = here.wal.read_bytes()
-    refused = run_repair(RepairRequest(database=str(here.path), apply=True, only_lossless=True), runtime)
-    assert not refused.applied and here.wal.read_bytes() == before
+    refused = run_repair(RepairRequest(database=str(here.path), only_lossless=True), runtime)
+    assert refused.plan == () and here.wal.read_bytes() == before
     report = run_repair(RepairRequest(database=str(here.path), apply=True), runtime)
     assert (report.applied, report.verdict_after) == (True, Verdict.SOUND)
     assert rows_of(here.path) == logged.states[max(commit for commit in logged.states if commit < frame)]
