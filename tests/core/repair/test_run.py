@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -378,3 +379,46 @@ def test_what_nobody_can_judge_keeps_no_repair_from_counting(database: Path, plu
     assert report.applied == (not fails)
     assert report.exit_code == (1 if fails else 3)
     assert ("could not be judged: check-blind" in report.why) == fails
+
+
+def test_a_log_whose_database_sqlite_refuses_is_put_back_with_it(database: Path, plugins: Plugins) -> None:
+    """There is no whole copy to go over; file and log are kept as they were, and come back as they were."""
+    make_broken_log(database)
+    header = database.read_bytes()[:1024]
+    with database.open("r+b") as file:
+        file.write(b"garbage ".ljust(100, b"!"))
+    with Path(f"{database}-wal").open("r+b") as file:
+        file.write(b"garbage")
+    before = files(database)
+
+    def work(bench: RepairBench) -> None:
+        bench.write(1, header, "its header")
+        reindex(bench)
+
+    plugins.repairers = [Chosen(work)]
+    assert plugins.repair(database).applied
+    assert len(rows(database)) == 40
+    (entry,) = Quarantine(path=database).entries()
+    assert (entry.previous, entry.bridge) == (Kept.RAW, None)
+    run_undo(UndoRequest(path=str(database)), plugins.runtime())
+    assert files(database) == before
+
+
+def test_a_journal_that_is_kept_for_the_next_transaction_is_no_hot_one(database: Path, plugins: Plugins) -> None:
+    """In journal_mode=PERSIST it stands beside the file for ever; it is put aside and brought back like any other."""
+    make_plain(database)
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode=PERSIST").fetchall()
+        connection.execute("UPDATE t SET body = zeroblob(299)")
+    break_index(database)
+    before = files(database)
+    assert "app.db-journal" in before
+    report = plugins.repair(database)
+    assert report.applied
+    assert report.check is not None
+    assert report.judged is not None
+    assert (report.check.database, report.judged.database) == (str(database), str(database))
+    assert "copy.db" not in (Path(report.quarantine) / "report.json").read_text()
+    assert len(rows(database)) == 40
+    run_undo(UndoRequest(path=str(database)), plugins.runtime())
+    assert files(database) == before

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -291,7 +291,7 @@ class Rounds:
             str(copy), task.runtime, task.request, level=level, remaining=task.remaining(), private=True
         )
         remove_empty_companions(copy)
-        return report
+        return _about(report, str(copy), task.path)
 
     def _objection(self, report: CheckReport, mended: Collection[Finding]) -> str:
         """Return why the copy may not take the path, after all that was done; "" where it may."""
@@ -300,11 +300,10 @@ class Rounds:
         if report.verdict is Verdict.UNKNOWN:
             before = {(each.name, each.why) for each in self._found.checkers if each.verdict is Verdict.UNKNOWN}
             for each in report.checkers:
-                why = each.why.replace(str(self._task.work.copy), self._task.path)
                 # What a checker cannot see here, it could not see before the damage either. One that failed may not
                 # have seen what is wrong now.
-                if each.verdict is Verdict.UNKNOWN and each.failed and (each.name, why) not in before:
-                    return f"the repaired copy could not be judged: {each.name}: {why}"
+                if each.verdict is Verdict.UNKNOWN and each.failed and (each.name, each.why) not in before:
+                    return f"the repaired copy could not be judged: {each.name}: {each.why}"
         for finding in self._found.findings:
             compared = finding.checker == COMPARING and finding.severity is Severity.DAMAGE
             if compared and finding not in mended:
@@ -338,6 +337,23 @@ def _vain(plan: Plan, done: Sequence[RepairStep], before: CheckReport, after: Ch
 def _seen(finding: Finding) -> tuple[object, ...]:
     """Return what a finding says; its hint names the file, which is another one for a copy."""
     return finding.checker, finding.kind, finding.pgno, finding.object, finding.rowid, finding.message
+
+
+def _about(report: CheckReport, copy: str, path: str) -> CheckReport:
+    """Return the report of a private copy as one of the database: nobody will find the copy where it was."""
+
+    def said(text: str) -> str:
+        return text.replace(copy, path)
+
+    return replace(
+        report,
+        database=path,
+        checkers=tuple(replace(each, why=said(each.why)) for each in report.checkers),
+        findings=tuple(
+            replace(each, message=said(each.message), evidence=said(each.evidence), hint=said(each.hint))
+            for each in report.findings
+        ),
+    )
 
 
 def _unopenable(path: str, error: PagewardenError) -> CheckReport:

@@ -85,11 +85,12 @@ def compare_copies(task: Mapping[str, Any], progress: Progress) -> Value:
 
 
 def _is_whole(database: Path) -> bool:
-    """Whether SQLite opens a private copy, and needs nothing beside it."""
+    """Whether SQLite reads the schema of a private copy, and needs nothing beside it."""
     if filled_companions(database):
         return False
     try:
-        open_copy(str(database)).close()
+        with closing(open_copy(str(database))) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except (PagewardenError, sqlite3.Error, UnicodeDecodeError):
         return False
     finally:
