@@ -109,3 +109,35 @@ def rows_of(connection: sqlite3.Connection) -> Rows:
     return [
         row for table in ("letters", "notes") for row in connection.execute(f"SELECT * FROM {table} ORDER BY rowid")
     ]
+
+
+def write(connection: sqlite3.Connection, text: str = "seen") -> None:
+    """Commit a change of one page."""
+    connection.execute("UPDATE notes SET body = ? WHERE id = 1", (text,))
+
+
+def expect_present(past: Past, why: str) -> History:
+    """The present state is proved, and is what SQLite reads."""
+    history = past.history()
+    assert history.present is not None, history.why
+    assert why in history.why
+    assert past.held_by(history, history.present) == past.rows()
+    return history
+
+
+def expect_nothing(past: Past, why: str) -> None:
+    """The present state is not proved; the owner may declare it all the same."""
+    history = past.history()
+    assert history.present is None, history.why
+    assert why in history.why and "--assume-current" in history.why
+    declared = past.history(assume_current=True)
+    assert declared.present is declared.newest
+    assert "declares" in declared.why
+
+
+def followed(past: Past) -> sqlite3.Connection:
+    """A database in WAL mode whose log has a commit that is backed up; the application still has it open."""
+    connection = past.make("wal").connect()
+    connection.execute("INSERT INTO notes VALUES(1, 'first')")
+    past.back_up()
+    return connection

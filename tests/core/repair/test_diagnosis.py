@@ -6,13 +6,14 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from pagewarden.backup import BackupRequest, run_backup
 from pagewarden.check.images import HandleImage
-from pagewarden.contracts import Damage, Pattern
+from pagewarden.contracts import Damage, PastImage, Pattern
 from pagewarden.repair.attempt import check_or_say
 from pagewarden.repair.case import open_case
 from pagewarden.repair.diagnosis import diagnose
@@ -24,7 +25,8 @@ from pagewarden.runtime import Runtime
 from pagewarden.testing import INJURIES
 from pagewarden.testing.benches import ClosedCase
 from pagewarden.testing.contracts import make_database
-from pagewarden.values import Finding, Level, Severity
+from pagewarden.testing.subjects import FileImage
+from pagewarden.values import Finding, Level, Position, Severity
 from tests.core.repair.pasts import Past
 from tests.support.injuring import SHAPES, make
 
@@ -285,3 +287,76 @@ def test_hostile_findings_are_survived(tmp_path: Path) -> None:
     shutil.copy(database, tmp_path / "empty.db")
     (tmp_path / "empty.db").write_bytes(b"")
     assert diagnose(refused(tmp_path / "empty.db"))
+
+
+class Known(FileImage):
+    """A file as a restore point."""
+
+    def __init__(self, path: Path, data: bytes, txid: int) -> None:
+        path.write_bytes(data)
+        super().__init__(path)
+        self.at = Position(timeline="0" * 32, txid=txid, time=datetime(2026, 11, txid, tzinfo=UTC))
+
+    @property
+    def position(self) -> Position:
+        """Where it stands."""
+        return self.at
+
+    @position.setter
+    def position(self, _: Position | None) -> None:
+        """Leave it there."""
+
+
+class Knowledge:
+    """A history of two restore points, the newer of which is the present."""
+
+    why = "a test says so"
+
+    def __init__(self, newest: Known, older: Known) -> None:
+        self.newest = self.present = newest
+        self.older = (older,)
+
+    def fetch(self, image: PastImage, to: Path) -> None:
+        """Is not asked for."""
+        raise AssertionError(f"{image} to {to}")
+
+
+def _sectors(page: bytes, other: bytes) -> bytes:
+    return page[:1024] + other[1024:2048] + page[2048:]
+
+
+TRACES: dict[str, Callable[[bytes, bytes, bytes], bytes]] = {
+    "are zeros: the disk or": lambda page, older, other: bytes(len(page)),
+    "sectors of 512": lambda page, older, other: _sectors(page, bytes(len(page))),
+    "dropped it": lambda page, older, other: older,
+    "part new, part old": lambda page, older, other: _sectors(page, older),
+    "a few bits": lambda page, older, other: page[:2000] + bytes([page[2000] ^ 4]) + page[2001:],
+    "a short run": lambda page, older, other: page[:2000] + bytes(each ^ 255 for each in page[2000:2030]) + page[2030:],
+    "shifted": lambda page, older, other: page[:500] + b"xyz" + page[500:-3],
+    "with something else": lambda page, older, other: bytes(each ^ 0x55 for each in page),
+}
+
+
+@pytest.mark.parametrize("word", TRACES)
+def test_what_a_page_bears_is_told_from_backups(tmp_path: Path, word: str) -> None:
+    """Though the checker says only that it is a bad page."""
+    database = make_database(tmp_path / "app.db", rows=150)
+    older = database.read_bytes()
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE customers SET notes = replace(notes, 'e', 'é')")
+    newest = database.read_bytes()
+    pgno = next(
+        number
+        for number in range(2, len(older) // 4096)
+        if newest[(number - 1) * 4096] == 13
+        and newest[number * 4096 - 900 :][:900] != older[number * 4096 - 900 :][:900]
+    )
+    place = slice((pgno - 1) * 4096, pgno * 4096)
+    hurt = bytearray(newest)
+    hurt[place] = TRACES[word](newest[place], older[place], newest[:4096])
+    database.write_bytes(hurt)
+    history = Knowledge(Known(tmp_path / "newest", newest, 2), Known(tmp_path / "older", older, 1))
+    finding = Finding(kind="bad-page", severity=Severity.DAMAGE, pgno=pgno, object="customers", message="it is bad")
+    (pattern,) = diagnose(ClosedCase(database, [finding], history=history))
+    assert pattern.damage is Damage.PAGES
+    assert word in pattern.happened and "after the newest" in pattern.happened
