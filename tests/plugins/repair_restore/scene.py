@@ -179,6 +179,11 @@ class Scene:
             hit = differing(
                 sums, backend().buffer_sums(injured.ljust(pages * good.page_size, b"\0"), good.page_size, 1, pages)
             )
+            schema = good.usage([Tree(name="sqlite_schema", root=1, index=False)], lambda: None).by_tree()[0]
+            cut_off = sum(good.page(pgno)[0] in (2, 5) for pgno in hit)
+            # Where several trees are cut in pieces, or the schema is, nobody can tell whose the pieces are.
+            if cut_off > 1 or hit.intersection(schema[1:]) or good.page(1)[100:] != injured[100 : good.page_size]:
+                return defaultdict(set)
             return _rows_beside(good, self.folder / "good.db", hit)
 
     def check(self) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -16,9 +16,10 @@ from pagewarden.errors import PagewardenError
 from pagewarden.pages import backend
 from pagewarden.repair.closed import ClosedFile, differing
 from pagewarden.repair.lookups import fold
-from pagewarden.repair.rows import chain_pages, unlike
-from pagewarden.sqlite.btree import Cell, PageKind, child_pages
+from pagewarden.repair.rows import chain_pages, leaf_cells, raw_row, unlike
+from pagewarden.sqlite.btree import Cell, PageKind, child_pages, parse_page
 from pagewarden.sqlite.freelist import walk_freelist
+from pagewarden.sqlite.record import Malformed
 from pagewarden.sqlite.refusals import refusal_or_raise
 from pagewarden.structure import Flaw, FlawKind, Tree
 from pagewarden.values import Finding, Severity
@@ -26,6 +27,8 @@ from pagewarden.values import Finding, Severity
 _ALIKE = 0.1  # of a table's rows that must stand in a tree that is taken for its own
 _TABLE_KINDS = (PageKind.TABLE_LEAF, PageKind.TABLE_INTERIOR)
 _INDEX_KINDS = (PageKind.INDEX_LEAF, PageKind.INDEX_INTERIOR)
+_OF_PLACE = (FlawKind.ROWID_ORDER, FlawKind.KEY_ORDER)
+_DEEPEST = 32  # pages from a leaf to its root, and more than SQLite follows
 _SECTOR = 512  # bytes that a disk loses at once, at the least
 
 
@@ -73,7 +76,8 @@ class Damaged(Image):
         self._bad_cells: set[tuple[int, int]] = set()  # page and cell of rows whose overflow chain is wrong
         self._bad_overflow: set[int] = set()  # overflow pages on which something is wrong
         self._contested: set[int] = set()  # pages that are used twice, or lie below such a one
-        self._rightful: dict[int, int] = {}  # by page: the second of its users, where it is of no kind for the first
+        self._rightful: dict[int, int] = {}  # by page: which of the trees that use it is the right one
+        self._doubled: set[int] = set()  # pages that one tree has twice
         self._lost: set[int] = set()  # trees of which a part cannot be reached
         self._base = base
         self.suspect = suspects(self, base)
@@ -121,20 +125,26 @@ class Damaged(Image):
         return rows > 0 and rows - sum(map(len, left.values())) >= rows * _ALIKE
 
     def _judge(self, findings: Sequence[Finding], tables: dict[str, str]) -> None:
-        self._rightful = self._second_users()
+        strange = {flaw.pgno for flaw in self.usage.flaws if flaw.kind is FlawKind.PAGE_TYPE}
+        strange |= {flaw.pgno for flaw in self.usage.flaws if flaw.kind is FlawKind.ROWID_ORDER}
+        places: list[Flaw] = []
         for flaw in self.usage.flaws:
             self._blame(flaw.tree)
             overflow = self.usage.holder(flaw.pgno) is not None
             if flaw.kind is FlawKind.TWICE:
-                self._contest(flaw)
+                self._contest(flaw, strange)
             elif overflow:
                 self._bad_overflow.add(flaw.pgno)
             elif flaw.kind is FlawKind.OVERFLOW_LENGTH and flaw.cell is not None:
                 self._bad_cells.add((flaw.pgno, flaw.cell))
-            else:
+            elif flaw.kind in _OF_PLACE:
+                places.append(flaw)
+            elif flaw.kind is not FlawKind.DEPTH:  # that is told of all leaves if the first one is wrong
                 self._bad.add((flaw.tree, flaw.pgno))
                 if flaw.tree is not None:
                     self._lost.add(flaw.tree)
+        # A page that its tree has twice is met first at a place that may be wrong; that says nothing against the page.
+        self._bad |= {(flaw.tree, flaw.pgno) for flaw in places if not self._below(flaw.pgno, self._doubled)}
         if self.file.torn:
             self._accuse(self.file.pages)
         structural = set(self.bad_trees)
@@ -150,34 +160,81 @@ class Damaged(Image):
                     name = tables[name]
                 self._blame(self.places.get(name))
 
-    def _second_users(self) -> dict[int, int]:
-        """Return pages of the wrong kind for the tree that used them first, with the one they are right for."""
-        strange = {flaw.pgno for flaw in self.usage.flaws if flaw.kind is FlawKind.PAGE_TYPE}
-        found: dict[int, int] = {}
-        for flaw in self.usage.flaws:
-            if flaw.kind is not FlawKind.TWICE or flaw.pgno not in strange or flaw.tree is None:
-                continue
-            if self._may_be_node(flaw.pgno, flaw.tree) or not self._may_be_node(flaw.pgno, None):
-                found[flaw.pgno] = flaw.tree  # for that one it may be an overflow page as well
-        return found
+    def _may_be_node(self, pgno: int, tree: int) -> bool:
+        """Whether a page says that it is of a b-tree of the kind of `tree`."""
+        return self.survey.kinds[pgno - 1] in (_INDEX_KINDS if self.trees[tree].index else _TABLE_KINDS)
 
-    def _may_be_node(self, pgno: int, tree: int | None) -> bool:
-        """Whether a page says that it is of a b-tree of the kind of `tree`, or of any."""
-        kind = self.survey.kinds[pgno - 1]
-        if tree is None:
-            return kind in (*_INDEX_KINDS, *_TABLE_KINDS)
-        return kind in (_INDEX_KINDS if self.trees[tree].index else _TABLE_KINDS)
+    def _contest(self, flaw: Flaw, strange: Collection[int]) -> None:
+        """Note that a page is used by a second tree: whoever was first may be the wrong one.
 
-    def _contest(self, flaw: Flaw) -> None:
-        """Note that a page is used by a second tree: whoever was first may be the wrong one."""
+        `strange` are pages of a wrong kind for the tree that used them first.
+        """
         first = self._user(flaw.pgno)
         self._blame(first)
         self._contested.add(flaw.pgno)
-        if flaw.tree is None or not self._names(flaw.other, flaw.pgno):
+        if flaw.tree is None:
             return
-        fits = self._may_be_node(flaw.pgno, flaw.tree)
-        known = flaw.pgno in self._rightful or self._base.has(fold(self.trees[flaw.tree].name), flaw.pgno)
-        self._lost.add(first if first is not None and fits and known else flaw.tree)
+        child = self._names(flaw.other, flaw.pgno)
+        right = self._right(flaw, flaw.tree, first, child=child, strange=flaw.pgno in strange)
+        if right is not None:
+            self._rightful.setdefault(flaw.pgno, right)
+        if child:
+            known = right == flaw.tree or (right is None and self._base.has(self._name(flaw.tree), flaw.pgno))
+            self._lost.add(first if known and first is not None else flaw.tree)
+
+    def _right(self, flaw: Flaw, tree: int, first: int | None, *, child: bool, strange: bool) -> int | None:
+        """Return which of its two users a page belongs to, where that is sure."""
+        overflow = self.usage.holder(flaw.pgno) is not None
+        if child and not self._may_be_node(flaw.pgno, tree):
+            return first
+        if child and first == tree and not overflow:
+            self._doubled.add(flaw.pgno)
+            return tree
+        if self.trees[tree].root == flaw.pgno:
+            return tree
+        if first is not None and self.trees[first].root == flaw.pgno:
+            return first
+        if child and flaw.other is not None:
+            if not (self._within(flaw.other, flaw.pgno) and self._as_wide(flaw.pgno, tree)):
+                return first
+            strange = strange or (first is not None and not self._as_wide(flaw.pgno, first))
+        return tree if strange else None
+
+    def _within(self, parent: int, pgno: int) -> bool:
+        """Whether the rowids of a page are such as its place in its parent allows; True where it has none."""
+        size, above = self.file.layout.usable, leaf_cells(self.file, pgno, index=False)
+        if above is None or self.survey.kinds[parent - 1] != PageKind.TABLE_INTERIOR:
+            return True
+        rowids = [cell.rowid for cell in above[1].cells if cell.rowid is not None]
+        lower: int | None = None
+        for cell in parse_page(self.file.page(parent), pgno=parent, usable=size).cells:
+            if cell.child == pgno:
+                upper = cell.rowid
+                break
+            lower = cell.rowid
+        else:
+            upper = None
+        return all((lower is None or lower < rowid) and (upper is None or rowid <= upper) for rowid in rowids)
+
+    def _as_wide(self, pgno: int, tree: int) -> bool:
+        """Whether no row of a page has more columns than a tree's; True for a page without rows."""
+        page = leaf_cells(self.file, pgno, index=self.trees[tree].index)
+        most = len(self.trees[tree].columns)
+        for cell in () if page is None else page[1].cells:
+            with suppress(Malformed):
+                if page is not None and most < len(raw_row(self.file, page[0], cell, never).values):
+                    return False
+        return True
+
+    def _below(self, pgno: int, pages: Collection[int]) -> bool:
+        for _ in range(_DEEPEST):
+            if pgno in pages:
+                return True
+            pgno = self.usage.parent(pgno)
+        return False
+
+    def _name(self, tree: int) -> str:
+        return fold(self.trees[tree].name)
 
     def _names(self, holder: int | None, pgno: int) -> bool:
         """Whether a page is a root, or the child of `holder`; else it is used as an overflow page."""

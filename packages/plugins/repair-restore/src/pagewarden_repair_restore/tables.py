@@ -21,7 +21,6 @@ from contextlib import contextmanager, suppress
 from pagewarden.contracts import RepairBench
 from pagewarden.repair.lookups import Table, fold, read_table
 from pagewarden.repair.rows import AT_ONCE, Cells, RawRow, all_cells, leaf_cells, raw_row, unlike
-from pagewarden.sqlite.btree import PageKind
 from pagewarden.sqlite.names import quote
 from pagewarden.sqlite.record import Malformed
 from pagewarden.sqlite.schema import SchemaEntry
@@ -268,24 +267,20 @@ class Merge:
 
     def _stray_pages(self) -> dict[str, list[int]]:
         """Return pages that no tree leads to, by the table that they must be of: one that lost a part."""
-        tables = self._choice.schema.tables
-        lost = [name for name in tables if self._theirs.lost_a_part(name)]
-        # A part of an index looks like one of a table WITHOUT ROWID.
-        mixed = any(self._theirs.lost_a_part(name) for name in self._choice.schema.table_of)
+        tables, theirs = self._choice.schema.tables, self._theirs
+        lost = {name for name in (*tables, *self._choice.schema.table_of) if theirs.lost_a_part(name)}
         found: dict[str, list[int]] = {}
-        for pgno in self._theirs.strays if lost else ():
+        for pgno in theirs.strays if lost.intersection(tables) else ():
             place = self._ours.usage.tree_of(pgno) if pgno <= self._ours.file.pages else None
             was = None if place is None else fold(self._ours.trees[place].name)
-            leaf = self._theirs.survey.kinds[pgno - 1] == PageKind.TABLE_LEAF
-            alike = [name for name in lost if self._theirs.trees[self._theirs.places[name]].index is not leaf]
-            alone = alike[0] if len(alike) == 1 and (leaf or not mixed) else None
-            owner = was if was in alike else alone
-            if owner is not None and self._fits(owner, pgno):
+            fitting = [name for name in lost if self._fits(name, pgno)]
+            owner = was if was in fitting else fitting[0] if len(fitting) == 1 else None
+            if owner in tables:
                 found.setdefault(owner, []).append(pgno)
         return found
 
     def _fits(self, name: str, pgno: int) -> bool:
-        """Whether every row of a stray page may be one of a table."""
+        """Whether every row of a stray page may be one of a table, or entry of an index."""
         tree = self._theirs.trees[self._theirs.places[name]]
         page = leaf_cells(self._theirs.file, pgno, index=tree.index)
         if page is None or page[1].bad or not page[1].cells:
@@ -295,7 +290,11 @@ class Merge:
             counts = {len(raw_row(self._theirs.file, page[0], cell, never).values) for cell in page[1].cells}
         except Malformed:
             return False
-        return max(counts) <= len(tree.columns) and rowids == sorted(set(rowids))
+        # Rows from before an ALTER TABLE ADD COLUMN have fewer columns; entries of an index never have.
+        short = 0 if name in self._choice.schema.table_of else len(tree.columns)
+        return len(tree.columns) - short <= min(counts) <= max(counts) <= len(tree.columns) and (
+            rowids == sorted(set(rowids))
+        )
 
     # The schema
 
