@@ -103,6 +103,8 @@ def test_a_full_disk_is_no_fault_of_the_repairer(bench: Bench) -> None:
     """It ends the repair: another repairer would have no more room (H30)."""
     with pytest.raises(OutOfSpace, match="no space left for it"):
         bench.let("find-no-space")
+    with pytest.raises(OutOfSpace, match="disk is full"):
+        bench.let("fill")
 
 
 def test_words_harm_nothing_and_counts_arrive(bench: Bench) -> None:
@@ -185,9 +187,9 @@ def test_a_repairer_is_answered_what_a_case_knows(bench: Bench, tmp_path: Path) 
 def test_a_job_that_there_is_not_is_refused(bench: Bench) -> None:
     """A job raises in the run what it raises of ours; anything else is a failure of its process."""
     with pytest.raises(RepairerFailed, match="no job 'dance'"):
-        do("dance", {}, bench.place())
+        do("dance", {"entry": str(bench.entry)}, bench.place())
     with pytest.raises(DatabaseUnreadable):
-        do("settle", {"database": str(bench.copy.parent), "stamp": False}, bench.place())
+        do("settle", {"database": str(bench.copy.parent), "entry": str(bench.entry), "stamp": False}, bench.place())
 
 
 @pytest.mark.parametrize(

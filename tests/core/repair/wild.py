@@ -41,6 +41,13 @@ def find_no_space(bench: RepairBench, steps: Sequence[RepairStep]) -> None:
     raise OutOfSpace("no space left for it")
 
 
+def fill(bench: RepairBench, steps: Sequence[RepairStep]) -> None:
+    """Let SQLite find no more room."""
+    with closing(bench.connect()) as connection:
+        connection.execute("PRAGMA max_page_count=1")
+        connection.execute("INSERT INTO t(body) VALUES (zeroblob(100000))")
+
+
 def end(bench: RepairBench, steps: Sequence[RepairStep]) -> None:
     """End the process in the midst of a write."""
     bench.write(2, b"x" * 1024, "wild")
@@ -125,5 +132,5 @@ def replace(bench: RepairBench, steps: Sequence[RepairStep]) -> None:
 @hookimpl
 def pagewarden_repairers() -> Iterable[Repairer]:
     """Register them by the names of their behaviours."""
-    works = (fail, find_no_space, end, crash, hang, talk, scream, ask, replace)
+    works = (fail, find_no_space, fill, end, crash, hang, talk, scream, ask, replace)
     return [Wild(f"repair-{work.__name__.replace('_', '-')}", work) for work in works]

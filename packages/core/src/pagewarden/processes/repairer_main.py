@@ -11,6 +11,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
+import sqlite3
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -22,7 +23,7 @@ import msgspec
 
 from pagewarden.contracts import FileFacts, PageImage, PastImage, Pattern, Repairer, RepairHistory, RepairStep
 from pagewarden.contracts.repairing import RepairPolicy
-from pagewarden.errors import PluginUnusable
+from pagewarden.errors import OutOfSpace, PagewardenError, PluginUnusable
 from pagewarden.processes.channel import Channel
 from pagewarden.processes.checker_main import RemoteImage, Run, bound_memory, described
 from pagewarden.processes.inside import end_group_with_parent, end_with_parent, take_channel
@@ -32,6 +33,8 @@ from pagewarden.structure import Flaw, Tree, WalSurvey
 from pagewarden.values import Finding, Position
 
 T = TypeVar("T")
+
+_NOTHING = 1 << 20  # bytes that count as no space left: a -shm alone grows by 32 KiB
 
 
 class RemotePast(RemoteImage):
@@ -150,8 +153,8 @@ def serve(channel: Channel) -> None:
     setup: Any = channel.receive()
     bound_memory(setup["memory"])
     run = Run(channel)
+    task: Any = channel.receive()
     try:
-        task: Any = channel.receive()
         if setup["home"]:
             _repair(find_repairer(setup["home"], setup["name"]), task, run)
             run.tell(ended=None)
@@ -161,7 +164,23 @@ def serve(channel: Channel) -> None:
             run.tell(ended=do_job(setup["name"], task, lambda done, total: run.tell(progress=[done, total])))
     except BaseException as error:  # noqa: BLE001 - the rim of the process: whatever failed is told to the run
         with suppress(BrokenPipeError):
-            run.tell(failed=described(error))
+            run.tell(failed=described(_full(error, task["entry"]) or error))
+
+
+def _full(error: BaseException, folder: str) -> OutOfSpace | None:
+    """Return what `error` means where it comes of a full disk, which SQLite may call an I/O error; else None."""
+    name = str(error.fields.get("sqlite", "") if isinstance(error, PagewardenError) else _name_of(error))
+    if not name.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
+        return None
+    disk = os.statvfs(folder)
+    free = disk.f_bavail * disk.f_frsize
+    if name.startswith("SQLITE_IOERR") and free > _NOTHING:
+        return None
+    return OutOfSpace(f"{folder} has {free:,} bytes free, which is too little: {error}")
+
+
+def _name_of(error: BaseException) -> str:
+    return getattr(error, "sqlite_errorname", "") if isinstance(error, sqlite3.Error) else ""
 
 
 def _repair(repairer: Repairer, task: Mapping[str, Any], run: Run) -> None:

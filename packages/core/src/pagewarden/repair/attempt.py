@@ -230,7 +230,7 @@ class Rounds:
         """Let the copy be one file, if it is not."""
         copy = self._task.work.copy
         if stamp or filled_companions(copy):
-            self.do("settle", {"database": str(copy), "stamp": stamp})
+            self.do("settle", {"database": str(copy), "entry": str(self._task.entry), "stamp": stamp})
 
     def do(self, job: str, task: Mapping[str, str | bool]) -> object:
         """Do a job of the repair's own in a process. Raises what it raises, DatabaseUnreadable where it died."""
