@@ -16,7 +16,6 @@ from pagewarden.sqlite.schema import Layout, read_schema
 from pagewarden.testing.benches import ClosedBench, ClosedCase
 from pagewarden.testing.subjects import ClosedSubject, FileImage
 from pagewarden.values import Finding, Level
-from pagewarden_check_foreign_keys import pagewarden_checkers as foreign_keys
 from pagewarden_check_indexes import pagewarden_checkers as indexes
 from pagewarden_check_structure import pagewarden_checkers as structure
 from pagewarden_check_virtual_tables import pagewarden_checkers as virtual_tables
@@ -91,7 +90,7 @@ def integrity(path: Path) -> list[str]:
 def findings(path: Path, *, deep: bool = False) -> tuple[Finding, ...]:
     """Return what the checkers that know about indexes find in a closed file."""
     collected = Collected()
-    checkers: list[Checker] = [*structure(), *indexes(), *foreign_keys(), *(virtual_tables() if deep else ())]
+    checkers: list[Checker] = [*structure(), *indexes(), *(virtual_tables() if deep else ())]
     for checker in checkers:
         with ClosedSubject(path, level=Level.DEEP) as subject:
             collected.add(checker.check(subject))
