@@ -66,13 +66,16 @@ def _set_aside(log: WalSurvey, signs: Sequence[str]) -> RepairStep:
 
 def _replay(log: WalSurvey, mends: tuple[int, ...]) -> RepairStep:
     left = 0 if log.replay_to >= log.stranded_last else max(1, log.stranded_commits - log.replay_commits)
+    losses = []
+    if left:
+        losses.append(f"{_commits(left)} behind them, of which pages are missing; what is intact of them is kept")
+    if log.replay_without:  # then nothing tells a frame that was damaged from one that a later history has written over
+        losses.append("rows committed since a program recovered the log, if one did; they go to the quarantine")
     return RepairStep(
         text=f"replay {_commits(log.replay_commits)} that SQLite leaves out of the -wal, up to frame {log.replay_to}",
         why=f"{_fault(log)}; {_proof(log)}",
-        loses=f"{_commits(left)} behind them, of which pages are missing; what is intact of them is kept"
-        if left
-        else "nothing",
-        loss=Loss.MOVED if left else Loss.NOTHING,
+        loses="; and ".join(losses) or "nothing",
+        loss=Loss.MOVED if losses else Loss.NOTHING,
         stage=Stage.LOG,
         mends=mends,
         task={"do": "replay", "salts": log.salts.hex(), "to": log.replay_to, "commits": log.replay_commits},
