@@ -142,7 +142,7 @@ def _settle(path: Path) -> bool:
         if str(error.fields.get("sqlite", "")).startswith("SQLITE_CORRUPT"):
             return False
         raise
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         if not refusal_or_raise(error).damage:
             raise
         return False
@@ -279,7 +279,7 @@ def _sequences(side: Side) -> list[tuple[str, int]]:
     """Return how far the AUTOINCREMENT of each table is that is still there, as far as it can be read."""
     try:
         rows = side.connection.execute("SELECT name, seq FROM sqlite_sequence").fetchall()
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         refusal_or_raise(error)  # there is no such table, or it cannot be read
         return []
     return [(name, seq) for name, seq in rows if isinstance(name, str) and isinstance(seq, int)]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pagewarden.repair.closed import Tick, differing
 from pagewarden.repair.lookups import Lookup, SqlRow, exactly
-from pagewarden.repair.rows import RawRow, leaf_cells, raw_row, unlike
+from pagewarden.repair.rows import RawRow, lacking, leaf_cells, raw_row
 from pagewarden.sqlite.record import Malformed
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def find_gone(old: Side, new: Side, name: str, suspect: set[int] | None, tick: T
     if doubtful:
         search = _Search(old, new, name, tick)
         index = old.tables[name].without_rowid
-        for pgno, cells in unlike(old.file, doubtful, new.file, fresh, tick, index=index)[0].items():
+        for pgno, cells in lacking(old.file, doubtful, new.file, fresh, tick, index=index).items():
             yield from search.gone(pgno, cells)
 
 

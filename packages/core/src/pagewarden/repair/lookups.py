@@ -152,14 +152,14 @@ class Lookup:
                 f"{sql} WHERE {self._rowid} {order} LIMIT ?", (start, most + _AROUND)
             ):
                 found.append((int(rowid), tuple(row)))
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             refusal_or_raise(error)  # what follows cannot be read from here
         return found
 
     def _one(self, sql: str, values: tuple[SqlValue, ...]) -> SqlRow | None:
         try:
             row: SqlRow | None = self._connection.execute(sql, values).fetchone()
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             refusal_or_raise(error)
             return None
         return row

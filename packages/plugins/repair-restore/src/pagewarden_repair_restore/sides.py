@@ -16,7 +16,7 @@ from pagewarden.errors import PagewardenError
 from pagewarden.pages import backend
 from pagewarden.repair.closed import ClosedFile, differing
 from pagewarden.repair.lookups import fold
-from pagewarden.repair.rows import chain_pages, leaf_cells, raw_row, unlike
+from pagewarden.repair.rows import chain_pages, lacking, leaf_cells, raw_row
 from pagewarden.sqlite.btree import Cell, PageKind, child_pages, parse_page
 from pagewarden.sqlite.freelist import walk_freelist
 from pagewarden.sqlite.record import Malformed
@@ -77,6 +77,7 @@ class Damaged(Image):
         self._bad_overflow: set[int] = set()  # overflow pages on which something is wrong
         self._contested: set[int] = set()  # pages that are used twice, or lie below such a one
         self._rightful: dict[int, int] = {}  # by page: which of the trees that use it is the right one
+        self._cut_short: set[int] = set()  # pages with rows whose overflow chain is shorter or longer than they need
         self._doubled: set[int] = set()  # pages that one tree has twice
         self._lost: set[int] = set()  # trees of which a part cannot be reached
         self._base = base
@@ -121,12 +122,13 @@ class Damaged(Image):
         if self.suspect is not None and any(pgno not in self.suspect and base.has(name, pgno) for pgno in pages):
             return True
         rows = sum(base.survey.cells[pgno - 1] for pgno in known)
-        left, _ = unlike(base.file, known, self.file, pages, never, index=self.trees[place].index)
+        left = lacking(base.file, known, self.file, pages, never, index=self.trees[place].index)
         return rows > 0 and rows - sum(map(len, left.values())) >= rows * _ALIKE
 
     def _judge(self, findings: Sequence[Finding], tables: dict[str, str]) -> None:
         strange = {flaw.pgno for flaw in self.usage.flaws if flaw.kind is FlawKind.PAGE_TYPE}
         strange |= {flaw.pgno for flaw in self.usage.flaws if flaw.kind is FlawKind.ROWID_ORDER}
+        self._cut_short = {flaw.pgno for flaw in self.usage.flaws if flaw.kind is FlawKind.OVERFLOW_LENGTH}
         places: list[Flaw] = []
         for flaw in self.usage.flaws:
             self._blame(flaw.tree)
@@ -187,7 +189,9 @@ class Damaged(Image):
         overflow = self.usage.holder(flaw.pgno) is not None
         if child and not self._may_be_node(flaw.pgno, tree):
             return first
-        if child and first == tree and not overflow:
+        if child and overflow:  # what says that it is a b-tree page begins with no number of an overflow page
+            return tree
+        if child and first == tree:
             self._doubled.add(flaw.pgno)
             return tree
         if self.trees[tree].root == flaw.pgno:
@@ -198,6 +202,8 @@ class Damaged(Image):
             if not (self._within(flaw.other, flaw.pgno) and self._as_wide(flaw.pgno, tree)):
                 return first
             strange = strange or (first is not None and not self._as_wide(flaw.pgno, first))
+        if not child and overflow and self.usage.holder(flaw.pgno) in self._cut_short:
+            return tree
         return tree if strange else None
 
     def _within(self, parent: int, pgno: int) -> bool:
@@ -336,7 +342,7 @@ def settled(bench: RepairBench, page_size: int) -> Path:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     except PagewardenError:
         return _overlaid(bench, log, page_size)
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         refusal_or_raise(error)
         return _overlaid(bench, log, page_size)
     return bench.database

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 
 from pagewarden.contracts import RepairBench
 from pagewarden.repair.lookups import Table, fold, read_table
-from pagewarden.repair.rows import AT_ONCE, Cells, RawRow, all_cells, leaf_cells, raw_row, unlike
+from pagewarden.repair.rows import Cells, RawRow, all_cells, leaf_cells, raw_row, unlike
 from pagewarden.sqlite.names import quote
 from pagewarden.sqlite.record import Malformed
 from pagewarden.sqlite.schema import SchemaEntry
@@ -30,6 +30,7 @@ from pagewarden_repair_restore.sides import Damaged, Image, never, unshared
 from pagewarden_repair_restore.writing import OLDER, UNSOUND, Keeper, Unwritable, Writer
 
 _REBUILT = ("fts4", "fts5")  # modules that can make their index anew from their rows
+_MOST_KEYS = 500_000  # of rows that are held at once
 _TABLE = re.compile(r"\s*CREATE\s+TABLE\s", re.IGNORECASE)
 _INDEX = re.compile(r"\s*CREATE\s+(UNIQUE\s+)?INDEX\s", re.IGNORECASE)
 _MAKING = frozenset(
@@ -178,7 +179,7 @@ class Merge:
 
     def _keys(self, table: Table, cells: Cells) -> set[object]:
         """Return the keys of rows; none of more rows than can be held, whose older versions the repository has."""
-        if sum(map(len, cells.values())) > AT_ONCE:
+        if sum(map(len, cells.values())) > _MOST_KEYS:
             return set()
         return {_key(table, raw) for _, raw in self._rows(self._theirs, table, cells)}
 
