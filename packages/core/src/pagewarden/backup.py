@@ -143,6 +143,7 @@ def back_up(request: BackupRequest, runtime: Runtime) -> tuple[BackupReport, Com
     where = lineage.place_of(repository.url, name)
     intent = _begin(repository, name, place.path, where, runtime)
     run = _Run(request=request, runtime=runtime, place=place, repository=repository, intent=intent, where=where)
+    runtime.sleep(standing.seconds_to_settle(place.path))  # so that it can be told later whether it was written to
     done = run.take(source)
     taken = done.taken
     report = BackupReport(

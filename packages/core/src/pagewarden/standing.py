@@ -3,8 +3,8 @@
 | the database | what proves it |
 |---|---|
 | WAL mode, frames in its log | the same salts, as many frames, the same running checksum |
-| rollback journal | the same change counter, in both places of the header, and the same schema cookie |
-| either, and the file alone is the commit | the same inode, size and time of the last write |
+| the file alone is the commit | the same inode, size and time of the last write |
+| rollback journal, for a check or a backup | the same file, with the same change counter and schema cookie |
 
 Every write through SQLite moves the time of the last write, and rot moves nothing. The system's clock for it ticks, so
 a file that was written to in the last tick may be written to again without a trace: of such a file nothing is noted.
@@ -17,12 +17,12 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-from msgspec import UNSET
 
 from pagewarden import durable, lineage
 from pagewarden.repository.manifest import FileState
@@ -68,6 +68,13 @@ def settled(state: FileState, now_ns: int) -> bool:
     return now_ns - state.mtime_ns >= tick
 
 
+def seconds_to_settle(path: str) -> float:
+    """Return seconds until a write to the file at `path` leaves another time than the last; 0 where they are many."""
+    state = look(path)
+    age = TICK_NS if state is None else time.time_ns() - state.mtime_ns
+    return (TICK_NS - age) / 1e9 if 0 <= age < TICK_NS else 0.0
+
+
 def look(path: str | os.PathLike[str]) -> FileState | None:
     """Return the state of the file at `path` now, None where there is none. Nothing is opened."""
     try:
@@ -82,20 +89,6 @@ def here(facts: SourceFacts, path: str) -> bool:
     return facts.path == lineage.readable(path) and facts.host == socket.gethostname()
 
 
-def counters_stand(facts: SourceFacts, header: bytes, state: FileState | None) -> bool:
-    """Return whether the first 100 bytes of a file prove that no commit was made since, with a rollback journal.
-
-    Every commit moves the change counter (file format, section 1.3.7), and writes it at byte 92, too. Counters prove
-    nothing of another file, or of one that was put back by hand: where its inode is known it must be the same.
-    """
-    if facts.journal_mode == "wal" or len(header) < 100 or not facts.change_counter:
-        return False
-    if state is not None and facts.file_state is not UNSET and facts.file_state.inode != state.inode:
-        return False
-    counter = facts.change_counter.to_bytes(4, "big")
-    return header[24:28] == counter == header[92:96] and header[40:44] == facts.schema_cookie.to_bytes(4, "big")
-
-
 def counters_moved(facts: SourceFacts, header: bytes) -> bool:
     """Return whether a header tells, in both places, of commits with a rollback journal since: time can be set back."""
     if facts.journal_mode == "wal" or len(header) < 100:
@@ -106,19 +99,26 @@ def counters_moved(facts: SourceFacts, header: bytes) -> bool:
 def no_commit_since(facts: SourceFacts, path: str, attachment: Attachment, note: Note | None = None) -> bool:
     """Return whether the files prove that no commit was made since a restore point.
 
-    `note` is what is known of that very position from another moment.
+    `note` is what is known of that very position from another moment. With a rollback journal every commit moves the
+    change counter (file format, section 1.3.7). It proves nothing of another file, nor of one that was put back by hand
+    and went another way from there: enough to call a difference damage, and too little to put a page back.
     """
     if not here(facts, path):
         return False
-    state = file_state_of(attachment)
-    if not attachment.uses_wal and state in (facts.file_state, None if note is None else note.state):
+    known = [each for each in (facts.file_state, None if note is None else note.state) if each]
+    if not attachment.uses_wal and file_state_of(attachment) in known:
         return not counters_moved(facts, attachment.header)
     if attachment.mode == "wal":
         same = (facts.wal_salts, facts.wal_frames) == (attachment.salts.hex(), attachment.wal_frames)
         # Older manifests have no checksum. After a loss of power other frames may stand where those stood.
         same = same and (facts.wal_checksum or attachment.wal_checksum) == attachment.wal_checksum
         return facts.journal_mode == "wal" and attachment.wal_frames > 0 and same
-    return counters_stand(facts, attachment.header, state)
+    header = attachment.database_header
+    if facts.journal_mode == "wal" or header is None or header.change_counter != header.version_valid_for:
+        return False
+    if known and attachment.inode not in {each.inode for each in known}:
+        return False
+    return (facts.change_counter, facts.schema_cookie) == (header.change_counter, header.schema_cookie)
 
 
 def note_path(state: Path, place: str, path: str) -> Path:

@@ -5,9 +5,8 @@ A page may be put back only where its version is proved to be the current one. `
 1. the log beside the file: it goes on from the restore point without a gap, and what was committed since is laid over;
 2. no content in a log, and the file as it was when it was backed up, or known to stand there: the same inode, size and
    time of the last write; every write through SQLite moves that, and rot does not;
-3. a rollback journal: the same change counter, in both places, and schema cookie, in the same file;
-4. the file being, to its last byte, what a transfer as text makes of the restore point;
-5. the owner, who declares it.
+3. the file being, to its last byte, what a transfer as text makes of the restore point;
+4. the owner, who declares it.
 
 Nothing here opens a file of the database in this process, or asks SQLite: the page reader reads the bare files.
 """
@@ -215,8 +214,6 @@ class _Proof:
         header = self._runtime.reader.file_header(path)
         if state is not None and state in known and not standing.counters_moved(facts, header):
             return newest, "the file was not written to since it stood at the newest restore point"
-        if self._comes_from() and standing.counters_stand(facts, header, state):
-            return newest, "no commit has moved the change counter since the newest restore point"
         if self._history.mangled:
             return newest, "the file is what a transfer as text makes of the newest restore point"
         if known:
@@ -254,13 +251,6 @@ class _Proof:
             points=self._history.manifests,
             next_log=next_log,
         )
-
-    def _comes_from(self) -> bool:
-        """Whether nothing is known to have been restored to the path since the restore point."""
-        known = lineage.read_lineage(self._runtime.state, self._path)
-        at = self._manifest.position
-        origins = [each for each in (known.origin(self._place), known.coming.get(self._place)) if each is not None]
-        return not origins or any(each.timeline == at.timeline and each.txid >= at.txid for each in origins)
 
 
 def is_mangled(reader: PageReader, path: str, image: StoredImage) -> bool:
