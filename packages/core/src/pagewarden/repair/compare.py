@@ -25,8 +25,8 @@ from pagewarden.errors import DatabaseUnreadable, NotADatabase, RepairRefused
 from pagewarden.live.connection import open_copy
 from pagewarden.repair.closed import ClosedFile, Survey, TooDamaged, Usage
 from pagewarden.repair.cutouts import Cutouts, CutRow, read_cutouts
-from pagewarden.repair.gone import find_gone, suspects
-from pagewarden.repair.lookups import SqlRow, Table, derived_tables, exactly, fold, read_tables
+from pagewarden.repair.gone import find_gone, find_gone_entries, suspects
+from pagewarden.repair.lookups import SqlRow, Table, derived_tables, exactly, fold, read_tables, with_covering
 from pagewarden.repair.moving import stored_text
 from pagewarden.repair.reports import RepairedTable
 from pagewarden.sqlite.btree import PageKind
@@ -67,12 +67,17 @@ class Side:
         self.file = stack.enter_context(ClosedFile(path))
         self.connection = stack.enter_context(closing(open_copy(str(path))))
         self.connection.text_factory = stored_text
+        self.connection.execute("PRAGMA cell_size_check=0")  # with it, SQLite would not read what others could
         self.connection.set_progress_handler(late, _OPCODES)
-        self.tables = read_tables(self.connection)
+        self.tables = {
+            name: with_covering(self.connection, table) for name, table in read_tables(self.connection).items()
+        }
         self.derived = derived_tables(self.connection)
-        self.places = {name: place for place, name in enumerate(self.tables)}
+        trees = {name: table.tree for name, table in self.tables.items()}
+        trees |= {index.key: index.tree for table in self.tables.values() for index in table.covering}
+        self.places = {name: place for place, name in enumerate(trees)}
         self.survey: Survey = self.file.survey(tick)
-        self.usage: Usage = self.file.usage([table.tree for table in self.tables.values()], tick)
+        self.usage: Usage = self.file.usage(tuple(trees.values()), tick)
         self.by_tree = self.usage.by_tree()
 
     def rows(self, name: str) -> int:
@@ -182,12 +187,20 @@ class _Comparison:
         old, new = self._old, self._new
         counts = {fold(name): dict(count) for name, count in notes.items()}
         quarantined: dict[str, int] = {}
+        entries_kept: dict[str, int] = {}  # that no table had; so they are none of its rows that are expected
         if old is not None:
             total, done = sum(map(len, old.by_tree)), 0
             for name, table in old.tables.items():
                 if name not in old.derived:
                     gone = self._not_kept(old, table, find_gone(old, new, name, self._suspect, self._tick))
                     quarantined[name] = self._cutouts.rows(table.name, table.named, gone, WHY, REPAIRER)
+                    for index in table.covering:
+                        entries = find_gone_entries(old, new, name, index, self._suspect, self._tick)
+                        unknown = (row for row in entries if exactly(row) not in self._kept.get(name, ()))
+                        why = f"index {index.name} said so, {WHY}"
+                        entries_kept[name] = entries_kept.get(name, 0) + self._cutouts.rows(
+                            table.name, table.named, unknown, why, REPAIRER
+                        )
                 done += len(old.by_tree[old.places[name]])
                 if self._progress is not None:
                     self._progress(done, total)
@@ -195,7 +208,8 @@ class _Comparison:
             self._compare_sequences(old)
         names = {**({} if old is None else old.tables), **new.tables}
         return tuple(
-            self._report(name, names[name], counts.get(name, {}), quarantined.get(name, 0)) for name in sorted(names)
+            self._report(name, names[name], counts.get(name, {}), quarantined.get(name, 0), entries_kept.get(name, 0))
+            for name in sorted(names)
         )
 
     def _not_kept(self, old: Side, table: Table, gone: Iterable[tuple[SqlRow, int]]) -> Iterator[SqlRow]:
@@ -253,7 +267,9 @@ class _Comparison:
         if gone:
             self._cutouts.rows(table, columns, gone, WHY, REPAIRER)
 
-    def _report(self, name: str, table: Table, counts: Mapping[str, int], quarantined: int) -> RepairedTable:
+    def _report(
+        self, name: str, table: Table, counts: Mapping[str, int], quarantined: int, entries: int
+    ) -> RepairedTable:
         old, kept = self._old, self._new.rows(name) if name in self._new.tables else 0
         quarantined += counts.get("rows_quarantined", 0)
         expected = None
@@ -271,7 +287,7 @@ class _Comparison:
             rows_salvaged=counts.get("rows_salvaged", 0),
             rows_from_backup=counts.get("rows_from_backup", 0),
             rows_lost=lost,
-            rows_quarantined=quarantined,
+            rows_quarantined=quarantined + entries,
         )
 
 

@@ -6,12 +6,16 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pagewarden.repair.closed import Tick, differing
-from pagewarden.repair.lookups import Lookup, SqlRow, exactly
+from pagewarden.repair.lookups import Covering, Lookup, SqlRow, exactly
 from pagewarden.repair.rows import RawRow, lacking, leaf_cells, raw_row
+from pagewarden.sqlite.btree import child_pages, parse_page
 from pagewarden.sqlite.record import Malformed
 
 if TYPE_CHECKING:
     from pagewarden.repair.compare import Side
+
+_FIRST, _LAST = -(1 << 63), (1 << 63) - 1  # rowids
+_DEEPEST = 32  # pages from a leaf to its root, and more than SQLite follows
 
 
 def suspects(old: Side, new: Side) -> set[int] | None:
@@ -36,8 +40,30 @@ def find_gone(old: Side, new: Side, name: str, suspect: set[int] | None, tick: T
     if doubtful:
         search = _Search(old, new, name, tick)
         index = old.tables[name].without_rowid
-        for pgno, cells in lacking(old.file, doubtful, new.file, fresh, tick, index=index).items():
-            yield from search.gone(pgno, cells)
+        left = lacking(old.file, doubtful, new.file, fresh, tick, index=index)
+        # Where something is wrong with a page, SQLite may find other rows there than its cells show.
+        flawed = () if index else [pgno for pgno in doubtful if pgno in old.usage.flawed and pgno not in left]
+        for pgno in (*left, *flawed):
+            yield from search.gone(pgno, left.get(pgno, ()))
+
+
+def find_gone_entries(
+    old: Side, new: Side, name: str, covering: Covering, suspect: set[int] | None, tick: Tick
+) -> Iterator[SqlRow]:
+    """Yield the rows that SQLite could read from an index of table `name` alone, and that `new` does not have.
+
+    They are no rows of the table where the index was stale; where the table has lost some, they are all that is left.
+    """
+    place, other = old.places[covering.key], new.places.get(covering.key)
+    pages = list(old.by_tree[place])
+    there = [] if other is None else list(new.by_tree[other])
+    if suspect is not None and other is not None:
+        pages = [pgno for pgno in pages if pgno in suspect or not new.usage.belongs(pgno, other)]
+        unsettled = set(pages)
+        there = [pgno for pgno in there if pgno in unsettled or not old.usage.belongs(pgno, place)]
+    search = _Search(old, new, name, tick)
+    for pgno, cells in lacking(old.file, pages, new.file, there, tick, index=True).items():
+        yield from search.gone_entries(pgno, cells, covering)
 
 
 def _pages_to_look_at(old: Side, new: Side, name: str, suspect: set[int] | None) -> tuple[list[int], list[int]]:
@@ -79,13 +105,28 @@ class _Search:
             if (row := self._old.by_rowid(rowid)) is not None:
                 seen.add((rowid, row))
         if {rowid for rowid, _ in seen} != rowids or pgno in self._side.usage.flawed:
-            seen |= {row for row in self._scanned(pgno) if row[0] in rowids}
+            seen |= self._scanned(pgno)
         for rowid, row in sorted(seen, key=lambda each: each[0]):
             if not _equal(row, None if self._new is None else self._new.by_rowid(rowid)):
                 yield row, pgno
 
-    def _raw(self, pgno: int, cells: set[int]) -> list[RawRow]:
-        page = leaf_cells(self._side.file, pgno, index=self._table.without_rowid, only=cells)
+    def gone_entries(self, pgno: int, cells: Sequence[int], covering: Covering) -> Iterator[SqlRow]:
+        """Yield the rows that entries of an index say and that are not there any more."""
+        for raw in self._raw(pgno, set(cells), index=True):
+            self._tick()
+            rowid = raw.values[-1] if len(raw.values) == len(covering.columns) + 1 else None
+            if not isinstance(rowid, int) or not self._old.possible:
+                continue
+            values = {**dict(zip(covering.columns, raw.values, strict=False)), str(self._table.rowid): rowid}
+            row = tuple(values.get(column) for column in self._table.named)
+            there = None if self._new is None else self._new.by_rowid(rowid)
+            # An index stores a REAL as an integer where that is shorter.
+            if there is None or row != there:
+                yield row
+
+    def _raw(self, pgno: int, cells: set[int], *, index: bool | None = None) -> list[RawRow]:
+        index = self._table.without_rowid if index is None else index
+        page = leaf_cells(self._side.file, pgno, index=index, only=cells)
         found = []
         for cell in () if page is None else page[1].cells:
             if page is not None:
@@ -112,18 +153,53 @@ class _Search:
         return tuple(values.get(column) for column in self._table.named)
 
     def _scanned(self, pgno: int) -> set[tuple[int, SqlRow]]:
-        """Return what scans from both sides, begun at the page's ends, meet (H28)."""
+        """Return what scans over a page meet, from its neighbours on either side and from its own ends (H28)."""
         page = leaf_cells(self._side.file, pgno, index=False)
         rowids = [cell.rowid for cell in page[1].cells if cell.rowid is not None] if page else []
-        if not rowids:
-            return set()
+        most = self._side.survey.cells[pgno - 1]
         found: set[tuple[int, SqlRow]] = set()
-        for start in {min(rowids), rowids[0]}:
-            found.update(self._old.scan(start, len(rowids), backward=False))
-        for start in {max(rowids), rowids[-1]}:
-            found.update(self._old.scan(start, len(rowids), backward=True))
+        for start in {_edge(self._side, pgno, -1), *([min(rowids), rowids[0]] if rowids else ())}:
+            found.update(self._old.scan(_FIRST if start is None else start, most, backward=False))
+        for start in {_edge(self._side, pgno, 1), *([max(rowids), rowids[-1]] if rowids else ())}:
+            found.update(self._old.scan(_LAST if start is None else start, most, backward=True))
         self._tick()
         return found
+
+
+def _edge(side: Side, pgno: int, way: int) -> int | None:
+    """Return a rowid of the page before (-1) or behind (1) a leaf, as its parents say; None at the tree's end."""
+    usable = side.file.layout.usable
+    for _ in range(_DEEPEST):
+        parent = side.usage.parent(pgno)
+        if not parent:
+            return None
+        try:
+            page = parse_page(side.file.page(parent), pgno=parent, usable=usable)
+        except Malformed:
+            return None
+        ways = [(cell.child, cell.rowid) for cell in page.cells] + [(page.right, None)]
+        at = next((place for place, (child, _) in enumerate(ways) if child == pgno), None)
+        if at is None:
+            return None
+        if way < 0 and at > 0:
+            return ways[at - 1][1]
+        if way > 0 and at + 1 < len(ways):
+            return _first_rowid(side, ways[at + 1][0])
+        pgno = parent
+    return None
+
+
+def _first_rowid(side: Side, pgno: int | None) -> int | None:
+    """Return the first rowid below a page."""
+    for _ in range(_DEEPEST):
+        if pgno is None or not 1 <= pgno <= side.file.pages:
+            return None
+        children = child_pages(side.file.page(pgno), pgno, side.file.layout.usable)
+        if not children:
+            page = leaf_cells(side.file, pgno, index=False)
+            return page[1].cells[0].rowid if page and page[1].cells else None
+        pgno = children[0]
+    return None
 
 
 def _equal(row: SqlRow, other: SqlRow | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pagewarden.contracts import SqlValue
 from pagewarden.repair.cutouts import text_bytes
@@ -17,10 +17,31 @@ from pagewarden.structure import Tree
 
 SqlRow = tuple[SqlValue, ...]
 
+_NARROW = 64  # columns of a table whose indexes may hold all of them
 _AROUND = 50  # rows of neighbouring pages that a scan of one page may meet
 _FULL_TEXT = ("fts3", "fts4", "fts5")
 _DERIVED = ("_data", "_idx", "_docsize", "_config", "_segments", "_segdir", "_stat")
 """Shadow tables of full-text tables that are made from their rows, and made anew by 'rebuild'."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Covering:
+    """An index that holds all columns of its table, so that SQLite may answer from it alone."""
+
+    name: str
+    table: str
+    root: int
+    columns: tuple[str, ...]  # in the order of its entries; the rowid follows them
+
+    @property
+    def key(self) -> str:
+        """What it is known by beside tables: no name of a table is folded into this."""
+        return f"INDEX {self.name}"
+
+    @property
+    def tree(self) -> Tree:
+        """Its b-tree."""
+        return Tree(name=self.name, root=self.root, index=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +57,7 @@ class Table:
     rowid: str | None  # what the rowid is called in SQL; None: it has none, or all its names are taken
     alias: str | None  # the column that is the rowid: an INTEGER PRIMARY KEY
     sql: str
+    covering: tuple[Covering, ...] = ()
 
     @property
     def tree(self) -> Tree:
@@ -68,6 +90,23 @@ def read_tables(connection: sqlite3.Connection) -> dict[str, Table]:
         if fold(name) in kinds and not fold(name).startswith("sqlite_"):
             found[fold(name)] = read_table(connection, name, int(root), str(sql), kinds[fold(name)])
     return found
+
+
+def with_covering(connection: sqlite3.Connection, table: Table) -> Table:
+    """Return a table with the indexes that hold all of its columns. Raises sqlite3.Error."""
+    if table.rowid is None or len(table.columns) > _NARROW:
+        return table
+    found = []
+    for _, name, _, _, partial in connection.execute(f"PRAGMA main.index_list({quote(table.name)})").fetchall():
+        info = connection.execute(f"PRAGMA main.index_xinfo({quote(name)})").fetchall()
+        columns = tuple(str(row[2]) for row in info[:-1])
+        whole = set(table.columns) <= {*columns, table.alias} and info[-1][1] == -1
+        root = connection.execute(
+            "SELECT rootpage FROM sqlite_master WHERE type = 'index' AND name = ?", (name,)
+        ).fetchone()
+        if whole and not partial and all(row[1] >= 0 for row in info[:-1]) and root:
+            found.append(Covering(name=name, table=table.name, root=int(root[0]), columns=columns))
+    return replace(table, covering=tuple(found))
 
 
 def read_table(connection: sqlite3.Connection, name: str, root: int, sql: str, without_rowid: bool) -> Table:
