@@ -58,9 +58,9 @@ def find_gone_entries(
     pages = list(old.by_tree[place])
     there = [] if other is None else list(new.by_tree[other])
     if suspect is not None and other is not None:
-        pages = [pgno for pgno in pages if pgno in suspect or not new.usage.belongs(pgno, other)]
-        unsettled = set(pages)
-        there = [pgno for pgno in there if pgno in unsettled or not old.usage.belongs(pgno, place)]
+        doubtful = [pgno for pgno in pages if pgno in suspect or not new.usage.belongs(pgno, other)]
+        shared = set(pages).difference(doubtful)
+        pages, there = doubtful, [pgno for pgno in there if pgno not in shared]
     search = _Search(old, new, name, tick)
     for pgno, cells in lacking(old.file, pages, new.file, there, tick, index=True).items():
         yield from search.gone_entries(pgno, cells, covering)
@@ -76,8 +76,8 @@ def _pages_to_look_at(old: Side, new: Side, name: str, suspect: set[int] | None)
     if suspect is None or old.tables[name].without_rowid != new.tables[name].without_rowid:
         return pages, there
     doubtful = [pgno for pgno in pages if pgno in suspect or not new.usage.belongs(pgno, other)]
-    unsettled = set(doubtful)
-    return doubtful, [pgno for pgno in there if pgno in unsettled or not old.usage.belongs(pgno, place)]
+    shared = set(pages).difference(doubtful)
+    return doubtful, [pgno for pgno in there if pgno not in shared]
 
 
 class _Search:

@@ -321,8 +321,8 @@ def unshared(damaged: Image, base: Image, name: str, suspect: Collection[int] | 
     if suspect is None:
         return pages, known
     newer = [pgno for pgno in pages if pgno in suspect or not base.has(name, pgno)]
-    unsettled = set(newer)
-    return newer, [pgno for pgno in known if pgno in unsettled or not damaged.has(name, pgno)]
+    shared = set(pages).difference(newer)
+    return newer, [pgno for pgno in known if pgno not in shared]
 
 
 def settled(bench: RepairBench, page_size: int) -> Path:
