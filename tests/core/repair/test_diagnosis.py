@@ -187,7 +187,7 @@ def test_an_index_that_was_written_wrong_is_no_damage_of_pages(past: Past) -> No
     patterns = diagnosed(past, repository=True)
     assert [pattern.damage for pattern in patterns] == [Damage.INDEX]
     assert "the index was written so" in patterns[0].happened
-    assert "hold every row" in patterns[0].text
+    assert "either is stale" in patterns[0].text
 
 
 def test_orphans_and_broken_rules_are_no_damage_of_pages(tmp_path: Path) -> None:
@@ -337,7 +337,7 @@ TRACES: dict[str, Callable[[bytes, bytes, bytes], bytes]] = {
     "part new, part old": lambda page, older, other: _sectors(page, older),
     "a few bits": lambda page, older, other: page[:2000] + bytes([page[2000] ^ 4]) + page[2001:],
     "a short run": lambda page, older, other: page[:2000] + bytes(each ^ 255 for each in page[2000:2030]) + page[2030:],
-    "shifted": lambda page, older, other: page[:500] + b"xyz" + page[500:-3],
+    "shifted": lambda page, older, other: b"xyz" + page[:-3],
     "with something else": lambda page, older, other: bytes(each ^ 0x55 for each in page),
 }
 

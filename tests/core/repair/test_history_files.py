@@ -14,14 +14,17 @@ import pytest
 
 from pagewarden import standing
 from pagewarden.backup import BackupRequest, run_backup
+from pagewarden.check import CheckRequest, run_check
+from pagewarden.contracts import RepairPolicy
 from pagewarden.errors import RepositoryDamaged
 from pagewarden.lineage import place_of
+from pagewarden.repair.attempt import check_or_say
 from pagewarden.repair.history import open_history
 from pagewarden.repair.request import RepairRequest
 from pagewarden.repository.manifest import FileState
 from pagewarden.runtime import Runtime
 from pagewarden.testing import INJURIES
-from pagewarden.values import Verdict
+from pagewarden.values import Level, Verdict
 from tests.core.repair.pasts import Past, expect_nothing, expect_present, fill, followed, write
 
 
@@ -306,3 +309,17 @@ def test_older_restore_points_are_there_newest_first(past: Past) -> None:
     assert [past.held_by(history, image) for image in images] == truths
     txids = [image.position.txid for image in images]
     assert txids == sorted(txids, reverse=True)
+
+
+@pytest.mark.parametrize("assumed", [False, True])
+def test_a_check_for_a_repair_takes_no_counter_for_a_proof(past: Past, assumed: bool) -> None:
+    """What a check may call damage is not enough to bring an older row back; unless the owner declares it."""
+    path = closed(past, "delete")
+    past.damage(at=5 * 1024 + 900, data=b"other")
+    os.utime(path)
+    policy = RepairPolicy(assume_current=assumed)
+    request = RepairRequest(database=str(path), repository=past.repository, policy=policy)
+    report, _ = check_or_say(str(path), past.runtime, request, level=Level.STANDARD, remaining=None, private=False)
+    assert report.verdict is (Verdict.DAMAGED if assumed else Verdict.UNKNOWN)
+    plain = run_check(CheckRequest(database=str(path), repository=past.repository), past.runtime)
+    assert plain.verdict is Verdict.DAMAGED

@@ -96,12 +96,15 @@ def counters_moved(facts: SourceFacts, header: bytes) -> bool:
     return header[24:28] == header[92:96] != facts.change_counter.to_bytes(4, "big")
 
 
-def no_commit_since(facts: SourceFacts, path: str, attachment: Attachment, note: Note | None = None) -> bool:
+def no_commit_since(
+    facts: SourceFacts, path: str, attachment: Attachment, note: Note | None = None, *, counters: bool = True
+) -> bool:
     """Return whether the files prove that no commit was made since a restore point.
 
     `note` is what is known of that very position from another moment. With a rollback journal every commit moves the
     change counter (file format, section 1.3.7). It proves nothing of another file, nor of one that was put back by hand
-    and went another way from there: enough to call a difference damage, and too little to put a page back.
+    and went another way from there: enough to call a difference damage, and too little to put a page back. Without
+    `counters` it does not count.
     """
     if not here(facts, path):
         return False
@@ -114,7 +117,12 @@ def no_commit_since(facts: SourceFacts, path: str, attachment: Attachment, note:
         same = same and (facts.wal_checksum or attachment.wal_checksum) == attachment.wal_checksum
         return facts.journal_mode == "wal" and attachment.wal_frames > 0 and same
     header = attachment.database_header
-    if facts.journal_mode == "wal" or header is None or header.change_counter != header.version_valid_for:
+    if (
+        not counters
+        or facts.journal_mode == "wal"
+        or header is None
+        or header.change_counter != header.version_valid_for
+    ):
         return False
     if known and attachment.inode not in {each.inode for each in known}:
         return False

@@ -123,15 +123,24 @@ class Baselines:
     """Finds the baseline of one check, once, when it is first asked for."""
 
     def __init__(
-        self, runtime: Runtime, *, path: str, file: str | None, repository: str | None, name: str | None
+        self,
+        runtime: Runtime,
+        *,
+        path: str,
+        file: str | None,
+        repository: str | None,
+        name: str | None,
+        current: bool | None = None,
     ) -> None:
         """`file` is declared current by the owner; otherwise `repository` holds one under `name`.
 
-        Raises ConfigurationInvalid where `file` is not there or no page set, RepositoryDamaged where it is damaged.
+        `current` says that the latter is, or, if False, that it is only where that is proved: a change counter will not
+        do. Raises ConfigurationInvalid where `file` is not there or no page set, RepositoryDamaged where it is damaged.
         """
         self._runtime = runtime
         self._path = path
         self._url = repository
+        self._current = current
         self._lock = threading.RLock()  # several checkers may ask at once
         self.name = name or Path(path).name
         self._rolled: tuple[tuple[bytes, int, str], RolledImage | None] | None = None  # at which moment of the log
@@ -163,9 +172,11 @@ class Baselines:
             stored = self._stored
         from pagewarden.standing import no_commit_since
 
+        if self._current:
+            return StoredBaseline(image=stored.image, current=True, older=stored.older)
         if attachment is None or not stored.continues:
             return StoredBaseline(image=stored.image, current=False, older=stored.older)
-        if no_commit_since(stored.facts, self._path, attachment, stored.note):
+        if no_commit_since(stored.facts, self._path, attachment, stored.note, counters=self._current is None):
             return StoredBaseline(image=stored.image, current=True, older=stored.older)
         with self._lock:
             rolled = self._rolled_forward(stored, attachment)

@@ -54,6 +54,7 @@ class CheckRequest:
     baseline: str | None = None  # path of a snapshot that the owner declares current
     name: str | None = None  # of the database in the repository; None: its file name
     assertions: tuple[str, ...] = ()  # the owner's statements, each of which must hold
+    current: bool | None = None  # whether the newest snapshot is; None: what the files say; False: what they prove
 
 
 def run_check(request: CheckRequest, runtime: Runtime, *, private: bool = False) -> CheckReport:
@@ -111,7 +112,12 @@ class _Run:
         self._inbox = Inbox()
         self._notebook = Notebook(lambda: runtime.state, place.path, runtime.clock, blank=private)
         self._baselines = Baselines(
-            runtime, path=place.path, file=request.baseline, repository=request.repository, name=request.name
+            runtime,
+            path=place.path,
+            file=request.baseline,
+            repository=request.repository,
+            name=request.name,
+            current=request.current,
         )
 
     def judge(self, checkers: Sequence[Checker]) -> CheckReport:

@@ -99,6 +99,7 @@ def check_or_say(
         max_time=None if remaining is None else max(remaining, 0.001),
         repository=None if private else request.repository,
         name=None if private else request.name,
+        current=request.policy.assume_current,
     )
     try:
         return run_check(asked, runtime, private=private), None

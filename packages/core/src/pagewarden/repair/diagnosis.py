@@ -12,6 +12,7 @@ Little is read here: what the check has read is not read again.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,8 @@ _ROWS = (Damage.HEADER, Damage.SCHEMA, Damage.TRUNCATED, Damage.INTERIOR, Damage
 """Patterns in which rows may be lost, what explains most first."""
 
 _OTHERS = (Damage.INDEX, Damage.FREELIST, Damage.POINTER_MAP)
+
+_STRANGE = re.compile(r" has an entry that .* does not have$")
 
 _NAMED = 5  # objects or pages in one sentence
 
@@ -186,6 +189,8 @@ def _pattern(
 def _text(damage: Damage, findings: Sequence[Finding], beside: Iterable[Damage]) -> str:
     if damage is Damage.INDEX and set(beside) & set(_ROWS):
         return "indexes are damaged, or at odds with tables that lost pages"
+    if damage is Damage.INDEX and any(_STRANGE.search(each.message) for each in findings):
+        return "indexes have entries that their tables do not: either is stale, so rows may be lost"
     if damage is Damage.OTHER and findings and all(each.severity is Severity.VIOLATION for each in findings):
         return "rows break rules of the owner's; no page is damaged by that"
     return _TEXTS[damage]

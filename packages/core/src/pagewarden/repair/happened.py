@@ -29,7 +29,8 @@ MOST_PAGES = 48
 
 _SECTOR = 512
 _FURTHEST = 64  # bytes by which content is looked for further back and forward
-_RUN = 128  # bytes of content that are looked for
+_START = 12  # bytes of a page's header that are looked for
+_RUN = 128  # bytes of content in the middle that must stand as much further
 _DISTINCT = 8  # different bytes that they must have, to tell anything
 
 
@@ -132,13 +133,21 @@ class Stories:
         return older or (Trace.SHIFTED if small is Trace.CHANGED and self._is_shifted(pgno, page, right) else small)
 
     def _is_shifted(self, pgno: int, page: bytes, right: bytes) -> bool:
-        """Whether what should stand on a page stands in the file some bytes further back or forward."""
-        middle = right[len(right) // 2 :][:_RUN]
-        if len(set(middle)) < _DISTINCT:
-            return False
-        at = (pgno - 1) * len(page) + len(right) // 2
-        around = self._case.file(max(0, at - _FURTHEST), _RUN + 2 * _FURTHEST)
-        return middle in around
+        """Whether what should stand on a page stands in the file some bytes further back or forward, from its start.
+
+        A row that grew moves others within a page, but not the page's header.
+        """
+        begin = (pgno - 1) * len(page)
+        before = min(_FURTHEST, begin)
+        around = self._case.file(begin - before, len(page) + before + _FURTHEST)
+        half = len(right) // 2
+        middle = right[half : half + _RUN]
+        at = around.find(right[:_START])
+        while at >= 0 and len(set(middle)) >= _DISTINCT:
+            if at != before and around[at + half : at + half + len(middle)] == middle:
+                return True
+            at = around.find(right[:_START], at + 1, 2 * _FURTHEST + _START)
+        return False
 
     def _older_trace(self, pgno: int, page: bytes, differing: Sequence[int]) -> Trace | None:
         for past in self._older:

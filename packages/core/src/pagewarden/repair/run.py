@@ -343,7 +343,9 @@ def _why_no_plan(look: _Look) -> str:
         return ""
     unknown = [f"{each.name}: {each.why}" for each in look.report.checkers if each.verdict is Verdict.UNKNOWN]
     if not look.report.findings and unknown:
-        return f"it could not be judged: {unknown[0]}"
+        history = look.history
+        more = f"; {history.why}" if history is not None and history.present is None else ""
+        return f"it could not be judged: {unknown[0]}{more}"
     if look.plan is None or not look.plan.repairs:
         return "; ".join(look.plan.reasons if look.plan is not None else ()) or "no repairer can help"
     return ""
