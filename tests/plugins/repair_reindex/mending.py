@@ -133,7 +133,13 @@ def repairers() -> tuple[Repairer, Repairer]:
 
 
 def mend(
-    path: Path, scratch: Path, *, moving: bool = False, found: Sequence[Finding] | None = None, refused: str = ""
+    path: Path,
+    scratch: Path,
+    *,
+    moving: bool = False,
+    found: Sequence[Finding] | None = None,
+    refused: str = "",
+    loss: Loss = Loss.NOTHING,
 ) -> tuple[ClosedBench, tuple[RepairStep, ...]]:
     """Plan and apply; return the bench and the steps."""
     scratch.mkdir(exist_ok=True)
@@ -142,5 +148,5 @@ def mend(
     steps = tuple(repairer.plan(case))
     bench = ClosedBench(path, scratch, case)
     repairer.apply(bench, steps)
-    assert moving or all(step.loss is Loss.NOTHING for step in steps)
+    assert moving or all(step.loss is loss for step in steps)
     return bench, steps

@@ -2,7 +2,9 @@
 
 An index is condemned by a finding about it, or by a flaw that a walk over its b-tree sees. Nothing is planned while the
 walk sees a flaw in a table, or a finding says that a page of a table is not as it was: the rows come first. A page that
-a table and an index use both is no flaw of the table. The tables that hold a full-text index count as indexes.
+a table and an index use both is no flaw of the table. Where an index remembers rows that its table does not have, the
+table is what is suspect (`repair.witnesses`): then to build it anew is the last resort. The tables that hold a
+full-text index count as indexes.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from dataclasses import dataclass
 
 from pagewarden.contracts import RepairCase
 from pagewarden.errors import PagewardenError
+from pagewarden.repair.witnesses import Witness, is_entry, witnesses
 from pagewarden.sqlite.columns import buildable_indexes
 from pagewarden.sqlite.schema import Layout, SchemaEntry, read_schema
 from pagewarden.structure import FlawKind
@@ -48,6 +51,8 @@ class Sentence:
 
     condemned: tuple[Condemned, ...] = ()
     findings: tuple[int, ...] = ()  # which of the case's findings that mends, by their place
+    told: tuple[str, ...] = ()  # indexes with entries that their tables have no rows for
+    witnesses: tuple[Witness, ...] = ()  # those that speak against their tables
     left: tuple[str, ...] = ()  # what must be left as it is, and why
 
 
@@ -111,7 +116,16 @@ class _Court:
             else:
                 built.append(one)
                 mended += places
-        return Sentence(condemned=tuple(built), findings=tuple(sorted(mended)), left=tuple(left))
+        names = {one.name for one in built}
+        names -= set(self._flawed)
+        entries = [finding.object for finding in self._case.findings if is_entry(finding) and finding.object in names]
+        return Sentence(
+            condemned=tuple(built),
+            findings=tuple(sorted(mended)),
+            left=tuple(left),
+            told=tuple(dict.fromkeys(name for name in entries if name is not None)),
+            witnesses=witnesses(self._case, self._entries),
+        )
 
     def _without_root(self) -> frozenset[str]:
         """Return the indexes whose root page is none, or is another tree's, too: SQLite may refuse the whole schema."""

@@ -24,7 +24,7 @@ def root(bench: RepairBench, roots: Mapping[str, int]) -> None:
     """Let the schema name other root pages for the indexes `roots`. Raises PagewardenError."""
     if not roots:
         return
-    with _connected(bench, schema=True) as connection:
+    with connected(bench, schema=True) as connection:
         connection.execute("BEGIN IMMEDIATE")
         for name, page in roots.items():
             changed = connection.execute(
@@ -37,7 +37,7 @@ def root(bench: RepairBench, roots: Mapping[str, int]) -> None:
 
 def reindex(bench: RepairBench, names: Sequence[str]) -> None:
     """Fill the indexes `names`, which are empty. Raises RepairRefused where rows share the key of a UNIQUE one."""
-    with _connected(bench) as connection:
+    with connected(bench) as connection:
         for number, name in enumerate(names):
             bench.progress(number, len(names))
             try:
@@ -52,7 +52,7 @@ def refill(bench: RepairBench, names: Sequence[str], emptied: Sequence[str]) -> 
 
     Raises PagewardenError.
     """
-    with _connected(bench, schema=True) as connection:
+    with connected(bench, schema=True) as connection:
         for name in names:
             data = f"{name}_data"
             if data in emptied:
@@ -67,7 +67,7 @@ def move_duplicates(bench: RepairBench, names: Sequence[str]) -> None:
     The first is the one with the lowest rowid; in a table WITHOUT ROWID that with the lowest primary key. The indexes
     of `names` must be empty, or sound. Raises PagewardenError.
     """
-    with _connected(bench) as connection:
+    with connected(bench) as connection:
         connection.text_factory = stored_text
         known = {name.name: name for name in index_names(connection)}
         for name in names:
@@ -124,7 +124,7 @@ def _primary(connection: sqlite3.Connection, table: str) -> IndexName:
 
 
 @contextmanager
-def _connected(bench: RepairBench, *, schema: bool = False) -> Iterator[sqlite3.Connection]:
+def connected(bench: RepairBench, *, schema: bool = False) -> Iterator[sqlite3.Connection]:
     """Connect to the copy, with `schema` to one whose schema may be damaged, and may be written to.
 
     What SQLite raises becomes an error that says what it means.

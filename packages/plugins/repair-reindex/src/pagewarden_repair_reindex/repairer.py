@@ -40,8 +40,9 @@ class IndexRepairer:
         return (
             RepairStep(
                 text=_text(found),
-                why=f"they are damaged or stale, and their tables hold every row; a row stands where they differ{left}",
+                why=_why(found) + left,
                 loses=_loses(found),
+                loss=Loss.ROWS if found.witnesses else Loss.NOTHING,
                 stage=Stage.INDEXES,
                 mends=found.findings,
                 task=_task(found),
@@ -54,10 +55,12 @@ class IndexRepairer:
             self._build(bench, step, move=False)
 
     def _build(self, bench: RepairBench, step: RepairStep, *, move: bool) -> None:
+        from pagewarden_repair_reindex.entries import keep_entries
         from pagewarden_repair_reindex.rebuild import move_duplicates, refill, reindex, root
         from pagewarden_repair_reindex.surgery import cut_loose
 
         indexes, texts, trees = (_listed(step.task[name]) for name in ("indexes", "full-text", "trees"))
+        keep_entries(bench, _listed(step.task["told"]), _listed(step.task["witnesses"]))
         if indexes or trees:
             root(bench, cut_loose(bench, (*indexes, *trees)))
         if move:
@@ -91,8 +94,9 @@ class DuplicatesRepairer(IndexRepairer):
                     " go to the quarantine"
                 ),
                 why="they are damaged, and rows may share a key of a unique one, which no index can hold",
-                loses=f"rows of {_some(unique)} that share a key with an earlier row leave it for the quarantine",
-                loss=Loss.MOVED,
+                loses=f"rows of {_some(unique)} that share a key with an earlier row leave it for the quarantine"
+                + (f"; {_forgotten(found)}" if found.witnesses else ""),
+                loss=Loss.ROWS if found.witnesses else Loss.MOVED,
                 stage=Stage.INDEXES,
                 mends=found.findings,
                 task=_task(found),
@@ -105,18 +109,32 @@ class DuplicatesRepairer(IndexRepairer):
             self._build(bench, step, move=True)
 
 
+def _why(found: Sentence) -> str:
+    if found.witnesses:
+        return "they do not agree with their tables, which have lost rows: build them anew where no backup has these"
+    return "they are damaged or stale, and their tables hold every row; a row stands where they differ"
+
+
 def _unique(found: Sentence) -> list[str]:
     """Return the tables whose rows may share a key that they must not share."""
     return sorted({one.table for one in found.condemned if one.unique})
 
 
 def _loses(found: Sentence) -> str:
+    if found.witnesses:
+        return _forgotten(found)
     if not _unique(found):
         return "nothing"
     return (
         f"nothing, unless rows of {_some(_unique(found))} share a key of a unique index: then all but the first of each"
         " leave for the quarantine, by repair-duplicates, which --only-lossless forbids"
     )
+
+
+def _forgotten(found: Sentence) -> str:
+    """Say what tables must have lost, by what their indexes remember."""
+    lost = _some([f"{each.rows} rows of {each.table}" for each in found.witnesses])
+    return f"{lost} that only an index remembers: the table has lost them, and the quarantine gets their keys"
 
 
 def _text(found: Sentence) -> str:
@@ -133,6 +151,8 @@ def _task(found: Sentence) -> dict[str, object]:
         "indexes": [one.name for one in found.condemned if not one.full_text],
         "full-text": [one.name for one in found.condemned if one.full_text],
         "trees": [tree for one in found.condemned for tree in one.trees],
+        "told": list(found.told),
+        "witnesses": [each.index for each in found.witnesses],
     }
 
 
