@@ -318,3 +318,20 @@ def test_an_outdated_plan_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RepairRefused, match="not the one"):
         RestoreRepairer().apply(ClosedBench(scene.database, tmp_path, case), [step])
     assert scene.database.read_bytes() == scene.good
+
+
+def test_a_value_of_a_dropped_column_never_stands_in_another(tmp_path: Path) -> None:
+    """Columns are matched by name, though there are as many as before; what was dropped is in the quarantine."""
+    schema = ("ALTER TABLE item DROP COLUMN name", "ALTER TABLE item ADD COLUMN note DEFAULT 'none'")
+    scene = Scene(tmp_path, schema=("DROP INDEX item_name", "DROP VIEW seen", *schema))
+    selected = "SELECT id, body, note FROM item ORDER BY id"
+    with closing(sqlite3.connect(scene.database)) as connection:
+        wanted = connection.execute(selected).fetchall()
+        (root,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'item'").fetchone()
+    overwrite(scene.database, (root - 1) * 1024, bytes(8))
+    bench = scene.repair()
+    with closing(sqlite3.connect(scene.database)) as connection:
+        found = {row[0]: row for row in connection.execute(selected)}
+    backed_up = {row[0] for row in found.values() if row in wanted}
+    assert backed_up and all(row[2] == "none" for row in found.values())
+    assert any("näme" in str(row) for row in kept(bench, "item"))

@@ -27,7 +27,7 @@ from pagewarden.sqlite.schema import SchemaEntry
 from pagewarden.sqlite.virtual import virtual_table
 from pagewarden_repair_restore.schema import Choice, Schema, shadows
 from pagewarden_repair_restore.sides import Damaged, Image, never, unshared
-from pagewarden_repair_restore.writing import OLDER, UNSOUND, Keeper, Unwritable, Writer
+from pagewarden_repair_restore.writing import DROPPED, OLDER, UNSOUND, Keeper, Unwritable, Writer
 
 _REBUILT = ("fts4", "fts5")  # modules that can make their index anew from their rows
 _MOST_KEYS = 500_000  # of rows that are held at once
@@ -218,8 +218,13 @@ class Merge:
         table = self._shape(name)
         keeper = Keeper(self._bench, table)
         writer = self._writer(table, keeper)
+        dropped = Keeper(self._bench, old)
         for _, raw in older:
-            writer.insert(_mapped(raw, old, table))
+            mapped, left = _mapped(raw, old, table)
+            if left:
+                dropped.keep_raw(raw, DROPPED)
+            writer.insert(mapped)
+        self._finish(old, dropped)
         pages = [*self._theirs.pages(name), *(self._strays.get(name, ()) if older else ())]
         for believed, raw in self._rows(self._theirs, table, self._all(self._theirs, pages, table)):
             if believed:
@@ -377,12 +382,23 @@ def _key(table: Table, raw: RawRow) -> object:
     return raw.values[: len(table.keys)] if table.without_rowid else raw.rowid
 
 
-def _mapped(raw: RawRow, old: Table, new: Table) -> RawRow:
-    """Return a row of a table as one of another statement has it: columns of equal names, else by their places."""
-    if len(old.stored) <= len(new.stored) and not (old.without_rowid or new.without_rowid):
-        return raw
+def _mapped(raw: RawRow, old: Table, new: Table) -> tuple[RawRow, bool]:
+    """Return a row of a table as one of another statement has it, by the names of columns; and whether a value is left.
+
+    Columns at the end that it never had are left to their defaults.
+    A column may have been renamed. That is certain where all columns before and behind it stand where they stood: one
+    that was dropped would have moved those behind it, and ALTER TABLE adds at the end alone.
+    """
     values = dict(zip(old.stored, raw.values, strict=False))
-    return RawRow(rowid=raw.rowid, values=tuple(values.get(name) for name in new.stored))
+    names = set(new.stored)
+    if len(old.stored) == len(new.stored) and old.stored[-1:] == new.stored[-1:]:
+        pairs = list(zip(old.stored, new.stored, strict=True))
+        if all(was == now or (was not in names and now not in values) for was, now in pairs):
+            values.update({now: values[was] for was, now in pairs if was in values})
+            names.update(old.stored)
+    left = any(name not in names and value is not None for name, value in values.items())
+    count = max((place for place, name in enumerate(new.stored, start=1) if name in values), default=0)
+    return RawRow(rowid=raw.rowid, values=tuple(values.get(name) for name in new.stored[:count])), left
 
 
 def _only_make(action: int, *_: object) -> int:

@@ -12,6 +12,7 @@ from pagewarden.repair.rows import RawRow
 from pagewarden.sqlite.names import quote
 
 OLDER = "a newer version of it, or a row that takes its place, is in the damaged file"
+DROPPED = "a column of it was dropped since the backup"
 UNSOUND = "its page in the damaged file is not sound"
 BREAKS = "it breaks a rule of its table"
 
