@@ -18,10 +18,12 @@ from pathlib import Path
 from pagewarden.contracts import PastImage, RepairBench, RepairHistory
 from pagewarden.live.connection import open_copy
 from pagewarden.repair.closed import ClosedFile, TooDamaged
+from pagewarden.repair.jobs import settle
 from pagewarden.repair.moving import let_schema_be_written, stored_text
+from pagewarden.restore.hold import filled_companions
 from pagewarden.sqlite.header import HEADER_SIZE, DatabaseHeader
 from pagewarden_repair_restore.schema import Choice, Schema, choose, credible, schema_of, unproven
-from pagewarden_repair_restore.sides import Damaged, Image, settled
+from pagewarden_repair_restore.sides import Damaged, Image
 from pagewarden_repair_restore.tables import Merge
 
 _WHY = "the damaged database, before it was put together anew from a restore point"
@@ -44,10 +46,11 @@ def _bring_up_to_date(bench: RepairBench, base: Path) -> None:
     with ExitStack() as stack:
         older = stack.enter_context(ClosedFile(base))
         there = DatabaseHeader.parse(older.header)
-        database = settled(bench, older.page_size)
-        first = _beginning(database)
+        if filled_companions(bench.database):
+            settle(bench.database)
+        first = _beginning(bench.database)
         header = credible(first, there)
-        damaged = stack.enter_context(ClosedFile(database, header=first if header else older.header))
+        damaged = stack.enter_context(ClosedFile(bench.database, header=first if header else older.header))
         if not damaged.pages:
             return
         known = schema_of(older)

@@ -7,20 +7,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from functools import cached_property
-from pathlib import Path
 
-from pagewarden.contracts import RepairBench
-from pagewarden.errors import PagewardenError
-from pagewarden.pages import backend
 from pagewarden.repair.closed import ClosedFile, differing
 from pagewarden.repair.lookups import fold
 from pagewarden.repair.rows import chain_pages, lacking, leaf_cells, raw_row
 from pagewarden.sqlite.btree import Cell, PageKind, child_pages, parse_page
 from pagewarden.sqlite.freelist import walk_freelist
 from pagewarden.sqlite.record import Malformed
-from pagewarden.sqlite.refusals import refusal_or_raise
 from pagewarden.structure import Flaw, FlawKind, Tree
 from pagewarden.values import Finding, Severity
 
@@ -323,46 +318,3 @@ def unshared(damaged: Image, base: Image, name: str, suspect: Collection[int] | 
     newer = [pgno for pgno in pages if pgno in suspect or not base.has(name, pgno)]
     shared = set(pages).difference(newer)
     return newer, [pgno for pgno in known if pgno not in shared]
-
-
-def settled(bench: RepairBench, page_size: int) -> Path:
-    """Take what stands in the log or journal into the damaged file; return the file that has it.
-
-    Where SQLite refuses the file, the frames that SQLite would serve are put into a copy of it.
-    """
-    log = bench.database.with_name(f"{bench.database.name}-wal")
-    journal = bench.database.with_name(f"{bench.database.name}-journal")
-    if not any(path.exists() and path.stat().st_size for path in (log, journal)):
-        return bench.database
-    import sqlite3
-
-    try:
-        with closing(bench.connect()) as connection:
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    except PagewardenError:
-        return _overlaid(bench, log, page_size)
-    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-        refusal_or_raise(error)
-        return _overlaid(bench, log, page_size)
-    return bench.database
-
-
-def _overlaid(bench: RepairBench, log: Path, page_size: int) -> Path:
-    if not log.exists():
-        return bench.database
-    import shutil
-
-    copy = bench.scratch / "damaged.db"
-    with log.open("rb") as frames:
-        scan = backend().wal_scan(frames.fileno(), page_size=page_size)
-        if not scan.last_commit or scan.page_size != page_size:
-            return bench.database
-        shutil.copyfile(bench.database, copy)
-        with copy.open("r+b") as file:
-            for pgno, frame in struct.iter_unpack("<2I", scan.map):
-                frames.seek(32 + (frame - 1) * (24 + page_size) + 24)
-                file.seek((pgno - 1) * page_size)
-                file.write(frames.read(page_size))
-            file.truncate(scan.pages * page_size)
-    return copy
