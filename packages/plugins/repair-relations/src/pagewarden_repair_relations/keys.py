@@ -22,9 +22,6 @@ class Key:
     orphan: str  # SQL that holds where the row `c` of the child has no parent
     nullable: tuple[str, ...]  # of `columns`, those that may become NULL
 
-    def __str__(self) -> str:
-        return f"{self.child.name}({', '.join(self.columns)}) → {self.parent.name}({', '.join(self.named)})"
-
     @property
     def orphans(self) -> str:
         """SQL that follows a SELECT … and names the child's rows without a parent, as `c`."""
