@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pagewarden.errors import RepairRefused
+from pagewarden.repair import closed
 from pagewarden.repair.compare import REPAIRER, Before, compare
 from pagewarden.repair.cutouts import Cutouts, read_cutouts
 from pagewarden.repair.reports import RepairedTable
@@ -360,6 +361,88 @@ def test_what_only_an_index_said_is_kept(tmp_path: Path) -> None:
 def page_of(path: Path, pgno: int) -> bytes:
     """Return a page of a closed file."""
     return path.read_bytes()[(pgno - 1) * 1024 : pgno * 1024]
+
+
+def test_rows_that_have_no_name(tmp_path: Path) -> None:
+    """A table whose columns have all names of the rowid is compared by the bytes of its rows."""
+    scene = Scene(tmp_path, rows=3)
+    scene.change("CREATE TABLE nameless(rowid, oid, _rowid_)", path=scene.before)
+    scene.change("INSERT INTO nameless VALUES (1, 'one', 1.0), (2, 'two', NULL)", path=scene.before)
+    scene.after.write_bytes(scene.before.read_bytes())
+    scene.run()
+    scene.change("DELETE FROM nameless WHERE oid = 'two'")
+    with pytest.raises(RepairRefused, match="nameless"):
+        scene.run()
+    scene.run(replaced=True)
+    assert scene.kept("nameless") == {(2, "two", None)}
+
+
+def test_a_table_of_other_columns_keeps_nothing(tmp_path: Path) -> None:
+    """Rows of a table whose columns are others now are all put into the quarantine, if they may be gone."""
+    scene = Scene(tmp_path, rows=3)
+    scene.change("ALTER TABLE item RENAME COLUMN name TO title")
+    with pytest.raises(RepairRefused):
+        scene.run()
+    report = scene.run(replaced=True)
+    assert (len(scene.kept("item")), report["item"].rows_quarantined) == (0, 0)  # the bytes of the rows are there
+    scene.change("UPDATE item SET title = 'another' WHERE id = 2")
+    scene.run(replaced=True)
+    assert {row[0] for row in scene.kept("item")} >= {2}
+
+
+@pytest.mark.parametrize("module", ["fts4", "fts5"])
+def test_an_index_of_full_text_is_no_row(tmp_path: Path, module: str) -> None:
+    """What a full-text table makes of its rows may be made anew; its rows themselves may not be lost."""
+    scene = Scene(tmp_path, rows=3)
+    scene.change(f"CREATE VIRTUAL TABLE words USING {module}(word)", path=scene.before)
+    for number in range(30):
+        scene.change(f"INSERT INTO words VALUES ('word{number} common')", path=scene.before)
+    scene.after.write_bytes(scene.before.read_bytes())
+    scene.change("INSERT INTO words(words) VALUES ('rebuild')", "INSERT INTO words(words) VALUES ('optimize')")
+    scene.run()
+    scene.change("DELETE FROM words WHERE rowid = 4")
+    with pytest.raises(RepairRefused, match="words_content"):
+        scene.run()
+
+
+def test_what_a_journal_brings_back_could_be_read(tmp_path: Path) -> None:
+    """A hot journal beside the file is played back before anything is compared."""
+    scene = Scene(tmp_path, rows=60)
+    with closing(sqlite3.connect(scene.before, isolation_level=None)) as connection:
+        connection.execute("PRAGMA cache_size=1")
+        connection.execute("BEGIN")
+        connection.execute("DELETE FROM keyed")
+        data, journal = scene.before.read_bytes(), Path(f"{scene.before}-journal").read_bytes()
+        connection.execute("ROLLBACK")
+    scene.before.write_bytes(data)
+    Path(f"{scene.before}-journal").write_bytes(journal)
+    scene.change("DELETE FROM keyed WHERE number = 1")
+    with pytest.raises(RepairRefused, match="keyed"):
+        scene.run()
+
+
+def test_texts_of_any_bytes_are_compared(tmp_path: Path) -> None:
+    """Half a character of UTF-16 is one more thing that a row may hold."""
+    scene = Scene(tmp_path, rows=20, encoding="UTF-16le")
+    scene.change(
+        "UPDATE keyed SET value = CAST(x'00d841' AS TEXT) WHERE number = 3",
+        "UPDATE keyed SET kind = CAST(x'00d8' AS TEXT) WHERE number = 4",
+        path=scene.before,
+    )
+    scene.after.write_bytes(scene.before.read_bytes())
+    scene.change("VACUUM")
+    scene.run()
+    scene.change("DELETE FROM keyed WHERE number IN (3, 4)")
+    scene.run(replaced=True)
+    assert len(scene.kept("keyed")) == 2
+
+
+def test_more_damage_than_can_be_followed_refuses(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be judged for its damage is refused: no silence."""
+    monkeypatch.setattr(closed, "MOST_FLAWS", 0)
+    INJURIES["zeroed-run"].apply(scene.before, 3)
+    with pytest.raises(RepairRefused, match="cannot be judged"):
+        scene.run(proven=True)
 
 
 def test_a_comparison_ends_in_time(scene: Scene) -> None:

@@ -13,8 +13,12 @@ import pytest
 
 from pagewarden.contracts import Loss, Repairer
 from pagewarden.errors import RepairRefused
+from pagewarden.repair import closed
+from pagewarden.repair.closed import ClosedFile
 from pagewarden.repair.compare import Before, compare
 from pagewarden.repair.cutouts import Cutouts
+from pagewarden.repair.rows import leaf_cells
+from pagewarden.structure import Tree
 from pagewarden.testing.benches import ClosedBench, ClosedCase
 from pagewarden.testing.contracts.repairer import RepairerContract
 from pagewarden.testing.injuries import INJURIES
@@ -309,6 +313,92 @@ def test_where_the_last_commit_is_proven_it_is_that(tmp_path: Path) -> None:
     INJURIES["header-garbage"].apply(scene.database, 1)
     scene.repair(history=history)
     assert scene.database.read_bytes() == scene.good
+
+
+ODD = """
+    PRAGMA page_size=1024; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA secure_delete=ON;
+    CREATE TABLE kept(a);
+    CREATE TABLE nameless(rowid, oid, _rowid_);
+    CREATE TABLE whole(rowid, oid, _rowid_);
+    CREATE TABLE partly(id INTEGER PRIMARY KEY, k, live);
+    CREATE UNIQUE INDEX partly_k ON partly(k) WHERE live;
+    CREATE TABLE worded(word TEXT PRIMARY KEY, n) WITHOUT ROWID;
+    CREATE VIRTUAL TABLE text3 USING fts3(words);
+    CREATE VIRTUAL TABLE text4 USING fts4(words);
+    CREATE VIRTUAL TABLE boxes USING rtree(id, low, high);
+    CREATE VIEW seen AS SELECT * FROM partly;
+    WITH n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < 200)
+        INSERT INTO partly SELECT i, i, 1 FROM n;
+    INSERT INTO nameless SELECT id, 'first', hex(zeroblob(20)) FROM partly;
+    INSERT INTO whole SELECT id, 'first', 0 FROM partly;
+    INSERT INTO worded SELECT CAST(x'ff' || id AS TEXT), id FROM partly;
+    INSERT INTO text3 SELECT 'older ' || id FROM partly;
+    INSERT INTO text4 SELECT 'older ' || id FROM partly;
+    INSERT INTO boxes SELECT id, id, id + 1 FROM partly;
+"""
+LATER = """
+    PRAGMA secure_delete=ON; PRAGMA application_id=-294967296; PRAGMA auto_vacuum=FULL;
+    UPDATE whole SET oid = 'second' WHERE rowid % 50 = 0;
+    DELETE FROM worded WHERE n % 50 = 0;
+    UPDATE partly SET k = 1000 WHERE id = 3;
+    UPDATE partly SET k = 3 WHERE id = 150;
+    UPDATE nameless SET oid = 'second' WHERE rowid > 190;
+    INSERT INTO text4 VALUES ('newer');
+    INSERT INTO boxes VALUES (1000, 5, 6);
+"""
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> Scene:
+    """A database with what is seldom met, and what was committed to it since its backup."""
+    scene = Scene(tmp_path, rows=1)
+    scene.database.unlink()
+    for script in (ODD, LATER):
+        scene.recorded = Recorded(scene.database) if script is LATER else scene.recorded
+        with closing(sqlite3.connect(scene.database)) as connection:
+            connection.executescript(script)
+    scene.good = scene.database.read_bytes()
+    return scene
+
+
+def leaf_with(scene: Scene, table: str, rowid: int) -> int:
+    """Return the leaf page of a table that holds a rowid."""
+    with ClosedFile(scene.database) as file:
+        with closing(sqlite3.connect(scene.database)) as connection:
+            (root,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+        pages = file.usage([Tree(name=table, root=root, index=False)], lambda: None).by_tree()[0]
+        found = {pgno: leaf_cells(file, pgno, index=False) for pgno in pages}
+    return next(pgno for pgno, page in found.items() if page and rowid in [cell.rowid for cell in page[1].cells])
+
+
+def test_what_is_seldom_met(odd: Scene) -> None:
+    """Rows without a name, partial UNIQUE indexes, old modules: what cannot be put in is in the quarantine."""
+    for table, rowid in (("partly", 3), ("nameless", 1), ("text4_content", 1), ("boxes_node", 1)):
+        overwrite(odd.database, (leaf_with(odd, table, rowid) - 1) * 1024, b"\xff")
+    bench = odd.repair()
+    with closing(sqlite3.connect(odd.database)) as connection:
+        connection.text_factory = bytes
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [(b"ok",)]
+        assert connection.execute("PRAGMA auto_vacuum").fetchone() == (1,)
+        assert connection.execute("PRAGMA application_id").fetchone() == (-294967296,)
+        # A partial index has no say in who must give way: the newer version waits in the quarantine.
+        assert connection.execute("SELECT k FROM partly WHERE id IN (3, 150)").fetchall() == [(3,), (150,)]
+        assert connection.execute("SELECT count(*) FROM nameless WHERE oid = 'first'").fetchone() == (200,)
+        assert connection.execute("SELECT count(*) FROM whole WHERE oid = 'second'").fetchone() == (4,)
+        assert connection.execute("SELECT count(*) FROM worded").fetchone() == (196,)
+        assert connection.execute("SELECT count(*) FROM text4 WHERE text4 MATCH 'newer'").fetchone() == (1,)
+        assert connection.execute("SELECT count(*), count(id) FROM boxes").fetchone() == (200, 200)
+    assert (150, 3, 1) in kept(bench, "partly")
+    assert {row[1] for row in kept(bench, "nameless")} == {"second"}
+
+
+def test_more_damage_than_can_be_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the pages of the damaged file cannot be judged within bounds, the restore point is what is left."""
+    monkeypatch.setattr(closed, "MOST_FLAWS", 0)
+    scene = Scene(tmp_path)
+    INJURIES["zeroed-run"].apply(scene.database, 4)
+    scene.repair()
+    assert rows_of(scene.database) == scene.backed_up
 
 
 def test_findings_accuse(tmp_path: Path) -> None:

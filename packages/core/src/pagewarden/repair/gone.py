@@ -141,10 +141,19 @@ class _Search:
             self._tick()
             row = self._old.by_key(raw.values) if self._table.keys else None
             there = self._new.by_key(raw.values) if self._new is not None and self._table.keys else None
-            if row is None and raw.values:
-                row = self._as_named(raw)  # no index of SQLite's leads there: taken at its bytes
             if row is not None and not _equal(row, there):
                 yield row
+            if raw.values and not self._says(raw, row) and not self._says(raw, there):
+                # No look-up leads there, but a scan may: taken at its bytes.
+                stands = self._as_named(raw)
+                if stands is not None:
+                    yield stands
+
+    def _says(self, raw: RawRow, row: SqlRow | None) -> bool:
+        """Whether a row as it stands on a page is one that SQLite returned: a REAL may be stored as an integer."""
+        values = dict(zip(self._table.named, row or (), strict=False))
+        stored = zip(self._table.stored, raw.values, strict=False)
+        return row is not None and all(values[name] == value for name, value in stored if name in values)
 
     def _as_named(self, raw: RawRow) -> SqlRow | None:
         values = dict(zip(self._table.stored, raw.values, strict=False))
