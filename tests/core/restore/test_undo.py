@@ -237,6 +237,7 @@ def test_an_entry_tells_what_was_restored(tmp_path: Path, runtime: Runtime, back
     backups.restore(to, runtime)
     (entry,) = Quarantine(path=to).entries()
     assert (entry.phase, entry.previous, entry.pending) == (Phase.DONE, Kept.FILE, False)
+    assert entry.origin is not None
     assert entry.origin.position == backups.two.position
     assert (entry.origin.repository, entry.origin.database) == (backups.url, "app.db")
     assert entry.origin.database_sum == backups.two.database_sum
