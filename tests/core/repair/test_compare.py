@@ -445,6 +445,25 @@ def test_more_damage_than_can_be_followed_refuses(scene: Scene, monkeypatch: pyt
         scene.run(proven=True)
 
 
+def test_rows_that_nobody_wrote_are_kept(tmp_path: Path) -> None:
+    """A cell of zeros is a row of NULLs to SQLite: what could be read of it is kept, too (H28)."""
+    scene = Scene(tmp_path, rows=60)
+    data = scene.after.read_bytes()
+    item = next(pgno for pgno in leaves(scene.after, "item") if page_of(scene.after, pgno)[4] > 2)
+    keyed = next(
+        number
+        for number in range(2, len(data) // 1024)
+        if data[(number - 1) * 1024] == 10 and b"Kind" in page_of(scene.after, number)
+    )
+    for table, columns, pgno in (("item", "id, name, body", item), ("keyed", "kind, number, value", keyed)):
+        scene.before.write_bytes(data)
+        (cell,) = struct.unpack_from(">H", data, (pgno - 1) * 1024 + 8)
+        overwrite(scene.before, (pgno - 1) * 1024 + cell, bytes(4))
+        seen = oracle(scene.before, table, columns)
+        scene.run(proven=True)
+        assert seen <= rows_of(scene.after, table) | scene.kept(table)
+
+
 def test_a_comparison_ends_in_time(scene: Scene) -> None:
     """What could not be judged in the time that there is refuses the repair: no silence."""
     ticks = iter(range(10**6))

@@ -133,7 +133,9 @@ class _Search:
                 try:
                     found.append(raw_row(self._side.file, page[0], cell, self._tick))
                 except Malformed:
-                    found.append(RawRow(rowid=cell.rowid, values=()))
+                    # SQLite takes an empty record for a row of NULLs, and refuses any other that contradicts itself.
+                    if cell.rowid is not None or not cell.payload_size:
+                        found.append(RawRow(rowid=cell.rowid, values=()))
         return found
 
     def _by_key(self, wanted: Sequence[RawRow]) -> Iterator[SqlRow]:
@@ -143,7 +145,7 @@ class _Search:
             there = self._new.by_key(raw.values) if self._new is not None and self._table.keys else None
             if row is not None and not _equal(row, there):
                 yield row
-            if raw.values and not self._says(raw, row) and not self._says(raw, there):
+            if not self._says(raw, row) and not self._says(raw, there):
                 # No look-up leads there, but a scan may: taken at its bytes.
                 stands = self._as_named(raw)
                 if stands is not None:
