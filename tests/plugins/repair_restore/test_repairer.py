@@ -401,6 +401,26 @@ def test_more_damage_than_can_be_followed(tmp_path: Path, monkeypatch: pytest.Mo
     assert rows_of(scene.database) == scene.backed_up
 
 
+def test_a_page_of_another_table(tmp_path: Path) -> None:
+    """A page that holds what another table's page did when it was backed up was written to the wrong place."""
+    scene = Scene(tmp_path)
+    with closing(sqlite3.connect(scene.database, isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE many(a, b)")
+        connection.execute("CREATE TABLE more(a, b)")
+        for table in ("many", "more"):
+            connection.executemany(f"INSERT INTO {table} VALUES (?, ?)", [(i, f"{table} {i}") for i in range(200)])
+    scene.recorded = Recorded(scene.database)
+    with closing(sqlite3.connect(scene.database, isolation_level=None)) as connection:
+        connection.execute("INSERT INTO many VALUES ('newer', 1)")
+    many, more = leaf_with(scene, "many", 5), leaf_with(scene, "more", 5)
+    data = scene.database.read_bytes()
+    overwrite(scene.database, (many - 1) * 1024, data[(more - 1) * 1024 : more * 1024])
+    scene.repair()
+    with closing(sqlite3.connect(scene.database)) as connection:
+        found = connection.execute("SELECT a, b FROM many").fetchall()
+    assert set(found) == {(i, f"many {i}") for i in range(200)} | {("newer", 1)}
+
+
 def test_findings_accuse(tmp_path: Path) -> None:
     """A page that a finding names is not believed, nor is a table whose index is sound and disagrees with it."""
     scene = Scene(tmp_path)

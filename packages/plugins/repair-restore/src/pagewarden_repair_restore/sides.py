@@ -24,6 +24,7 @@ _TABLE_KINDS = (PageKind.TABLE_LEAF, PageKind.TABLE_INTERIOR)
 _INDEX_KINDS = (PageKind.INDEX_LEAF, PageKind.INDEX_INTERIOR)
 _OF_PLACE = (FlawKind.ROWID_ORDER, FlawKind.KEY_ORDER)
 _DEEPEST = 32  # pages from a leaf to its root, and more than SQLite follows
+_MOST_COMPARED = 100_000  # pages whose contents are looked for elsewhere
 _SECTOR = 512  # bytes that a disk loses at once, at the least
 
 
@@ -79,6 +80,7 @@ class Damaged(Image):
         self.suspect = suspects(self, base)
         self._judge(findings, tables)
         self._find_lost_sectors(base)
+        self._find_misplaced(base)
 
     def sound(self, name: str) -> bool:
         """Whether a table is there, and nothing is known to be wrong with it."""
@@ -273,6 +275,25 @@ class Damaged(Image):
             changed = [at for at in range(0, len(now), _SECTOR) if now[at : at + _SECTOR] != then[at : at + _SECTOR]]
             if changed and all(now[at : at + _SECTOR] == zeros for at in changed):
                 self._accuse(pgno)
+
+    def _find_misplaced(self, base: Image) -> None:
+        """Look for pages of a table that hold what is another table's page in the restore point: misdirected writes."""
+        known = [pgno for pgno in self.suspect or () if self._tree_in(base, pgno) == self._tree_in(self, pgno) != ""]
+        if not 0 < len(known) <= _MOST_COMPARED:
+            return
+        contents = {hash(self.file.page(pgno)): pgno for pgno in known}
+        for other in range(2, base.file.pages + 1):
+            data = base.file.page(other)
+            pgno = contents.get(hash(data))
+            if pgno is None or pgno == other or self._tree_in(base, other) in ("", self._tree_in(base, pgno)):
+                continue
+            if self.file.page(pgno) == data:
+                self._accuse(pgno)
+
+    @staticmethod
+    def _tree_in(image: Image, pgno: int) -> str:
+        place = image.usage.tree_of(pgno)
+        return "" if place is None else fold(image.trees[place].name)
 
     @cached_property
     def strays(self) -> tuple[int, ...]:
