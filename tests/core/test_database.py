@@ -285,6 +285,7 @@ VERBS: dict[str, Callable[[Database, Path], object]] = {
     "verify": lambda db, _: db.verify(read_data=True),
     "restore": lambda db, folder: db.restore(folder / "new.db"),
     "undo": lambda db, folder: db.undo(folder / "new.db"),
+    "repair": lambda db, _: db.repair(),
     "pin": lambda db, _: db.pin(note="before the prune"),
     "unpin": lambda db, _: db.unpin(),
     "prune": lambda db, _: (db.backup(full=True), db.prune(apply=True, last=1)),

@@ -40,7 +40,9 @@ def end_group_with_parent(lifeline: int) -> None:
         fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
         fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
-        if select.select([lifeline], [], [], 0)[0]:  # it has ended before that
+        ended = select.poll()  # select(2) knows no descriptor above 1023, and an application may have many
+        ended.register(lifeline, select.POLLIN)
+        if ended.poll(0):  # it has ended before that
             os.killpg(0, signal.SIGKILL)
 
 
