@@ -12,7 +12,8 @@ import pytest
 from pagewarden.contracts import RepairBench
 from pagewarden.repair.lookups import Table, read_tables
 from pagewarden.repair.rows import RawRow
-from pagewarden_repair_restore import tables, writing
+from pagewarden.sqlite.schema import SchemaEntry
+from pagewarden_repair_restore import schema, tables, writing
 from pagewarden_repair_restore.writing import Keeper, Unwritable, Writer
 
 SCHEMA = """
@@ -20,6 +21,8 @@ CREATE TABLE item(id INTEGER PRIMARY KEY, mail TEXT UNIQUE, more TEXT CHECK(more
 CREATE TABLE bare(id INTEGER PRIMARY KEY);
 CREATE TABLE renamed(id INTEGER PRIMARY KEY, post TEXT, more TEXT);
 CREATE TABLE other(id INTEGER PRIMARY KEY, more TEXT, mail TEXT);
+CREATE TABLE four(id INTEGER PRIMARY KEY, a, b, c);
+CREATE TABLE turned(id INTEGER PRIMARY KEY, b, a, c);
 CREATE TABLE doubt(id INTEGER PRIMARY KEY, mail TEXT, less TEXT);
 """
 
@@ -96,3 +99,19 @@ def test_columns_go_by_name(known: dict[str, Table]) -> None:
     moved = RawRow(rowid=1, values=(None, "text", "a@b"))
     assert tables._mapped(raw, known["item"], known["other"]) == (moved, False)
     assert tables._mapped(raw, known["item"], known["doubt"]) == (RawRow(rowid=1, values=(None, "a@b")), True)
+    four = RawRow(rowid=1, values=(None, 1, 2, 3))
+    assert tables._mapped(four, known["four"], known["turned"]) == (RawRow(rowid=1, values=(None, 2, 1, 3)), False)
+
+
+def test_a_virtual_table_of_an_unknown_module_owns_no_other() -> None:
+    """Which tables such a module stores in nobody knows, so none is taken away with it."""
+    sql = "CREATE VIRTUAL TABLE strange USING own(a)"
+    entry = SchemaEntry(kind="table", name="strange", table="strange", root=0, sql=sql)
+    assert list(schema._suffixes(entry)) == []
+
+
+def test_what_is_no_row_of_a_table_is_not_kept_as_one(known: dict[str, Table]) -> None:
+    """Its page is in the quarantine; its values have no columns to stand in."""
+    keeper = Keeper(cast("RepairBench", Kept()), known["bare"])
+    keeper.keep_raw(RawRow(rowid=1, values=(1, 2, 3)), "more values than columns")
+    assert keeper.count == 0
