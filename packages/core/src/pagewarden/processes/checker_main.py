@@ -9,12 +9,8 @@
 
 from __future__ import annotations
 
-import faulthandler
-import os
 import resource
-import signal
 import sqlite3
-import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -25,10 +21,10 @@ import msgspec
 
 from pagewarden.check.answers import SUMS_AT_ONCE
 from pagewarden.check.outcome import Collected, ContractBroken
-from pagewarden.contracts import Baseline, Checker, FileFacts, LiveImage, PageImage
+from pagewarden.contracts import Baseline, FileFacts, LiveImage, PageImage
 from pagewarden.errors import PagewardenError, from_wire, to_wire
 from pagewarden.processes.channel import Channel, Value
-from pagewarden.processes.inside import end_group_with_parent, end_with_parent, take_channel
+from pagewarden.processes.inside import find_brought, serve_alone
 from pagewarden.structure import StructureStep, Tree, WalSurvey
 from pagewarden.values import Finding, Level, Position
 
@@ -186,7 +182,7 @@ def serve(channel: Channel) -> None:
     bound_memory(setup["memory"])
     run = Run(channel)
     try:
-        checker = find_checker(setup["home"], setup["checker"])
+        checker = find_brought(setup["home"], "checker", setup["checker"], lambda plugin: plugin.checkers)
         task: Any = channel.receive()
         subject = RemoteSubject(run, task)
         collected = Collected(findings=_Sent(run))
@@ -198,22 +194,6 @@ def serve(channel: Channel) -> None:
     except BaseException as error:  # noqa: BLE001 - the rim of the process: whatever failed is told to the run
         with suppress(BrokenPipeError):
             run.tell(failed=described(error))
-
-
-def find_checker(home: str, name: str) -> Checker:
-    """Load the plugin at `home`, a module or "module:object", and return its checker of that name.
-
-    Raises what the plugin raises; PluginUnusable where it cannot be used here.
-    """
-    from pagewarden.errors import PluginUnusable
-    from pagewarden.installed import EntryPoint
-    from pagewarden.plugins import load_plugins
-
-    plugin = EntryPoint(name=home, value=home, distribution="", version="").load()
-    for checker in load_plugins(only=(), extra=[plugin]).checkers:
-        if checker.name == name:
-            return checker
-    raise PluginUnusable(f"{home} brings no checker {name} in a process of its own", hint="pagewarden plugins")
 
 
 class _Sent(list[Finding]):
@@ -249,11 +229,7 @@ def bound_memory(size: int) -> None:
 
 def main() -> None:
     """Be the process of one checker."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the run's to handle
-    faulthandler.enable(os.dup(2))  # a crash in native code leaves its stack on standard error
-    end_with_parent()
-    end_group_with_parent(int(sys.argv[1]))
-    serve(take_channel())
+    serve_alone(serve)
 
 
 if __name__ == "__main__":

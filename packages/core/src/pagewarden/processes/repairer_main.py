@@ -8,11 +8,8 @@
 
 from __future__ import annotations
 
-import faulthandler
 import os
-import signal
 import sqlite3
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -23,10 +20,10 @@ import msgspec
 
 from pagewarden.contracts import FileFacts, PageImage, PastImage, Pattern, Repairer, RepairHistory, RepairStep
 from pagewarden.contracts.repairing import RepairPolicy
-from pagewarden.errors import OutOfSpace, PagewardenError, PluginUnusable
+from pagewarden.errors import OutOfSpace, PagewardenError
 from pagewarden.processes.channel import Channel
 from pagewarden.processes.checker_main import RemoteImage, Run, bound_memory, described
-from pagewarden.processes.inside import end_group_with_parent, end_with_parent, take_channel
+from pagewarden.processes.inside import find_brought, serve_alone
 from pagewarden.repair.answers import FILE_AT_ONCE, FINDINGS_AT_ONCE, FLAWS_AT_ONCE
 from pagewarden.repair.inferred import Inference
 from pagewarden.structure import Flaw, Tree, WalSurvey
@@ -156,7 +153,8 @@ def serve(channel: Channel) -> None:
     task: Any = channel.receive()
     try:
         if setup["home"]:
-            _repair(find_repairer(setup["home"], setup["name"]), task, run)
+            repairer = find_brought(setup["home"], "repairer", setup["name"], lambda plugin: plugin.repairers)
+            _repair(repairer, task, run)
             run.tell(ended=None)
         else:
             from pagewarden.repair.jobs import do_job
@@ -202,28 +200,9 @@ def _repair(repairer: Repairer, task: Mapping[str, Any], run: Run) -> None:
         repairer.apply(bench, steps)
 
 
-def find_repairer(home: str, name: str) -> Repairer:
-    """Load the plugin at `home`, a module or "module:object", and return its repairer of that name.
-
-    Raises what the plugin raises; PluginUnusable where it cannot be used here.
-    """
-    from pagewarden.installed import EntryPoint
-    from pagewarden.plugins import load_plugins
-
-    plugin = EntryPoint(name=home, value=home, distribution="", version="").load()
-    for repairer in load_plugins(only=(), extra=[plugin]).repairers:
-        if repairer.name == name:
-            return repairer
-    raise PluginUnusable(f"{home} brings no repairer {name} in a process of its own", hint="pagewarden plugins")
-
-
 def main() -> None:
     """Be the process of one repairer."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the run's to handle
-    faulthandler.enable(os.dup(2))  # a crash in native code leaves its stack on standard error
-    end_with_parent()
-    end_group_with_parent(int(sys.argv[1]))
-    serve(take_channel())
+    serve_alone(serve)
 
 
 if __name__ == "__main__":
