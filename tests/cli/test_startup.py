@@ -31,6 +31,12 @@ for call, arguments in (
 print(*sorted(sys.modules), file=sys.stderr)
 """
 
+ALONE = """
+import sys
+import pagewarden.processes.repairer_main
+print(*sorted(sys.modules), file=sys.stderr)
+"""
+
 HEAVY = {
     "asyncio",
     "difflib",
@@ -81,6 +87,13 @@ def test_a_page_reader_that_copies_nothing_imports_little(database: Path) -> Non
     modules = modules_of(database, program=READER)
     assert "pagewarden.pages" in modules
     assert not {name for name in modules if name.startswith(("zstandard", "pagewarden.repository", "sqlite3"))}
+
+
+def test_a_process_of_one_repairer_imports_neither_run_nor_reader() -> None:
+    """A check or a repair starts one for each foreign checker, each repairer and each job."""
+    modules = modules_of(program=ALONE)
+    assert "pagewarden.processes.checker_main" in modules
+    assert not {"pagewarden.check.run", "pagewarden.processes.reader", "subprocess", "shutil", "rich"} & modules
 
 
 def test_help_and_versions_import_no_run() -> None:
