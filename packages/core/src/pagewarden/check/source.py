@@ -82,19 +82,16 @@ class WalSource:
         path: str,
         runtime: Runtime,
         attachment: Attachment,
+        copies: Copies,
         deadline: float | None,
         tell: Tell,
-        *,
-        private: bool = False,
     ) -> None:
-        """`deadline` is a reading of the runtime's monotonic clock; a `private` file is nobody else's."""
+        """`copies` are closed with it. `deadline` is a reading of the runtime's monotonic clock."""
         self.page_size = attachment.page_size
         self.pages = attachment.pages
         self._path = path
         self._runtime = runtime
-        self._copies = Copies(
-            path, runtime, deadline, tell, pages=self.pages, page_size=self.page_size, private=private
-        )
+        self._copies = copies
         self._commit = SharedCommit(
             path,
             lambda: runtime.reader,
@@ -126,24 +123,13 @@ class WalSource:
 class RollbackSource:
     """A database with a rollback journal: every reader stops commits, so none reads for long."""
 
-    def __init__(
-        self,
-        path: str,
-        runtime: Runtime,
-        attachment: Attachment,
-        deadline: float | None,
-        tell: Tell,
-        *,
-        private: bool = False,
-    ) -> None:
-        """`deadline` is a reading of the runtime's monotonic clock; a `private` file is nobody else's."""
+    def __init__(self, path: str, runtime: Runtime, attachment: Attachment, copies: Copies) -> None:
+        """`copies` are closed with it."""
         self.page_size = attachment.page_size
         self.pages = attachment.pages
         self._path = path
         self._runtime = runtime
-        self._copies = Copies(
-            path, runtime, deadline, tell, pages=self.pages, page_size=self.page_size, private=private
-        )
+        self._copies = copies
         self._lock = threading.Lock()
         self._first: Attachment | None = None  # of the commit that all read
         self._moved = False  # whether there is a newer one
@@ -281,8 +267,12 @@ def open_source(
         if not str(refusal.fields.get("sqlite", "")).startswith("SQLITE_CORRUPT"):
             raise
         return BrokenSource(path, runtime, refusal, _ask(baseline_page_size))
-    kind = WalSource if attachment.mode == "wal" else RollbackSource
-    return kind(path, runtime, attachment, deadline, tell, private=private)
+    copies = Copies(
+        path, runtime, deadline, tell, pages=attachment.pages, page_size=attachment.page_size, private=private
+    )
+    if attachment.mode == "wal":
+        return WalSource(path, runtime, attachment, copies, deadline, tell)
+    return RollbackSource(path, runtime, attachment, copies)
 
 
 def _ask(baseline_page_size: Callable[[], int | None]) -> int | None:
