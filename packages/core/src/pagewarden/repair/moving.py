@@ -1,4 +1,4 @@
-"""What repairs that move rows through SQLite need: how a table's rows are named, and that no trigger of it fires."""
+"""What repairs through SQLite need: how a table's rows are named, that no trigger of it fires, what an error means."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from pagewarden.contracts import RepairBench
+from pagewarden.errors import PagewardenError, RepairRefused
+from pagewarden.live.connection import failure
 from pagewarden.sqlite.names import quote, rowid_name
+from pagewarden.sqlite.refusals import refusal_of
 
 _ORDINARY = 0  # "hidden" of PRAGMA table_xinfo: neither generated nor of a virtual table
 _KEPT = "pagewarden_triggers"
@@ -96,6 +100,15 @@ def without_triggers(connection: sqlite3.Connection) -> Iterator[None]:
     finally:
         _forget(connection)
         connection.execute("PRAGMA writable_schema=OFF")
+
+
+def not_mended(error: sqlite3.Error, bench: RepairBench, what: str) -> PagewardenError:
+    """Return what a repairer raises for an error of SQLite's at the copy of `bench`; `what` says that it cannot work.
+
+    It is RepairRefused where SQLite's words say something of the database, else as `live.failure` says.
+    """
+    refusal = refusal_of(error) if isinstance(error, sqlite3.DatabaseError) else None
+    return failure(error, str(bench.database)) if refusal is None else RepairRefused(f"{what}: {refusal.message}")
 
 
 def _no_program(_action: int, _one: str | None, _two: str | None, _schema: str | None, program: str | None) -> int:

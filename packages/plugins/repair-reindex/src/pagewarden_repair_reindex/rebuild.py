@@ -7,12 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 
 from pagewarden.contracts import RepairBench
-from pagewarden.errors import PagewardenError, RepairRefused
-from pagewarden.live.connection import failure
-from pagewarden.repair.moving import let_schema_be_written, stored_text, table_rows, without_triggers
+from pagewarden.errors import RepairRefused
+from pagewarden.repair.moving import let_schema_be_written, not_mended, stored_text, table_rows, without_triggers
 from pagewarden.sqlite.index import Index, IndexName, describe, index_names
 from pagewarden.sqlite.names import quote
-from pagewarden.sqlite.refusals import refusal_of
 from pagewarden.sqlite.statement import NotUnderstood
 from pagewarden_repair_reindex.fulltext import first_rows
 
@@ -140,11 +138,4 @@ def connected(bench: RepairBench, *, schema: bool = False) -> Iterator[sqlite3.C
             connection.execute("PRAGMA threads=2")  # for sorting
             yield connection
         except sqlite3.Error as error:
-            raise _told(error, bench) from error
-
-
-def _told(error: sqlite3.Error, bench: RepairBench) -> PagewardenError:
-    refusal = refusal_of(error) if isinstance(error, sqlite3.DatabaseError) else None
-    if refusal is None:
-        return failure(error, str(bench.database))
-    return RepairRefused(f"indexes cannot be built anew: {refusal.message}")
+            raise not_mended(error, bench, "indexes cannot be built anew") from error

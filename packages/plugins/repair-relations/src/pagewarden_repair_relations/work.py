@@ -7,9 +7,7 @@ from collections.abc import Collection
 from contextlib import closing
 
 from pagewarden.contracts import Orphans, RepairBench
-from pagewarden.errors import PagewardenError, RepairRefused
-from pagewarden.live.connection import failure
-from pagewarden.sqlite.refusals import refusal_of
+from pagewarden.repair.moving import not_mended
 from pagewarden_repair_relations.keys import enforceable_keys, touched
 from pagewarden_repair_relations.parents import OLDER, fetch_parents
 from pagewarden_repair_relations.policy import settle
@@ -27,11 +25,4 @@ def relate(bench: RepairBench, tables: Collection[str]) -> None:
         if not leave:
             settle(bench, keys, policy)
     except sqlite3.Error as error:
-        raise _told(error, bench) from error
-
-
-def _told(error: sqlite3.Error, bench: RepairBench) -> PagewardenError:
-    refusal = refusal_of(error) if isinstance(error, sqlite3.DatabaseError) else None
-    if refusal is None:
-        return failure(error, str(bench.database))
-    return RepairRefused(f"foreign keys cannot be mended: {refusal.message}")
+        raise not_mended(error, bench, "foreign keys cannot be mended") from error
