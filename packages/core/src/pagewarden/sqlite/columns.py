@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pagewarden.sqlite.names import quote
 from pagewarden.sqlite.schema import MAX_PAYLOAD, SchemaEntry
 
-_ALLOWED = frozenset(
+_MAKING = frozenset(
     {
         sqlite3.SQLITE_CREATE_TABLE,
         sqlite3.SQLITE_CREATE_INDEX,
@@ -38,15 +38,16 @@ class TableShape:
     plain: bool  # no CHECK, no generated column, no index on an expression or with a WHERE
 
 
-def _authorize(action: int, *_: object) -> int:
-    return sqlite3.SQLITE_OK if action in _ALLOWED else sqlite3.SQLITE_DENY
+def only_make(action: int, *_: object) -> int:
+    """Allow what making a table or an index needs, and no query: an authorizer for a `sqlite3.Connection`."""
+    return sqlite3.SQLITE_OK if action in _MAKING else sqlite3.SQLITE_DENY
 
 
 def _build(statements: Iterable[str]) -> sqlite3.Connection | None:
     """Return a database in memory in which `statements` were run; None where one was refused."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_PAYLOAD)
-    connection.set_authorizer(_authorize)
+    connection.set_authorizer(only_make)
     try:
         for statement in statements:
             connection.execute(statement)
@@ -122,7 +123,7 @@ def buildable_indexes(entries: Iterable[SchemaEntry], table: str) -> frozenset[s
         return frozenset()
     found = set()
     with closing(connection):
-        connection.set_authorizer(_authorize)
+        connection.set_authorizer(only_make)
         for entry in known:
             if entry.kind != "index" or entry.table != table:
                 continue

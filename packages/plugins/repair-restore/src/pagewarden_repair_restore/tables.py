@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from pagewarden.contracts import RepairBench
 from pagewarden.repair.lookups import Table, fold, read_table
 from pagewarden.repair.rows import Cells, RawRow, all_cells, leaf_cells, raw_row, unlike
+from pagewarden.sqlite.columns import only_make
 from pagewarden.sqlite.names import quote
 from pagewarden.sqlite.record import Malformed
 from pagewarden.sqlite.schema import SchemaEntry
@@ -33,17 +34,6 @@ _REBUILT = ("fts4", "fts5")  # modules that can make their index anew from their
 _MOST_KEYS = 500_000  # of rows that are held at once
 _TABLE = re.compile(r"\s*CREATE\s+TABLE\s", re.IGNORECASE)
 _INDEX = re.compile(r"\s*CREATE\s+(UNIQUE\s+)?INDEX\s", re.IGNORECASE)
-_MAKING = frozenset(
-    {
-        sqlite3.SQLITE_CREATE_TABLE,
-        sqlite3.SQLITE_CREATE_INDEX,
-        sqlite3.SQLITE_FUNCTION,
-        sqlite3.SQLITE_INSERT,
-        sqlite3.SQLITE_READ,
-        sqlite3.SQLITE_REINDEX,
-        sqlite3.SQLITE_UPDATE,
-    }
-)
 
 
 class Merge:
@@ -332,7 +322,7 @@ class Merge:
         for form, sql in statements:
             if not form.match(sql):
                 raise Unwritable(f"the statement of {entry.name} is none that can be run")
-            self._connection.set_authorizer(_only_make)
+            self._connection.set_authorizer(only_make)
             try:
                 self._connection.execute(sql)
             finally:
@@ -399,8 +389,3 @@ def _mapped(raw: RawRow, old: Table, new: Table) -> tuple[RawRow, bool]:
     left = any(name not in names and value is not None for name, value in values.items())
     count = max((place for place, name in enumerate(new.stored, start=1) if name in values), default=0)
     return RawRow(rowid=raw.rowid, values=tuple(values.get(name) for name in new.stored[:count])), left
-
-
-def _only_make(action: int, *_: object) -> int:
-    """Allow what making a table or an index needs, and no query."""
-    return sqlite3.SQLITE_OK if action in _MAKING else sqlite3.SQLITE_DENY
