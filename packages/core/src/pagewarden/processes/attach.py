@@ -32,10 +32,10 @@ class _Commit:
     """Which commit is read, and from where."""
 
     source: PageSource
-    index: WalIndex | None
-    wal_frames: int
-    salts: bytes
-    wal_fault: str
+    index: WalIndex | None = None
+    wal_frames: int = 0
+    salts: bytes = b""
+    wal_fault: str = ""
     checksum: tuple[int, int] = (0, 0)  # running, of the log at that frame
 
 
@@ -144,11 +144,10 @@ class Attached:
         """
         return 2 in self._start[18:20] or self._size_of("-wal") > 0
 
-    # Rollback-journal mode
+    # Rollback-journal mode, or no log
 
     def _attach_file(self) -> _Commit:
-        source = self._file_source(pages=0, page_size=0)
-        return _Commit(source=source, index=None, wal_frames=0, salts=b"", wal_fault="")
+        return _Commit(source=self._file_source(pages=0, page_size=0))
 
     def _file_source(self, *, pages: int, page_size: int) -> PageSource:
         """Return the database file alone as source. `pages` and `page_size` 0 ask the file's header (step 5)."""
@@ -173,16 +172,22 @@ class Attached:
         index = self._usable_index()
         if index is None:
             return self._attach_scanned()
+        fault = ""
         if index.complete or look_only:  # step 4: the database file alone; the WAL is ignored
             source = self._file_source(pages=index.pages, page_size=index.page_size)
-            return _Commit(
-                source=source,
-                index=index,
-                wal_frames=index.frames,
-                salts=index.salts,
-                wal_fault="",
-                checksum=index.frame_checksum,
-            )
+        else:
+            source, fault = self._log_source(index)
+        return _Commit(
+            source=source,
+            index=index,
+            wal_frames=index.frames,
+            salts=index.salts,
+            wal_fault=fault,
+            checksum=index.frame_checksum,
+        )
+
+    def _log_source(self, index: WalIndex) -> tuple[PageSource, str]:
+        """Return the database file and the log that `index` names as source, and how the log fails to prove it."""
         wal = self._open("-wal")
         scan = backend().wal_scan(wal, page_size=index.page_size, last_frame=index.frames)
         fault, frames = "", scan.map
@@ -199,14 +204,7 @@ class Attached:
             file_size=os.fstat(self._database).st_size,
             frames=frames,
         )
-        return _Commit(
-            source=source,
-            index=index,
-            wal_frames=index.frames,
-            salts=index.salts,
-            wal_fault=fault,
-            checksum=index.frame_checksum,
-        )
+        return source, fault
 
     def _usable_index(self) -> WalIndex | None:
         """Step 3, or None where the -shm cannot be believed (step 8).
@@ -250,13 +248,11 @@ class Attached:
     def _attach_scanned(self) -> _Commit:
         """Step 8: no usable -shm. The WAL is read to its last verified commit; its salts are read again at the end."""
         if not self._size_of("-wal"):
-            source = self._file_source(pages=0, page_size=0)
-            return _Commit(source=source, index=None, wal_frames=0, salts=b"", wal_fault="")
+            return self._attach_file()
         wal = self._open("-wal")
         scan = backend().wal_scan(wal, page_size=0)
         if not scan.last_commit:
-            source = self._file_source(pages=0, page_size=0)
-            return _Commit(source=source, index=None, wal_frames=0, salts=scan.salts, wal_fault="")
+            return _Commit(source=self._file_source(pages=0, page_size=0), salts=scan.salts)
         source = PageSource(
             database=self._database,
             wal=wal,
@@ -265,14 +261,7 @@ class Attached:
             file_size=os.fstat(self._database).st_size,
             frames=scan.map,
         )
-        return _Commit(
-            source=source,
-            index=None,
-            wal_frames=scan.last_commit,
-            salts=scan.salts,
-            wal_fault="",
-            checksum=scan.checksum,
-        )
+        return _Commit(source=source, wal_frames=scan.last_commit, salts=scan.salts, checksum=scan.checksum)
 
     # Both
 
