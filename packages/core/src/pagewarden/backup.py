@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from msgspec import UNSET
 
@@ -80,99 +80,117 @@ def run_backup(request: BackupRequest, runtime: Runtime) -> BackupReport:
     What a guard has taken is stored first, by that guard or, where it is dead, here. Where one follows the database
     into this repository, that is all, unless every page is asked for, or there is damage to be told of.
     """
-    from pagewarden.live import examine
-
-    began = runtime.monotonic()
+    job = _Job.open(request, runtime)
     if not (runtime.state / "guards").is_dir():  # no guard has ever run, as mostly
-        return back_up(request, runtime)[0]
+        return job.run()[0]
     from pagewarden.guard.beside import store_first
 
-    place = examine(request.database)
-    name = Path(place.path).name if request.name is None else request.name
-    repository = runtime.repository(request.repository, create=True)
-    if store_first(place.path, name, repository, runtime) is None:
-        return back_up(request, runtime)[0]
+    if store_first(job.place.path, job.name, job.repository, runtime) is None:
+        return replace(job, began=runtime.monotonic()).run()[0]
     if not request.full:
-        source = judge(place, judgement_level(request.check), runtime)
+        source = judge(job.place, job.level, runtime)
         if source.verdict is not Verdict.DAMAGED:
-            point = repository.newest(name)  # that position, or a later one
+            point = job.repository.newest(job.name)  # that position, or a later one
             if point is None:
-                raise RepositoryDamaged(f"what the guard stored of {place.path} in {repository.url} is not there")
-            return BackupReport(
-                database=place.path,
-                name=name,
-                repository=request.repository,
-                kind="unchanged",
-                position=point.position,
-                pages_copied=0,
-                bytes_read=0,
-                bytes_stored=0,
-                seconds=runtime.monotonic() - began,
-                database_sum=point.database_sum,
-                verified=True,
-                source=source,
-                attempts=0,
-                lock_seconds=0.0,
-                why_full="",
-                warnings=("a guard follows it, and stored all that was committed; nothing else was compared",),
-            )
-    return back_up(replace(request, gap=BESIDE_GUARD), runtime)[0]
+                raise RepositoryDamaged(
+                    f"what the guard stored of {job.place.path} in {request.repository} is not there"
+                )
+            done = _Done(kind="unchanged", position=point.position, database_sum=point.database_sum, source=source)
+            warning = "a guard follows it, and stored all that was committed; nothing else was compared"
+            return job.report(done, None, "", (warning,))
+    return replace(job, request=replace(request, gap=BESIDE_GUARD), began=runtime.monotonic()).run()[0]
 
 
 def back_up(request: BackupRequest, runtime: Runtime) -> tuple[BackupReport, CommitTaken]:
     """Back a live database up: copy what changed, or every page, prove it, and store it.
 
     Return the report, and what is known of the commit that was copied, or that was found to be stored already.
-
     Raises what `examine` and `snapshot_commit` raise for the source, but DatabaseUnreadable where SQLite refuses what
-    was a database; ConfigurationInvalid; RepositoryDamaged, RepositoryBusy, OutOfSpace,
-    TargetFailed; VerificationFailed where it did not read back as it was written. Whatever it raises, the repository
-    holds what it held; or the backup too, if it was cut off after its commit.
+    was a database; ConfigurationInvalid; RepositoryDamaged, RepositoryBusy, OutOfSpace, TargetFailed;
+    VerificationFailed where it did not read back as it was written. Whatever it raises, the repository holds what it
+    held; or the backup too, if it was cut off after its commit.
     """
-    from pagewarden.live import examine
+    return _Job.open(request, runtime).run()
 
-    began = runtime.monotonic()
-    if not 1 <= request.compression <= 22:
-        raise ConfigurationInvalid(f"zstd has no level {request.compression}", hint="choose 1 to 22")
-    level = judgement_level(request.check)
-    place = examine(request.database)
-    name = Path(place.path).name if request.name is None else request.name
-    repository = runtime.repository(request.repository, create=True)
-    runtime.emit("backup.started", place.path, repository=request.repository, kept_as=name)
-    source = judge(place, level, runtime)
-    where = lineage.place_of(repository.url, name)
-    intent = _begin(repository, name, place.path, where, runtime)
-    run = _Run(request=request, runtime=runtime, place=place, repository=repository, intent=intent, where=where)
-    runtime.sleep(standing.seconds_to_settle(place.path))  # so that it can be told later whether it was written to
-    done = run.take(source)
-    taken = done.taken
-    report = BackupReport(
-        database=place.path,
-        name=name,
-        repository=request.repository,
-        kind=done.kind,
-        position=done.position,
-        pages_copied=done.pages,
-        bytes_read=taken.attachment.pages * taken.attachment.page_size,
-        bytes_stored=done.bytes_stored,
-        seconds=runtime.monotonic() - began,
-        database_sum=done.database_sum,
-        verified=True,
-        source=done.source,
-        attempts=taken.attempts,
-        lock_seconds=taken.lock_seconds,
-        why_full=run.why_full,
-        warnings=(*run.warnings, *_warnings(place, taken)),
-    )
-    runtime.emit(
-        "backup.finished",
-        place.path,
-        seconds=report.seconds,
-        position=str(report.position),
-        kind=report.kind,
-        bytes=report.bytes_stored,
-    )
-    return report, taken
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Done:
+    """What came of a backup."""
+
+    kind: str
+    position: Position
+    database_sum: str
+    source: SourceVerdict
+    pages: int = 0  # copied
+    bytes_stored: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    """What is to be backed up, looked at, and where to, opened."""
+
+    request: BackupRequest
+    runtime: Runtime
+    began: float  # by the runtime's monotonic clock
+    level: Level | None  # at which the source is judged
+    place: Place
+    name: str  # of the database in the repository
+    repository: Repository
+
+    @classmethod
+    def open(cls, request: BackupRequest, runtime: Runtime) -> Self:
+        """Prove the request, look at the database, and open or make the repository. Raises as `back_up` says."""
+        from pagewarden.live import examine
+
+        began = runtime.monotonic()
+        if not 1 <= request.compression <= 22:
+            raise ConfigurationInvalid(f"zstd has no level {request.compression}", hint="choose 1 to 22")
+        level = judgement_level(request.check)
+        place = examine(request.database)
+        name = Path(place.path).name if request.name is None else request.name
+        to = runtime.repository(request.repository, create=True)
+        return cls(request=request, runtime=runtime, began=began, level=level, place=place, name=name, repository=to)
+
+    def run(self) -> tuple[BackupReport, CommitTaken]:
+        runtime, place, to = self.runtime, self.place, self.repository
+        runtime.emit("backup.started", place.path, repository=self.request.repository, kept_as=self.name)
+        source = judge(place, self.level, runtime)
+        where = lineage.place_of(to.url, self.name)
+        intent = _begin(to, self.name, place.path, where, runtime)
+        run = _Run(request=self.request, runtime=runtime, place=place, repository=to, intent=intent, where=where)
+        runtime.sleep(standing.seconds_to_settle(place.path))  # so that it can be told later whether it was written to
+        done = run.take(source)
+        report = self.report(done, run.taken, run.why_full, (*run.warnings, *_warnings(place, run.taken)))
+        runtime.emit(
+            "backup.finished",
+            place.path,
+            seconds=report.seconds,
+            position=str(report.position),
+            kind=report.kind,
+            bytes=report.bytes_stored,
+        )
+        return report, run.taken
+
+    def report(self, done: _Done, taken: CommitTaken | None, why: str, warnings: tuple[str, ...]) -> BackupReport:
+        """Return what is told of it. `taken` is the commit that was read, if one was; `why` it was copied whole."""
+        return BackupReport(
+            database=self.place.path,
+            name=self.name,
+            repository=self.request.repository,
+            kind=done.kind,
+            position=done.position,
+            pages_copied=done.pages,
+            bytes_read=0 if taken is None else taken.attachment.pages * taken.attachment.page_size,
+            bytes_stored=done.bytes_stored,
+            seconds=self.runtime.monotonic() - self.began,
+            database_sum=done.database_sum,
+            verified=True,
+            source=done.source,
+            attempts=0 if taken is None else taken.attempts,
+            lock_seconds=0.0 if taken is None else taken.lock_seconds,
+            why_full=why,
+            warnings=warnings,
+        )
 
 
 def _begin(repository: Repository, name: str, path: str, where: str, runtime: Runtime) -> Intent:
@@ -192,19 +210,6 @@ def _begin(repository: Repository, name: str, path: str, where: str, runtime: Ru
         turn += 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Done:
-    """What came of a backup."""
-
-    kind: str
-    position: Position
-    pages: int  # copied
-    bytes_stored: int
-    database_sum: str
-    source: SourceVerdict
-    taken: CommitTaken
-
-
 @dataclass(slots=True, kw_only=True)
 class _Run:
     """One backup that the repository was told of."""
@@ -218,6 +223,7 @@ class _Run:
     why_full: str = ""
     warnings: list[str] = field(default_factory=list)
     settled: bool = False  # whether to commit or to abandon it is the repository's business from now on
+    taken: CommitTaken = field(init=False)  # what `take` read
     map: LocalMap = field(init=False)
     _rot: Path = field(init=False)  # where the pages that were proved damaged are kept
     _rotten: Rot = field(default_factory=Rot)  # those of the new position
@@ -356,14 +362,12 @@ class _Run:
         maps.used(base.map)
         self._remember(base.manifest.position)
         self._note_standing(taken, base.manifest)
+        self.taken = taken
         return _Done(
             kind="unchanged",
             position=base.manifest.position,
-            pages=0,
-            bytes_stored=0,
             database_sum=base.manifest.database_sum,
             source=with_faults_of_files(source, taken),
-            taken=taken,
         )
 
     def _store(self, taken: CommitTaken, info: PageSetInfo, source: SourceVerdict, base: Base | None) -> _Done:
@@ -408,6 +412,7 @@ class _Run:
             self.warnings.append(f"which pages are damaged could not be remembered: {error}")
         self._pin_last_whole()
         self._remember(point.position)
+        self.taken = taken
         return _Done(
             kind=point.kind,
             position=point.position,
@@ -415,7 +420,6 @@ class _Run:
             bytes_stored=point.bytes_stored,
             database_sum=point.database_sum,
             source=source,
-            taken=taken,
         )
 
     def _pin_last_whole(self) -> None:
