@@ -60,7 +60,6 @@ class Stage:
 
     def __post_init__(self) -> None:
         self.templates = self.folder / "templates"
-        self.templates.mkdir()
 
     @property
     def place(self) -> Path:
@@ -87,14 +86,18 @@ class Stage:
             "prune": ["prune", "--repo", str(self.repository), "--apply", "--config", str(self.place / "policy.toml")],
         }[action]
 
-    def make(self, action: str) -> None:
-        """Make what every round of `action` begins with, and measure how long it takes alone."""
-        self.place.mkdir()
-        (self.place / "tmp").mkdir()
+    def begin(self) -> None:
+        """Make what every verb begins with: a repository with two restore points."""
+        (self.place / "tmp").mkdir(parents=True)
         _set(self.path, "one")
         self.succeed("backup")
         _set(self.path, "two")
         self.succeed("backup")
+        shutil.copytree(self.place, self.templates / "begun")
+
+    def make(self, action: str) -> None:
+        """Make what every round of `action` begins with, and measure how long it takes alone. After `begin`."""
+        self.put_up("begun")
         if action == "prune":
             (self.place / "policy.toml").write_text('[retention]\nlast = 2\ngrace = "0s"\nchain_segments = 2\n')
             for who in POINTS[2:]:
@@ -114,7 +117,7 @@ class Stage:
         self.seconds, self.working = ended - began, ended - changed
 
     def put_up(self, action: str) -> None:
-        """Put everything back as `make` left it."""
+        """Put everything back as `make`, or `begin`, left it."""
         shutil.rmtree(self.place)
         shutil.copytree(self.templates / action, self.place)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,10 +16,10 @@ from tests.fault.killing import POINTS, Stage
 
 pytestmark = pytest.mark.xdist_group("busy")  # never beside other tests that keep both cores busy
 
-KILLS = 67 if os.environ.get("PAGEWARDEN_FULL") else 4
+KILLS = 67 if os.environ.get("PAGEWARDEN_FULL") else 3
 """How often each verb is killed."""
 
-PRUNES = 100 if os.environ.get("PAGEWARDEN_FULL") else 3
+PRUNES = 100 if os.environ.get("PAGEWARDEN_FULL") else 2
 """How often a prune is killed: with the backups, at 200 moments."""
 
 SEED = 1
@@ -33,22 +33,30 @@ def runtime(tmp_path: Path) -> Iterator[Runtime]:
         yield made
 
 
-def stage(tmp_path: Path, action: str) -> Stage:
-    """Return a stage for one verb."""
-    made = Stage(folder=tmp_path, chance=random.Random(f"{SEED} {action}"))
-    made.make(action)
-    return made
+Stages = Callable[[str], Stage]
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Stages:
+    """Set the stage for one verb; all verbs are played at the same place, and begin with the same two backups."""
+    folder = tmp_path_factory.mktemp("stage")
+    Stage(folder=folder, chance=random.Random(SEED)).begin()
+
+    def make(action: str) -> Stage:
+        made = Stage(folder=folder, chance=random.Random(f"{SEED} {action}"))
+        made.make(action)
+        return made
+
+    return make
 
 
 @pytest.mark.parametrize(("action", "kills"), [("backup", KILLS), ("full", KILLS // 2)])
-def test_a_killed_backup_is_there_whole_or_not_at_all(
-    action: str, kills: int, tmp_path: Path, runtime: Runtime
-) -> None:
+def test_a_killed_backup_is_there_whole_or_not_at_all(action: str, kills: int, stage: Stages, runtime: Runtime) -> None:
     """The source is untouched, everything in the repository verifies, and the next backup succeeds and tidies.
 
     One of what changed has nothing more to store then, if the killed one was committed; so it never is there twice.
     """
-    here, seen = stage(tmp_path, action), Counter[str]()
+    here, seen = stage(action), Counter[str]()
     for _ in range(kills):
         played = here.play(action)
         assert here.shown() == "three", played
@@ -67,9 +75,9 @@ def test_a_killed_backup_is_there_whole_or_not_at_all(
     print(f"\n{dict(seen)}")
 
 
-def test_a_killed_prune_loses_nothing_that_is_listed(tmp_path: Path, runtime: Runtime) -> None:
+def test_a_killed_prune_loses_nothing_that_is_listed(stage: Stages, runtime: Runtime) -> None:
     """In the midst of a fold, a snapshot made anew, or a purge: all verifies and restores, the next prune ends it."""
-    here, seen = stage(tmp_path, "prune"), Counter[str]()
+    here, seen = stage("prune"), Counter[str]()
     assert sorted(here.listed(runtime)) == [1, 4, 5]
     for _ in range(PRUNES):
         played = here.play("prune")
@@ -88,9 +96,9 @@ def test_a_killed_prune_loses_nothing_that_is_listed(tmp_path: Path, runtime: Ru
     print(f"\n{dict(seen)}")
 
 
-def test_a_killed_restore_leaves_the_old_database_or_the_new_one(tmp_path: Path, runtime: Runtime) -> None:
+def test_a_killed_restore_leaves_the_old_database_or_the_new_one(stage: Stages, runtime: Runtime) -> None:
     """The path is never without a database, nor with a mixture; the next restore succeeds and tidies."""
-    here, seen = stage(tmp_path, "restore"), Counter[str]()
+    here, seen = stage("restore"), Counter[str]()
     for _ in range(KILLS):
         played = here.play("restore")
         shown = here.shown()
@@ -110,9 +118,9 @@ def test_a_killed_restore_leaves_the_old_database_or_the_new_one(tmp_path: Path,
     print(f"\n{dict(seen)}")
 
 
-def test_a_killed_undo_leaves_the_restored_database_or_the_previous_one(tmp_path: Path, runtime: Runtime) -> None:
+def test_a_killed_undo_leaves_the_restored_database_or_the_previous_one(stage: Stages, runtime: Runtime) -> None:
     """The next undo ends what was begun: it succeeds, or says that nothing is left to take back."""
-    here, seen = stage(tmp_path, "undo"), Counter[str]()
+    here, seen = stage("undo"), Counter[str]()
     for _ in range(KILLS):
         played = here.play("undo")
         shown = here.shown()
