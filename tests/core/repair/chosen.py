@@ -57,10 +57,11 @@ class Blind:
     """A checker that cannot see, or fails."""
 
     name = "check-blind"
-    level = Level.DEEP
 
-    def __init__(self, *, fails: bool) -> None:
+    def __init__(self, *, fails: bool, level: Level = Level.DEEP, relational: bool = False) -> None:
         """`fails` says which of them."""
+        self.level = level
+        self.relational = relational
         self._fails = fails
 
     def check(self, subject: Subject) -> CheckOutcome | Iterable[Finding]:

@@ -25,9 +25,10 @@ from pagewarden.errors import (
 from pagewarden.processes.lock import FileLock
 from pagewarden.repair import run as run_module
 from pagewarden.repair.cutouts import read_cutouts
+from pagewarden.repair.work import FilesState
 from pagewarden.restore.quarantine import Kept, Phase, Quarantine, Verb
 from pagewarden.restore.undo import UndoRequest, run_undo
-from pagewarden.values import Verdict
+from pagewarden.values import Level, Verdict
 from tests.core.repair.chosen import (
     Blind,
     Chosen,
@@ -102,11 +103,11 @@ def test_a_repair_can_be_taken_back_to_the_last_byte(database: Path, plugins: Pl
 def test_a_sound_database_needs_nothing(database: Path, plugins: Plugins) -> None:
     """There is no plan, nothing is copied, and the exit code is 0."""
     make_plain(database)
-    before = database.stat()
+    before = FilesState.of(str(database))
     report = plugins.repair(database)
     assert (report.applied, report.plan, report.why, report.exit_code) == (False, (), "", 0)
     assert os.listdir(database.parent) == ["app.db"]
-    assert database.stat() == before
+    assert FilesState.of(str(database)) == before
 
 
 def test_a_journal_is_played_back_on_the_copy_alone(database: Path, plugins: Plugins) -> None:
@@ -379,6 +380,17 @@ def test_what_nobody_can_judge_keeps_no_repair_from_counting(database: Path, plu
     assert report.applied == (not fails)
     assert report.exit_code == (1 if fails else 3)
     assert ("could not be judged: check-blind" in report.why) == fails
+
+
+def test_what_failed_before_the_damage_was_mended_may_fail_after_it(database: Path, plugins: Plugins) -> None:
+    """A relational checker waits for the copy; if it fails there, it counts as one that fails on the original, too."""
+    make_broken(database)
+    plugins.checkers.append(Blind(fails=True, level=Level.STANDARD, relational=True))
+    report = plugins.repair(database)
+    assert (report.applied, report.why) == (True, "")
+    assert report.check is not None and report.judged is not None
+    assert "check-blind" not in {each.name for each in report.check.checkers}
+    assert "check-blind" in {each.name for each in report.judged.checkers}
 
 
 def test_a_log_whose_database_sqlite_refuses_is_put_back_with_it(database: Path, plugins: Plugins) -> None:

@@ -54,6 +54,7 @@ class CheckRequest:
     baseline: str | None = None  # path of a snapshot that the owner declares current
     name: str | None = None  # of the database in the repository; None: its file name
     assertions: tuple[str, ...] = ()  # the owner's statements, each of which must hold
+    until_damaged: bool = False  # whether relational checkers are left out where another one finds damage
     current: bool | None = None  # whether the newest snapshot is; None: what the files say; False: what they prove
 
 
@@ -136,7 +137,7 @@ class _Run:
             return self._remembered(self._report(None, [reason, *parts]), None, [])
         try:
             opened = [self._refused(source)] if isinstance(source, BrokenSource) else []
-            opened += self._together(checkers, source)
+            opened += self._by_turns(checkers, source, damaged=bool(opened))
             if self._place.frozen and not self._place.unchanged():
                 thawed = f"the file system of {self._path} can be written to since it was opened (hint: try again)"
                 opened.append(self._said(judged(OPENING, Collected(), thawed, 0.0)))
@@ -185,6 +186,15 @@ class _Run:
             on_judged=self._said,
             meanwhile=self._notebook.open,
         )
+
+    def _by_turns(self, checkers: Sequence[Checker], source: Source, *, damaged: bool) -> list[Judged]:
+        """Let all judge at once, or those that are relational after the others, if these have found no damage."""
+        later = [each.name for each in checkers if self._request.until_damaged and getattr(each, "relational", False)]
+        parts = self._together([each for each in checkers if each.name not in later], source)
+        if later and not (damaged or any(each.result.verdict is Verdict.DAMAGED for each in parts)):
+            parts += self._together([each for each in checkers if each.name in later], source)
+        places = {checker.name: place for place, checker in enumerate(checkers)}
+        return sorted(parts, key=lambda part: places[part.result.name])
 
     def _judged_what(self, source: Source | BrokenSource | ClosedSource) -> str:
         """Return what tells this file and way of judging from others: parts of different ones make no whole."""

@@ -147,8 +147,9 @@ class Checker(Protocol):
     A checker of an installed or importable plugin runs in a process of its own, which may die without harm, unless it
     has an attribute `in_process` that is true: then it shares the run's process, in a thread, and starts sooner. One
     whose attribute `surroundings` is true asks for no page and no connection: it is called even where the database
-    cannot be opened now. One that resumes may have an attribute `whole_only`, which names what it can judge only in one
-    run, not in parts.
+    cannot be opened now. One whose attribute `relational` is true judges rows by other rows, which takes longer than to
+    read every page: where something else shows damage, a repair has it judge the repaired copy alone. One that resumes
+    may have an attribute `whole_only`, which names what it can judge only in one run, not in parts.
     """
 
     name: str  # unique, the stem of the distribution: "check-pragma"

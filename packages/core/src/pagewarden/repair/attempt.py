@@ -5,7 +5,8 @@
 2. Each repairer works in a process of its own. One that fails is left out from then on; then the copy, whatever became
    of it, is made anew, and so is what was cut out of it. One that mended nothing of what it said is not asked again,
    and what it was to do is not told as done.
-3. The last word is a deep check. It knows no backup, so what only a comparison with one has shown must have been mended
+3. Where the structure is damaged, what rows say of other rows is judged on the copy: by then it can be read.
+4. The last word is a deep check. It knows no backup, so what only a comparison with one has shown must have been mended
    by a step that said so.
 """
 
@@ -88,10 +89,12 @@ class Failed(Exception):
 
 
 def check_or_say(
-    path: str, runtime: Runtime, request: RepairRequest, *, level: Level, remaining: float | None, private: bool
-) -> tuple[CheckReport, PagewardenError | None]:
+    path: str, runtime: Runtime, request: RepairRequest, *, level: Level, remaining: float | None, private: bool,
+    only: Sequence[str] = (), until_damaged: bool = False,
+) -> tuple[CheckReport, PagewardenError | None]:  # fmt: skip
     """Check a database, and make a report even of a file that nothing calls a database any more: its header may be all
-    that it lost. Returns that refusal, too. A `private` copy is judged without a backup.
+    that it lost. Returns that refusal, too. A `private` copy is judged without a backup; `only` names checkers;
+    `until_damaged` leaves out the relational ones where the others find damage.
     """
     asked = CheckRequest(
         database=path,
@@ -100,6 +103,8 @@ def check_or_say(
         repository=None if private else request.repository,
         name=None if private else request.name,
         current=request.policy.assume_current,
+        only=tuple(only),
+        until_damaged=until_damaged,
     )
     try:
         return run_check(asked, runtime, private=private), None
@@ -130,6 +135,8 @@ class Rounds:
         self._history = task.history
         self._without: set[str] = set()
         self._warnings: list[str] = []
+        checkers = task.runtime.extensions.checkers
+        self._relational = {each.name for each in checkers if getattr(each, "relational", False)}
 
     def run(self) -> Attempt:
         """Repair the copy; return what became of it. Raises OutOfSpace and what says that the repair cannot go on."""
@@ -154,7 +161,7 @@ class Rounds:
         report, plan = self._found, self._plan
         if Path(f"{task.work.copy}-journal").exists():
             self._settle()
-            report = attempt.settled = self._check(Level.STANDARD)
+            report = attempt.settled = self._check(Level.STANDARD, until_damaged=True)
             plan = None
         mended: set[Finding] = set()
         deep = False
@@ -170,7 +177,9 @@ class Rounds:
             claimed = _mended(done, before)
             mended |= claimed
             deep = claimed.issuperset(_wrong(before))  # if that is true, what comes now is the verdict
-            report = self._judged(attempt) if deep else self._check(Level.STANDARD)
+            # What rows say of other rows waits, but for what a step just said that it mends.
+            early = self._relational.isdisjoint(finding.checker for finding in claimed)
+            report = self._judged(attempt) if deep else self._check(Level.STANDARD, until_damaged=early)
             vain = _vain(plan, done, before, report)
             attempt.planned[told:] = (each for each in attempt.planned[told:] if each.repairer not in vain)
             attempt.warnings += (f"{name} mended nothing of the damage" for name, damage in vain.items() if damage)
@@ -285,12 +294,13 @@ class Rounds:
         ) as case:
             yield case
 
-    def _check(self, level: Level) -> CheckReport:
+    def _check(self, level: Level, *, until_damaged: bool = False) -> CheckReport:
         task = self._task
         copy = task.work.copy
         report, _ = check_or_say(
-            str(copy), task.runtime, task.request, level=level, remaining=task.remaining(), private=True
-        )
+            str(copy), task.runtime, task.request, level=level, remaining=task.remaining(), private=True,
+            until_damaged=until_damaged,
+        )  # fmt: skip
         remove_empty_companions(copy)
         return _about(report, str(copy), task.path)
 
@@ -299,17 +309,30 @@ class Rounds:
         if report.verdict is Verdict.DAMAGED:
             return _UNSOUND
         if report.verdict is Verdict.UNKNOWN:
-            before = {(each.name, each.why) for each in self._found.checkers if each.verdict is Verdict.UNKNOWN}
-            for each in report.checkers:
-                # What a checker cannot see here, it could not see before the damage either. One that failed may not
-                # have seen what is wrong now.
-                if each.verdict is Verdict.UNKNOWN and each.failed and (each.name, each.why) not in before:
+            # What a checker cannot see here, it could not see before the damage either. One that failed may not have
+            # seen what is wrong now.
+            failed = [each for each in report.checkers if each.verdict is Verdict.UNKNOWN and each.failed]
+            before = self._unjudged([each.name for each in failed])
+            for each in failed:
+                if (each.name, each.why) not in before:
                     return f"the repaired copy could not be judged: {each.name}: {each.why}"
         for finding in self._found.findings:
             compared = finding.checker == COMPARING and finding.severity is Severity.DAMAGE
             if compared and finding not in mended:
                 return f"no step mends what the comparison with a backup has shown: {finding.message}"
         return ""
+
+    def _unjudged(self, names: Sequence[str]) -> set[tuple[str, str]]:
+        """Return which of these checkers could not judge the database as it was, with why."""
+        task, found = self._task, self._found.checkers
+        if late := self._relational.intersection(names).difference(each.name for each in found):
+            task.work.keep_before()
+            report, _ = check_or_say(
+                str(task.work.before), task.runtime, task.request, level=Level.STANDARD, remaining=task.remaining(),
+                private=True, only=sorted(late),
+            )  # fmt: skip
+            found += _about(report, str(task.work.before), task.path).checkers
+        return {(each.name, each.why) for each in found if each.verdict is Verdict.UNKNOWN}
 
 
 def _mended(steps: Sequence[RepairStep], report: CheckReport) -> set[Finding]:

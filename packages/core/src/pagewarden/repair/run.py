@@ -138,7 +138,9 @@ class _Run:
             check_place(self._place)
             for _ in range(_LOOKS):
                 find_holders(self._path).refuse("repair", forcible=False)
-                look = self._look()
+                look = self._look(until_damaged=True)
+                if look.plan is not None and not look.plan.repairs:
+                    look = self._look()  # all that can be said of it, for the report
                 if look.plan is None and not self._waits(look):
                     return self._report(look)
                 if look.plan is not None and not look.plan.repairs:
@@ -155,13 +157,14 @@ class _Run:
         """Whether nothing can be said of it before its journal was played back, which is done on the copy."""
         return not look.report.pages and not is_well(look.report) and os.path.lexists(f"{self._path}-journal")
 
-    def _look(self) -> _Look:
-        """Check, diagnose and plan, changing nothing."""
+    def _look(self, *, until_damaged: bool = False) -> _Look:
+        """Check, diagnose and plan, changing nothing; `until_damaged` leaves what rows say of others to the copy."""
         runtime, request, path = self._runtime, self._request, self._path
         clock, began, state = runtime.monotonic, runtime.monotonic(), FilesState.of(self._path)
         report, refusal = check_or_say(
-            path, runtime, request, level=Level.STANDARD, remaining=self._remaining(), private=False
-        )
+            path, runtime, request, level=Level.STANDARD, remaining=self._remaining(), private=False,
+            until_damaged=until_damaged,
+        )  # fmt: skip
         checked = clock()
         history: History | None = None
         patterns: tuple[Pattern, ...] = ()

@@ -35,6 +35,7 @@ class ForeignKeyChecker:
     name = "check-foreign-keys"
     level = Level.STANDARD
     in_process = True
+    relational = True
 
     def check(self, subject: Subject) -> Generator[Finding, None, CheckOutcome]:
         """Yield a violation for each row that names a missing parent, and for each key that cannot be enforced.

@@ -18,6 +18,7 @@ class IndexesChecker:
     name = "check-indexes"
     level = Level.STANDARD
     in_process = True
+    relational = True
 
     def check(self, subject: Subject) -> Generator[Finding, None, CheckOutcome]:
         """Yield damage for each row and entry that disagree. An index that needs its application is `unknown` (H7)."""
