@@ -1,9 +1,10 @@
 """Cut a restore or an undo at every call that changes a file system, and look at what is left: run as a program.
 
-`python -m tests.fault.cutting SCENARIO ACTION MODE FOLDER` repeats one exchange with the cut at call n = 1, 2, 3 …
-until a run passes, and prints how many cuts it survived. Each run is a forked child of this process, which never
-opens a database itself (H3). The cut ends the process just before the call, which is just after the one before. With
-the mode `again` instead of `kill`, the recovery from every 17th such cut is cut at each of its own calls, too.
+`python -m tests.fault.cutting SCENARIO ACTION MODE STEP FOLDER` repeats one exchange with the cut at one call in STEP
+until a run passes, and prints how many cuts it survived; each scenario begins with another call. Each run is a forked
+child of this process, which never opens a database itself (H3). The cut ends the process just before the call, which is
+just after the one before. With the mode `again` instead of `kill`, the recovery from every 17th such cut is cut at one
+of its own calls in STEP, too.
 """
 
 from __future__ import annotations
@@ -254,8 +255,9 @@ def recover_and_die(path: Path, number: int) -> None:
     recover_intents(path)
 
 
-def run(scenario: Scenario, action: str, mode: str, folder: Path) -> int:
-    """Cut at call 1, 2, 3 … until a run passes; return how many cuts were survived."""
+def run(name: str, action: str, mode: str, step: int, folder: Path) -> int:
+    """Cut at one call in `step` until a run passes; return how many cuts were survived."""
+    scenario, first = SCENARIOS[name], list(SCENARIOS).index(name) % step + 1
     template, new = folder / "template", folder / "new.db"
     template.mkdir()
     assert in_child(make_plain, new, "new") == 0
@@ -264,7 +266,7 @@ def run(scenario: Scenario, action: str, mode: str, folder: Path) -> int:
     if action == "undo":
         assert in_child(restore, template / "app.db", new, False) == 0
     place, path = folder / "place", folder / "place" / "app.db"
-    number, again = 1, int(mode == "again")
+    number, again = (1, first) if mode == "again" else (first, 0)
     for survived in range(MOST):
         for leftover in (place, folder / "look"):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -286,15 +288,15 @@ def run(scenario: Scenario, action: str, mode: str, folder: Path) -> int:
         if passed:
             return survived
         if mode != "again":
-            number += 1
+            number += step
         else:
-            number, again = (number, again + 1) if code == CUT else (number + 17, 1)
+            number, again = (number, again + step) if code == CUT else (number + 17, first)
     raise AssertionError("it never passed")
 
 
 if __name__ == "__main__":
-    name, action, mode, where = sys.argv[1:]
+    name, action, mode, step, where = sys.argv[1:]
     hold.LOCK_SECONDS = 0.01
     # Who has the database open is known here, and to ask it at each cut would take longer than all the rest.
     holders._PROC = Path(where) / "no-proc"
-    print(run(SCENARIOS[name], action, mode, Path(where)))
+    print(run(name, action, mode, int(step), Path(where)))
