@@ -1,4 +1,4 @@
-"""A runtime whose repairers a test chooses."""
+"""A runtime, with or without repairers that a test chooses, and what it works on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from pagewarden.processes.reader import PageReader
 from pagewarden.repair import attempt
 from pagewarden.repair.isolate import Place
 from pagewarden.repair.jobs import do_job
+from pagewarden.runtime import Runtime
 from tests.core.repair.chosen import Plugins
+from tests.core.repair.pasts import Past
 
 
 @pytest.fixture(scope="package")
@@ -20,6 +22,27 @@ def reader() -> Iterator[PageReader]:
     """One page reader for all tests."""
     with PageReader() as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+    """A runtime with a state folder of its own."""
+    with Runtime(state=tmp_path_factory.mktemp("state")) as made:
+        yield made
+
+
+@pytest.fixture
+def past(tmp_path: Path, runtime: Runtime) -> Past:
+    """No database yet."""
+    return Past(tmp_path, runtime)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A database's path."""
+    path = tmp_path / "app.db"
+    path.write_text("x")
+    return path
 
 
 @pytest.fixture

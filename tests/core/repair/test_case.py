@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -20,13 +19,6 @@ from pagewarden.structure import FlawKind
 from pagewarden.testing import INJURIES
 from pagewarden.testing.contracts import make_database
 from pagewarden.values import CheckReport, Verdict
-
-
-@pytest.fixture(scope="module")
-def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
-    """A runtime with a state folder of its own."""
-    with Runtime(state=tmp_path_factory.mktemp("state")) as runtime:
-        yield runtime
 
 
 @pytest.fixture

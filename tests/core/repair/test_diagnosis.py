@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,6 @@ from pagewarden.repair.happened import MOST_PAGES
 from pagewarden.repair.history import open_history
 from pagewarden.repair.request import RepairRequest
 from pagewarden.repair.wholes import header_is_sane
-from pagewarden.runtime import Runtime
 from pagewarden.testing import INJURIES
 from pagewarden.testing.benches import ClosedCase
 from pagewarden.testing.contracts import make_database
@@ -32,19 +31,6 @@ from tests.core.repair.pasts import Past
 from tests.support.injuring import SHAPES, make
 
 FULL = bool(os.environ.get("PAGEWARDEN_FULL"))
-
-
-@pytest.fixture(scope="module")
-def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
-    """A runtime with a state folder of its own."""
-    with Runtime(state=tmp_path_factory.mktemp("state")) as runtime:
-        yield runtime
-
-
-@pytest.fixture
-def past(tmp_path: Path, runtime: Runtime) -> Past:
-    """No database yet."""
-    return Past(tmp_path, runtime)
 
 
 def diagnosed(past: Past, *, repository: bool) -> tuple[Pattern, ...]:

@@ -36,14 +36,6 @@ HOSTILE = 'we"ird\n-- table\x1b[2J/../../etc'
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """A database's path."""
-    path = tmp_path / "app.db"
-    path.write_text("x")
-    return path
-
-
-@pytest.fixture
 def kept(path: Path) -> Callable[[Callable[[Cutouts, Path], None]], Path]:
     """Make the entry of a repair that cut something out."""
 

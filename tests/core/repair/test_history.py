@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -11,19 +10,6 @@ import pytest
 from pagewarden.errors import DatabaseUnsettled
 from pagewarden.runtime import Runtime
 from tests.core.repair.pasts import Past, expect_nothing, expect_present, fill, followed, write
-
-
-@pytest.fixture(scope="module")
-def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
-    """A runtime with a state folder of its own."""
-    with Runtime(state=tmp_path_factory.mktemp("state")) as runtime:
-        yield runtime
-
-
-@pytest.fixture
-def past(tmp_path: Path, runtime: Runtime) -> Past:
-    """No database yet."""
-    return Past(tmp_path, runtime)
 
 
 def test_a_log_that_ends_there_proves_the_restore_point(past: Past) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -22,23 +21,9 @@ from pagewarden.repair.attempt import check_or_say
 from pagewarden.repair.history import open_history
 from pagewarden.repair.request import RepairRequest
 from pagewarden.repository.manifest import FileState
-from pagewarden.runtime import Runtime
 from pagewarden.testing import INJURIES
 from pagewarden.values import Level, Verdict
 from tests.core.repair.pasts import Past, expect_nothing, expect_present, fill, followed, write
-
-
-@pytest.fixture(scope="module")
-def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
-    """A runtime with a state folder of its own."""
-    with Runtime(state=tmp_path_factory.mktemp("state")) as runtime:
-        yield runtime
-
-
-@pytest.fixture
-def past(tmp_path: Path, runtime: Runtime) -> Past:
-    """No database yet."""
-    return Past(tmp_path, runtime)
 
 
 def closed(past: Past, mode: str) -> Path:

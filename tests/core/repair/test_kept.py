@@ -30,14 +30,6 @@ Begin = Callable[[Phase, bool], tuple[Entry, Path]]
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """A database's path."""
-    path = tmp_path / "app.db"
-    path.write_text("x")
-    return path
-
-
-@pytest.fixture
 def begin(path: Path) -> Begin:
     """Make an entry of a repair, or of a restore, in a phase."""
 
