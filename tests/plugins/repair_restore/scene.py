@@ -7,7 +7,6 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 
 from pagewarden.contracts import Loss, RepairStep
@@ -17,9 +16,9 @@ from pagewarden.repair.moving import stored_text
 from pagewarden.repair.rows import chain_pages, leaf_cells, raw_row
 from pagewarden.structure import Tree
 from pagewarden.testing.benches import ClosedBench, ClosedCase
-from pagewarden.testing.subjects import FileImage
-from pagewarden.values import Finding, Position, Severity
+from pagewarden.values import Finding, Severity
 from pagewarden_repair_restore.repairer import RestoreRepairer
+from tests.support.recorded import History, Recorded
 
 Rows = dict[str, set[tuple[object, ...]]]
 
@@ -33,31 +32,6 @@ SELECTED = {
     "fresh": "rowid, a, b",
 }
 _WITHOUT_ROWID = ("keyed",)
-
-
-class Recorded(FileImage):
-    """A restore point: a database as it was when this was made."""
-
-    position: Position
-
-    def __init__(self, path: Path, *, txid: int = 7) -> None:
-        position = Position(timeline="c" * 32, txid=txid, time=datetime(2026, 3, 4, tzinfo=UTC))
-        super().__init__(path, position=position)
-
-
-class History:
-    """A repository with one restore point."""
-
-    def __init__(self, newest: Recorded, *, present: Recorded | None = None) -> None:
-        self.newest = newest
-        self.present = present
-        self.why = "commits may have been made since"
-        self.older: Sequence[Recorded] = ()
-
-    def fetch(self, image: object, to: Path) -> None:
-        """Write a restore point."""
-        assert isinstance(image, Recorded)
-        image.write(to)
 
 
 def make(path: Path, *, seed: int = 1, rows: int = 150, page_size: int = 1024, encoding: str = "UTF-8") -> None:

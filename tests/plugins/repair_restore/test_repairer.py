@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import struct
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -20,11 +19,11 @@ from pagewarden.repair.cutouts import Cutouts
 from pagewarden.repair.rows import leaf_cells
 from pagewarden.structure import Tree
 from pagewarden.testing.benches import ClosedBench, ClosedCase
-from pagewarden.testing.contracts.repairer import RepairerContract
 from pagewarden.testing.injuries import INJURIES
 from pagewarden.values import Finding, Severity
 from pagewarden_repair_restore.repairer import RestoreRepairer
-from tests.plugins.repair_restore.scene import DAMAGE, SELECTED, History, Recorded, Scene, kept, rows_of
+from tests.plugins.repair_restore.scene import DAMAGE, SELECTED, Scene, kept, rows_of
+from tests.support.recorded import History, Recorded, RecordedContract
 
 FULL = bool(os.environ.get("PAGEWARDEN_FULL"))
 SEEDS = range(1, 40 if FULL else 3)
@@ -36,23 +35,16 @@ SCHEMA = (
 )
 
 
-class TestContract(RepairerContract):
+class TestContract(RecordedContract):
     """The repairer is what the planner expects of any."""
+
+    damage = DAMAGE
+    history = staticmethod(History)
 
     @pytest.fixture
     def repairer(self) -> Repairer:
         """Return the repairer."""
         return RestoreRepairer()
-
-    def break_copy(self, copy: Path) -> Sequence[Finding]:
-        """Zero pages; what stood there is recorded first."""
-        self.recorded = Recorded(copy)
-        INJURIES["zeroed-run"].apply(copy, 3)
-        return DAMAGE
-
-    def make_case(self, copy: Path, findings: Sequence[Finding]) -> ClosedCase:
-        """Return a case with a history."""
-        return ClosedCase(copy, findings, history=History(self.recorded))
 
 
 _KINDS = [

@@ -19,34 +19,27 @@ from pagewarden.sqlite.owner import find_owners
 from pagewarden.sqlite.schema import Layout
 from pagewarden.testing import INJURIES
 from pagewarden.testing.benches import ClosedBench, ClosedCase
-from pagewarden.testing.contracts.repairer import RepairerContract
 from pagewarden.values import Finding, Severity
 from pagewarden_repair_splice import splicing
 from pagewarden_repair_splice.repairer import SpliceRepairer
-from tests.plugins.repair_splice.past import POSITION, History, Lying, Recorded
+from tests.plugins.repair_splice.past import Lying
 from tests.support.injuring import LATER, SHAPES, injure, make
+from tests.support.recorded import History, Recorded, RecordedContract, proven
 from tests.support.stranding import change
 
 DAMAGE = (Finding(kind="changed-page", severity=Severity.DAMAGE, message="a page differs", pgno=2),)
 
 
-class TestContract(RepairerContract):
+class TestContract(RecordedContract):
     """The splicer is what the planner expects of any repairer."""
+
+    damage = DAMAGE
+    history = staticmethod(proven)
 
     @pytest.fixture
     def repairer(self) -> Repairer:
         """Return the splicer."""
         return SpliceRepairer()
-
-    def break_copy(self, copy: Path) -> Sequence[Finding]:
-        """Zero pages; what stood there is recorded first."""
-        self.recorded = Recorded(copy)
-        INJURIES["zeroed-run"].apply(copy, 3)
-        return DAMAGE
-
-    def make_case(self, copy: Path, findings: Sequence[Finding]) -> ClosedCase:
-        """Return a case with the history."""
-        return ClosedCase(copy, findings, history=History(self.recorded))
 
 
 class Stage:
@@ -73,7 +66,7 @@ class Stage:
     def case(self, history: History | None = None, findings: Sequence[Finding] = DAMAGE) -> ClosedCase:
         """Return the case of the copy as it is now."""
         log = survey(str(self.copy), live=False)
-        return ClosedCase(self.copy, findings, history=history or History(self.recorded), log=log)
+        return ClosedCase(self.copy, findings, history=history or proven(self.recorded), log=log)
 
     def splice(self, planned: ClosedCase | None = None, history: History | None = None) -> ClosedBench:
         """Plan and apply; `history` is what the repository says by the time when the plan is applied."""
@@ -177,7 +170,7 @@ def test_the_log_is_set_aside_and_its_commits_stay(tmp_path: Path) -> None:
     (stage.copy.parent / "app.db-shm").write_bytes(bytes(32768))
     now = Recorded(tmp_path / "now.db")
     finding = Finding(kind="bad-wal", severity=Severity.DAMAGE, message="the -wal is damaged")
-    case = stage.case(History(now), [finding])
+    case = stage.case(proven(now), [finding])
     (step,) = SpliceRepairer().plan(case)
     assert "set the -wal aside, whose commits position cccccccc:7 has" in step.text
     bench = stage.splice(case)
@@ -190,7 +183,7 @@ def test_where_the_last_commit_is_not_proven_nothing_is_put_back(tmp_path: Path)
     """However much differs, and however new the restore point is (H26)."""
     stage = Stage(tmp_path)
     INJURIES["zeroed-page"].apply(stage.copy, 1)
-    assert SpliceRepairer().plan(stage.case(History(stage.recorded, proven=False))) == ()
+    assert SpliceRepairer().plan(stage.case(History(stage.recorded))) == ()
     assert SpliceRepairer().plan(ClosedCase(stage.copy, DAMAGE)) == ()
 
 
@@ -200,12 +193,12 @@ def test_a_commit_after_the_plan_is_not_undone(tmp_path: Path) -> None:
     INJURIES["zeroed-page"].apply(stage.copy, 1)
     damaged = stage.copy.read_bytes()
     planned = stage.case()
-    other = Recorded(stage.database, position=dataclasses.replace(POSITION, txid=8))
+    other = Recorded(stage.database, txid=8)
     stale = Recorded(stage.older)
     for history, words in (
-        (History(stage.recorded, proven=False), "does not prove any more"),
-        (History(other), "position cccccccc:8, which is not what was planned"),
-        (History(stale), "not what was planned"),
+        (History(stage.recorded), "does not prove any more"),
+        (proven(other), "position cccccccc:8, which is not what was planned"),
+        (proven(stale), "not what was planned"),
     ):
         with pytest.raises(RepairRefused, match=words):
             stage.splice(planned, history)
@@ -221,7 +214,7 @@ def test_a_stale_page_is_never_put_back(at_once: int, tmp_path: Path, monkeypatc
     monkeypatch.setattr(splicing, "_WHOLE", at_once)
     stage = Stage(tmp_path)
     stage.copy.write_bytes(bytes(len(stage.original)))
-    lying = History(Lying(stage.database, stage.older), fetched=Recorded(stage.older))
+    lying = proven(Lying(stage.database, stage.older), fetched=Recorded(stage.older))
     with pytest.raises(RepairRefused, match=r"what is stored of page \d+ is not|pages that were fetched are not those"):
         stage.splice(stage.case(lying))
     data, size = stage.copy.read_bytes(), stage.recorded.page_size
@@ -244,7 +237,7 @@ def test_what_was_fetched_is_made_the_recorded_position(tmp_path: Path, monkeypa
     if changed > 12:  # as many as may be laid over
         monkeypatch.setattr(splicing, "_WHOLE", changed)
         stage.copy.write_bytes(b"")
-    stage.splice(stage.case(History(stage.recorded, fetched=Recorded(before))))
+    stage.splice(stage.case(proven(stage.recorded, fetched=Recorded(before))))
     assert stage.copy.read_bytes() == stage.original
 
 
