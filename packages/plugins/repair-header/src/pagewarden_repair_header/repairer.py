@@ -81,9 +81,15 @@ class HeaderRepairer:
 def _concerned(case: RepairCase) -> bool:
     if case.refused:
         return True
-    kinds = {finding.kind for finding in case.findings if finding.severity is Severity.DAMAGE}
-    # A log that is damaged, or another database's, goes first: with it everything looks different.
-    return not kinds & _LOG and bool(kinds & (_KINDS | _OF_PAGES | {"mangled-newlines"}))
+    damage = [finding for finding in case.findings if finding.severity is Severity.DAMAGE]
+    kinds = {finding.kind for finding in damage}
+    if kinds & _LOG:  # it goes first: with it everything looks different
+        return False
+    if kinds & (_KINDS | {"mangled-newlines"}):
+        return True
+    # A walk over all trees is not worth while for pages of these alone: nothing on them is derived.
+    names = {tree.name for tree in case.trees}
+    return any(each.kind in _OF_PAGES and (each.pgno == 1 or each.object not in names) for each in damage)
 
 
 def _mended(case: RepairCase, inferred: Inference) -> tuple[int, ...] | None:

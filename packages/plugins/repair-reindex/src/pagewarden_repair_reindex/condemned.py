@@ -66,13 +66,23 @@ def sentence(case: RepairCase) -> Sentence:
     except PagewardenError:
         return Sentence()  # not even the size of a page is known
     layout = Layout.of(image.page(1), page_size=image.page_size, pages=image.pages)
-    return _Court(case, read_schema(image.page, layout)).sentence()
+    entries = read_schema(image.page, layout)
+    unrooted = _without_root(entries)
+    if case.refused and not unrooted:
+        return Sentence()  # something else keeps SQLite from opening it, and a walk would say nothing of use
+    return _Court(case, entries, unrooted).sentence()
+
+
+def _without_root(entries: Sequence[SchemaEntry]) -> frozenset[str]:
+    """Return the indexes whose root page is none, or is another tree's, too: SQLite may refuse the whole schema."""
+    roots = Counter(entry.root for entry in entries if entry.kind in ("table", "index"))
+    return frozenset(each.name for each in entries if each.kind == "index" and (not each.root or roots[each.root] > 1))
 
 
 class _Court:
     """One look at one case."""
 
-    def __init__(self, case: RepairCase, entries: Sequence[SchemaEntry]) -> None:
+    def __init__(self, case: RepairCase, entries: Sequence[SchemaEntry], unrooted: frozenset[str]) -> None:
         self._case = case
         self._entries = entries
         self._indexes = {entry.name: entry for entry in entries if entry.kind == "index"}
@@ -84,7 +94,7 @@ class _Court:
         self._full_texts = {table.name: table for table in full_texts(entries, concerned)}
         self._shadows = {tree: table for table in self._full_texts.values() for tree in table.indexes}
         self._flawed: dict[str, set[int]] = {}  # trees with flaws of their own, and the pages of these
-        self._unrooted = self._without_root()
+        self._unrooted = unrooted
         self._known: dict[str, frozenset[str]] = {}  # by table: indexes that can be built here
         self._by_table: dict[str, list[SchemaEntry]] = {}
         for entry in self._indexes.values():
@@ -100,7 +110,7 @@ class _Court:
                 condemned.setdefault(name, []).append(place)
         for tree in (*self._flawed, *self._unrooted):
             condemned.setdefault(self._shadows[tree].name if tree in self._shadows else tree, [])
-        if not condemned or (self._case.refused and not self._unrooted):
+        if not condemned:
             return Sentence()
         built, left = [], []
         mended = [
@@ -126,11 +136,6 @@ class _Court:
             told=tuple(dict.fromkeys(name for name in entries if name is not None)),
             witnesses=witnesses(self._case, self._entries),
         )
-
-    def _without_root(self) -> frozenset[str]:
-        """Return the indexes whose root page is none, or is another tree's, too: SQLite may refuse the whole schema."""
-        roots = Counter(entry.root for entry in self._entries if entry.kind in ("table", "index"))
-        return frozenset(name for name, entry in self._indexes.items() if not entry.root or roots[entry.root] > 1)
 
     def _tables_are_sound(self) -> bool:
         """Return whether no table is damaged; sort out the flaws of indexes."""
