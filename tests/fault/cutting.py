@@ -9,13 +9,14 @@ of its own calls in STEP, too.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
 import sqlite3
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -156,9 +157,13 @@ def hold_open(path: Path) -> tuple[int, int]:
     return pid, go
 
 
-def install(number: int) -> None:
-    """End this process at the call numbered `number`."""
+def install(number: int, calls: Sequence[str] = CALLS, fault: str = "kill") -> list[str]:
+    """End this process at the one of `calls` that is numbered `number`, or let it fail with the error named `fault`.
+
+    Return the list that a call that failed is then added to.
+    """
     seen = 0
+    failed: list[str] = []
 
     def wrap(name: str) -> None:
         real = getattr(os, name)
@@ -167,14 +172,19 @@ def install(number: int) -> None:
             nonlocal seen
             seen += 1
             if seen == number:
-                os._exit(CUT)
+                if fault == "kill":
+                    os._exit(CUT)
+                code = getattr(errno, fault)
+                failed.append(name)
+                raise OSError(code, os.strerror(code), f"{name}, call {number}")
             # A killed process leaves what it wrote to the system: to wait for the disk would test nothing here.
             return None if name == "fsync" else real(*arguments, **named)
 
         setattr(os, name, call)
 
-    for name in CALLS:
+    for name in calls:
         wrap(name)
+    return failed
 
 
 def copy(source: Path, destination: Path) -> None:

@@ -8,7 +8,6 @@ repairer and the repair's own jobs work in the child, so that their calls are cu
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import sqlite3
@@ -28,7 +27,7 @@ from pagewarden.restore.quarantine import Phase, Quarantine
 from pagewarden.restore.swap import pending_intents, recover_intents
 from pagewarden.restore.undo import take_back
 from tests.core.repair.chosen import Plugins, files, make_broken, make_broken_hot, make_broken_log, rows
-from tests.fault.cutting import CUT, copy, in_child
+from tests.fault.cutting import CUT, copy, in_child, install
 
 CALLS = ("chmod", "fsync", "ftruncate", "link", "mkdir", "pwrite", "rename", "replace", "rmdir", "unlink")
 MAKE: dict[str, Callable[[Path], Path]] = {
@@ -44,33 +43,6 @@ def make(scenario: str, path: Path) -> None:
     MAKE[scenario](path)
 
 
-def install(number: int, fault: str) -> list[str]:
-    """Let the call numbered `number` end this process, or fail; return the list that it is then added to."""
-    seen = 0
-    failed: list[str] = []
-
-    def wrap(name: str) -> None:
-        real = getattr(os, name)
-
-        def call(*arguments: object, **named: object) -> object:
-            nonlocal seen
-            seen += 1
-            if seen == number:
-                if fault == "kill":
-                    os._exit(CUT)
-                code = getattr(errno, fault)
-                failed.append(name)
-                raise OSError(code, os.strerror(code), f"{name}, call {number}")
-            # A killed process leaves what it wrote to the system: to wait for the disk would test nothing here.
-            return None if name == "fsync" else real(*arguments, **named)
-
-        setattr(os, name, call)
-
-    for name in CALLS:
-        wrap(name)
-    return failed
-
-
 def do_here(job: str, task: Mapping[str, Any], place: Place) -> object:
     """Do a job of the repair's in this process."""
     return do_job(job, task, place.on_progress)
@@ -82,7 +54,7 @@ def act(path: Path, action: str, number: int, fault: str) -> None:
     with PageReader() as reader:
         reader.ping()
         plugins = Plugins(path.parent.parent / "state", reader)
-        failed = install(number, fault)
+        failed = install(number, CALLS, fault)
         try:
             if action == "undo":
                 take_back(path, copy=reader.copy_file, force=False)

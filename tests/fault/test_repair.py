@@ -17,25 +17,15 @@ import pytest
 from pagewarden.restore import recover_intents
 from pagewarden.restore.quarantine import Phase, Quarantine
 from tests.core.repair.chosen import files, make_broken_log, rows
-from tests.support.program import unmeasured
+from tests.support.program import ROOT, output, unmeasured
 
-ROOT = Path(__file__).parents[2]
 FULL = bool(os.environ.get("PAGEWARDEN_FULL"))
 PATIENCE = 60.0  # seconds that any process may take to end
 
 
 def faults(tmp_path: Path, scenario: str, action: str, fault: str, step: int) -> int:
     """Run tests/fault/repairing.py with every call, or with one in `step`; return how many faults were survived."""
-    words = [scenario, action, fault, str(1 if FULL else step), str(tmp_path)]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.fault.repairing", *words],
-        check=False,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return int(done.stdout)
+    return int(output("tests.fault.repairing", scenario, action, fault, 1 if FULL else step, tmp_path))
 
 
 @pytest.mark.parametrize(("scenario", "step"), [("log", 13), *([("plain", 1), ("hot", 1)] if FULL else [])])

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.program import output
+
 STEP = 1 if os.environ.get("PAGEWARDEN_FULL") else 4
 """One call in so many is cut in a test of usual length; all scenarios together begin with each of them."""
 
 
 def cuts(tmp_path: Path, scenario: str, action: str, mode: str) -> int:
     """Run tests/fault/cutting.py; return how many cuts were survived."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.fault.cutting", scenario, action, mode, str(STEP), str(tmp_path)],
-        check=False,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return int(done.stdout)
+    return int(output("tests.fault.cutting", scenario, action, mode, STEP, tmp_path))
 
 
 @pytest.mark.parametrize("scenario", ["wal", "hot", "held", "damaged", "nothing"])

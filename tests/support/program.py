@@ -24,6 +24,14 @@ def run(program: str, *arguments: object, before: str = "", measured: bool = Tru
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, env=environment)
 
 
+def output(module: str, *words: object) -> str:
+    """Run a module of the tests that must end with status 0, as a program; return what it printed."""
+    command = [sys.executable, "-m", module, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def unmeasured() -> dict[str, str]:
     """Return the environment of a process that a coverage run does not see, and that starts in a tenth of the time."""
     return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
