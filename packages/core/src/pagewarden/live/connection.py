@@ -47,6 +47,14 @@ def open_copy(path: str, *, timeout: float = BUSY_SECONDS) -> sqlite3.Connection
     return _guarded(_connect(path, "mode=rw", timeout), path)
 
 
+def open_still(path: str) -> sqlite3.Connection:
+    """Open a database at the real path `path` that nobody writes to, and that has no log or journal, for reading only.
+
+    SQLite takes no lock, and makes nothing beside it. Raises as `failure` says.
+    """
+    return _guarded(_connect(path, "mode=ro&immutable=1", BUSY_SECONDS), path)
+
+
 def open_writable(path: str, *, timeout: float = BUSY_SECONDS) -> sqlite3.Connection:
     """Open the live database at the real path `path` for reading and writing: only for what is asked to change it.
 

@@ -16,13 +16,15 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from pagewarden.errors import DatabaseUnreadable, NotADatabase, RepairRefused
-from pagewarden.live.connection import open_copy
+from pagewarden.live.connection import open_copy, open_still
 from pagewarden.repair.closed import ClosedFile, Survey, TooDamaged, Usage
 from pagewarden.repair.cutouts import Cutouts, CutRow, read_cutouts
 from pagewarden.repair.gone import find_gone, find_gone_entries, suspects
@@ -54,6 +56,7 @@ class Before:
     """The database as it stood before the repair."""
 
     path: Path  # a private copy of its file, with its -wal or -journal; SQLite settles it, so it does not stay as it is
+    still: bool = False  # whether that is the database itself instead, locked, without log or journal: only read then
     proven: bool = False  # whether the repaired copy is proven to be what was committed last (Loss.PROVEN)
     replaced: bool = False  # whether it was put together anew as a whole (RepairBench.replace, or a log was set aside)
 
@@ -61,11 +64,11 @@ class Before:
 class Side:
     """One of the two files: its pages, who uses them, and a connection."""
 
-    def __init__(self, path: Path, stack: ExitStack, late: Callable[[], bool], tick: Callable[[], None]) -> None:
+    def __init__(self, path: Path, stack: ExitStack, late: Callable[[], bool], *, still: bool = False) -> None:
         """Open both; `stack` closes them. `late` says whether the time is over. Raises sqlite3.Error, TooDamaged."""
         # The connection is closed first: to close a file takes the locks of a connection on it away (H1).
         self.file = stack.enter_context(ClosedFile(path))
-        self.connection = stack.enter_context(closing(open_copy(str(path))))
+        self.connection = stack.enter_context(closing(_opened(path, still=still)))
         self.connection.text_factory = stored_text
         self.connection.execute("PRAGMA cell_size_check=0")  # with it, SQLite would not read what others could
         self.connection.set_progress_handler(late, _OPCODES)
@@ -76,17 +79,28 @@ class Side:
         trees = {name: table.tree for name, table in self.tables.items()}
         trees |= {index.key: index.tree for table in self.tables.values() for index in table.covering}
         self.places = {name: place for place, name in enumerate(trees)}
-        self.survey: Survey = self.file.survey(tick)
-        self.usage: Usage = self.file.usage(tuple(trees.values()), tick)
+        self._trees = tuple(trees.values())
+        self.survey: Survey
+        self.usage: Usage
+        self.by_tree: list[array[int]]
+
+    def look(self, tick: Callable[[], None]) -> None:
+        """Read every page, and see who uses it. Raises TooDamaged, and what `tick` raises."""
+        self.survey = self.file.survey(tick)
+        self.usage = self.file.usage(self._trees, tick)
         self.by_tree = self.usage.by_tree()
 
     def rows(self, name: str) -> int:
         """Return how many rows the pages of a table say that they hold."""
-        return sum(self.survey.cells[pgno - 1] for pgno in self.by_tree[self.places[name]] if self.holds(name, pgno))
+        cells = self.survey.cells
+        return sum(cells[pgno - 1] for pgno in self.pages(name))
 
-    def holds(self, name: str, pgno: int) -> bool:
-        """Whether rows stand on a page of a table, and not only the way to them."""
-        return self.tables[name].without_rowid or self.survey.kinds[pgno - 1] == PageKind.TABLE_LEAF
+    def pages(self, name: str) -> Sequence[int]:
+        """Return the pages of a table on which rows stand, and not only the way to them."""
+        pages, kinds = self.by_tree[self.places[name]], self.survey.kinds
+        if self.tables[name].without_rowid:
+            return pages
+        return [pgno for pgno in pages if kinds[pgno - 1] == PageKind.TABLE_LEAF]
 
 
 def compare(
@@ -119,8 +133,11 @@ def compare(
 
     try:
         with ExitStack() as stack:
-            new = Side(after, stack, late, tick)
-            old = Side(before.path, stack, late, tick) if _settle(before.path) else None
+            new = Side(after, stack, late)
+            old = Side(before.path, stack, late, still=before.still) if _settle(before) else None
+            with ThreadPoolExecutor(2) as threads:  # the page scanner works outside Python's lock
+                for done in [threads.submit(side.look, tick) for side in (new, old) if side is not None]:
+                    done.result()
             run = _Comparison(before, old, new, cutouts, tick, progress)
             return run.tables(notes or {})
     except TooDamaged as error:
@@ -134,13 +151,18 @@ def compare(
         raise
 
 
-def _settle(path: Path) -> bool:
+def _opened(path: Path, *, still: bool) -> sqlite3.Connection:
+    return open_still(str(path)) if still else open_copy(str(path))
+
+
+def _settle(before: Before) -> bool:
     """Let SQLite take log and journal into a private file; return whether it can read the schema at all."""
     try:
-        with closing(open_copy(str(path))) as connection:
+        with closing(_opened(before.path, still=before.still)) as connection:
             connection.text_factory = stored_text
             connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            if not before.still:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     except NotADatabase:
         return False
     except DatabaseUnreadable as error:

@@ -68,11 +68,11 @@ def find_gone_entries(
 
 def _pages_to_look_at(old: Side, new: Side, name: str, suspect: set[int] | None) -> tuple[list[int], list[int]]:
     """Return the pages with rows that may be gone, and those of `new` where they may stand now."""
-    place, other = old.places[name], new.places.get(name)
-    pages = [pgno for pgno in old.by_tree[place] if old.holds(name, pgno)]
+    other = new.places.get(name)
+    pages = list(old.pages(name))
     if other is None:
         return pages, []
-    there = [pgno for pgno in new.by_tree[other] if new.holds(name, pgno)]
+    there = list(new.pages(name))
     if suspect is None or old.tables[name].without_rowid != new.tables[name].without_rowid:
         return pages, there
     doubtful = [pgno for pgno in pages if pgno in suspect or not new.usage.belongs(pgno, other)]

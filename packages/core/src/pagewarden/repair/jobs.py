@@ -63,14 +63,14 @@ def settle(database: Path, *, stamp: bool = False) -> str:
 
 
 def compare_copies(task: Mapping[str, Any], progress: Progress) -> Value:
-    """Compare the copy as it was with the copy as it is; what is gone goes into the quarantine, durably.
+    """Compare the database as it was with the copy as it is; what is gone goes into the quarantine, durably.
 
-    Returns the tables, and whether SQLite made one file of the copy as it was.
+    Returns the tables, and whether SQLite made one file of a copy of the database as it was.
     """
     before = Path(task["before"])
     with Cutouts(Path(task["entry"])) as cutouts:
         tables = compare(
-            Before(path=before, proven=task["proven"], replaced=task["replaced"]),
+            Before(path=before, still=task["still"], proven=task["proven"], replaced=task["replaced"]),
             Path(task["after"]),
             cutouts,
             notes=task["notes"],
@@ -81,7 +81,7 @@ def compare_copies(task: Mapping[str, Any], progress: Progress) -> Value:
     except OSError as error:
         raise durable.failure(error, f"cannot seal the pages of {task['after']}") from error
     plain = cast("Any", [msgspec.to_builtins(table) for table in tables])
-    return {"tables": plain, "whole": _is_whole(before)}
+    return {"tables": plain, "whole": not task["still"] and _is_whole(before)}
 
 
 def _is_whole(database: Path) -> bool:
@@ -103,6 +103,7 @@ def _through_sqlite(database: Path, *, stamp: bool) -> None:
     try:
         with closing(open_copy(str(database))) as connection:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            connection.execute("PRAGMA synchronous=OFF")  # the copy is made durable before it takes the path
             (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
             if stamp:
                 (version,) = connection.execute("PRAGMA user_version").fetchone()

@@ -247,12 +247,14 @@ class _Run:
 
         Raises RepairRefused for a row that is gone and may not be.
         """
-        work = task.work
-        work.keep_before()
+        work, still = task.work, not filled_companions(Path(self._path))
+        if not still:
+            work.keep_before()
         answer: Any = rounds.do(
             "compare",
             {
-                "before": str(work.before),
+                "before": self._path if still else str(work.before),  # nobody writes to it: it is locked
+                "still": still,
                 "after": str(work.copy),
                 "entry": str(task.entry),
                 "notes": cast("Any", attempt.notes),
