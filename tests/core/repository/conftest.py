@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from pagewarden.contracts import Target
+from pagewarden.repository.pageset import PageSetFile
 from pagewarden.repository.repository import Repository
 from pagewarden.runtime import Runtime
 from pagewarden_target_directory import DirectoryFactory
@@ -45,6 +48,16 @@ def stage(tmp_path: Path, shared: Runtime) -> Stage:
     made = Stage(folder=tmp_path, runtime=shared)
     made.make(IMAGES)
     return made
+
+
+Opener = Callable[[str], PageSetFile]
+
+
+@pytest.fixture
+def opened() -> Iterator[Opener]:
+    """Open page sets, each of them once, until the end of the test, as the page reader does for layers."""
+    with ExitStack() as stack:
+        yield cache(lambda path: stack.enter_context(PageSetFile(path)))
 
 
 def seeded(seed: int) -> Callable[[int], str]:

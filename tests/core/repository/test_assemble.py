@@ -18,6 +18,7 @@ from pagewarden.repository.assemble import Assembly, Claims
 from pagewarden.repository.format import Kind
 from pagewarden.repository.layers import Layers
 from pagewarden.repository.pageset import PageSetFile
+from tests.core.repository.conftest import Opener
 from tests.core.repository.segments import segment_header, write_segment
 from tests.core.repository.sets import assemble, header, image, write
 from tests.support.segments import database_sum_of, page_set, segment_between
@@ -52,7 +53,7 @@ def store(folder: Path, images: list[bytes]) -> list[Path]:
 @pytest.mark.parametrize("room", [0, 3000, 1 << 30], ids=["nothing waits", "some wait", "all wait"])
 @pytest.mark.parametrize("seed", range(2))
 def test_every_point_of_a_chain_comes_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, room: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: Opener, seed: int, room: int
 ) -> None:
     """Written to, grown and shrunk: each restore point equals its image, however many pages wait in memory (H21)."""
     monkeypatch.setattr(assembling, "WAITING", room)
@@ -66,7 +67,7 @@ def test_every_point_of_a_chain_comes_back(
         assert (tmp_path / "out").read_bytes() == images[number]
         assert [info.header.txid for info in infos] == list(range(number + 1, 0, -1))
         assert all(done <= total == len(images[number]) // 512 for done, total in told)
-        layers = Layers(chain, PageSetFile)
+        layers = Layers(chain, opened)
         assert layers.infos == infos
         pages = layers.info.header.pages
         assert b"".join(map(layers.page, range(1, pages + 1))) == images[number]
@@ -116,7 +117,7 @@ def test_a_flipped_bit_anywhere_in_the_chain_is_found(tmp_path: Path, where: str
     assemble(paths, tmp_path / "out")
 
 
-def test_a_chain_with_a_hole_is_refused(tmp_path: Path) -> None:
+def test_a_chain_with_a_hole_is_refused(tmp_path: Path, opened: Opener) -> None:
     """Without a segment, without its snapshot, or with another one in its place: never a database of mixed pages."""
     images = random_history(7, steps=5)
     paths = store(tmp_path, images)
@@ -124,13 +125,13 @@ def test_a_chain_with_a_hole_is_refused(tmp_path: Path) -> None:
         with pytest.raises(RepositoryDamaged, match=r"database sum|in none of"):
             assemble(chain, tmp_path / "out")
         with pytest.raises(RepositoryDamaged, match=r"add up|continue"):
-            Layers(chain, PageSetFile)
+            Layers(chain, opened)
     write(tmp_path / "other", image(40, seed=99), header(40))
     with pytest.raises(RepositoryDamaged, match="database sum"):
         assemble([*paths[:-1], tmp_path / "other"], tmp_path / "out")
 
 
-def test_segments_of_another_database_are_refused(tmp_path: Path) -> None:
+def test_segments_of_another_database_are_refused(tmp_path: Path, opened: Opener) -> None:
     """Another timeline or another page size: named before anything is written."""
     images = random_history(8, steps=3)
     paths = store(tmp_path, images)
@@ -142,7 +143,7 @@ def test_segments_of_another_database_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RepositoryDamaged, match="pages of 1024 bytes, not 512"):
         assemble([*paths[:-1], tmp_path / "larger"], tmp_path / "out")
     with pytest.raises(RepositoryDamaged, match="what the page sets above it continue"):
-        Layers([*paths[:-1], tmp_path / "larger"], PageSetFile)
+        Layers([*paths[:-1], tmp_path / "larger"], opened)
 
 
 def test_a_database_that_grew_over_the_lock_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +258,7 @@ def test_memory_is_asked_for_modestly(monkeypatch: pytest.MonkeyPatch) -> None:
     assert assembling._available() == 256 << 20
 
 
-def test_a_snapshot_in_the_midst_ends_the_chain(tmp_path: Path) -> None:
+def test_a_snapshot_in_the_midst_ends_the_chain(tmp_path: Path, opened: Opener) -> None:
     """What is below a snapshot is of no use: adding it changes nothing, and reading layers refuses it."""
     images = random_history(12, steps=2)
     paths = store(tmp_path, images)
@@ -265,5 +266,5 @@ def test_a_snapshot_in_the_midst_ends_the_chain(tmp_path: Path) -> None:
     assemble([paths[0], tmp_path / "again", paths[-1]], tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == images[2]
     with pytest.raises(RepositoryDamaged, match="continue"):
-        Layers([paths[0], tmp_path / "again", paths[-1]], PageSetFile)
-    assert PageSetFile(tmp_path / "again").info.header.kind is Kind.SNAPSHOT
+        Layers([paths[0], tmp_path / "again", paths[-1]], opened)
+    assert opened(str(tmp_path / "again")).info.header.kind is Kind.SNAPSHOT

@@ -16,6 +16,7 @@ from pagewarden.repository.layers import Layers
 from pagewarden.repository.pageset import PageSetFile
 from pagewarden.repository.proof import Link, Proved, SumsMap, prove_links
 from tests.core.repository.chains import claim_pages, histories, make_chain, reseal
+from tests.core.repository.conftest import Opener
 from tests.core.repository.segments import write_segment
 from tests.core.repository.sets import assemble, header, image, write
 
@@ -147,7 +148,7 @@ def test_a_segment_that_lacks_new_pages_is_seen(tmp_path: Path) -> None:
     assert "lacks pages by which the database grew" in str(found[1].error)
 
 
-def test_no_memory_is_taken_for_what_a_file_says_and_does_not_hold(tmp_path: Path) -> None:
+def test_no_memory_is_taken_for_what_a_file_says_and_does_not_hold(tmp_path: Path, opened: Opener) -> None:
     """A few bytes that claim billions of pages are refused for that, and take nothing; those after them are proved."""
     root = tmp_path / "repository"
     images = histories(3)
@@ -163,7 +164,7 @@ def test_no_memory_is_taken_for_what_a_file_says_and_does_not_hold(tmp_path: Pat
     assert "lacks pages by which the database grew" in str(found[1].error)
     assert taken < 16 << 20
     with pytest.raises(RepositoryDamaged, match="lacks pages by which"):
-        Layers([paths[1], paths[0]], PageSetFile)
+        Layers([paths[1], paths[0]], opened)
     with pytest.raises(RepositoryDamaged, match="and not what its manifest says"):
         assemble([paths[1], paths[0]], tmp_path / "out", size=(512, len(images[1]) // 512))
     assert (tmp_path / "out").stat().st_blocks == 0
