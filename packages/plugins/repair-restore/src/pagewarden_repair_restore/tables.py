@@ -102,6 +102,8 @@ class Merge:
 
     def _believed(self, name: str) -> bool:
         """Whether the tree that the schema names is that table's in the damaged file."""
+        if name in self._choice.foreign:
+            return False
         return self._choice.proven or self._theirs.resembles(self._ours, name)
 
     # One table
