@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 BUDGET = 20_000
 """How many pages are read to find the owners of all pages that findings name."""
 
+_UNUSED = "unused-page"  # a walk over all trees has just said that it is nobody's
+
 
 def name_owners(findings: Sequence[Finding], source: Source, guard: Callable[[], None]) -> tuple[Finding, ...]:
     """Fill in table, index and row where a finding names a page alone; what cannot be found stays as it is.
@@ -30,7 +32,8 @@ def name_owners(findings: Sequence[Finding], source: Source, guard: Callable[[],
     The trees are those of the database under judgement, which may be damaged: a name is a help, never evidence.
     `guard` is called before each page is read and may raise to end the search.
     """
-    pgnos = {finding.pgno for finding in findings if finding.pgno is not None and finding.object is None}
+    nameless = [each for each in findings if each.object is None and each.kind != _UNUSED]
+    pgnos = {finding.pgno for finding in nameless if finding.pgno is not None}
     if not pgnos:
         return tuple(findings)
 

@@ -175,11 +175,10 @@ def _height(search: _Search, root: int) -> int:
 
 def _children(search: _Search, pgno: int) -> tuple[int, ...]:
     """Return the children of an interior page that lie in the file; none for any other page."""
-    return tuple(
-        child
-        for child in child_pages(search.read(pgno), pgno, search.layout.usable)
-        if 1 < child <= search.layout.pages
-    )
+    children, last = child_pages(search.read(pgno), pgno, search.layout.usable), search.layout.pages
+    if children and min(children) > 1 and max(children) <= last:
+        return children
+    return tuple(child for child in children if 1 < child <= last)
 
 
 def _walk_tree(search: _Search, entry: SchemaEntry, holders: array[int]) -> None:
@@ -189,20 +188,31 @@ def _walk_tree(search: _Search, entry: SchemaEntry, holders: array[int]) -> None
     first = page_kind(search.read(entry.root), entry.root)
     shape = "table" if first is None or first.is_table else "index"
     kind = "index" if entry.kind == "index" else "table"
+
+    def claim(pgnos: Collection[int], role: str) -> None:
+        for pgno in search.wanted.intersection(pgnos):
+            search.claim(Owner(pgno=pgno, role=f"{shape} {role}", kind=kind, object=entry.name, root=entry.root))
+
+    if height == 1:
+        claim((entry.root,), "leaf")
+        holders.append(entry.root)
+        return
     seen: set[int] = set()
     stack = [(entry.root, 1)]
     while stack:
         pgno, level = stack.pop()
-        leaf = level >= height
         if pgno in seen:
             continue
-        if not leaf:
-            seen.add(pgno)
-            stack.extend((child, level + 1) for child in reversed(_children(search, pgno)))
-        role = f"{shape} {'leaf' if leaf else 'interior'}"
-        search.claim(Owner(pgno=pgno, role=role, kind=kind, object=entry.name, root=entry.root))
-        if (leaf or shape == "index") and len(holders) < _MAX_HOLDERS:
+        seen.add(pgno)
+        children = _children(search, pgno)
+        claim((pgno,), "interior")
+        if shape == "index" and len(holders) < _MAX_HOLDERS:
             holders.append(pgno)
+        if level + 1 < height:
+            stack.extend((child, level + 1) for child in reversed(children))
+        else:  # most pages of a tree are leaves, so they are not looked at one by one
+            claim(children, "leaf")
+            holders.extend(children[: _MAX_HOLDERS - len(holders)])
 
 
 def _claim_overflow(search: _Search, entries: tuple[SchemaEntry, ...], holders: dict[int, array[int]]) -> None:
