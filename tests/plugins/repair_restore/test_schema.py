@@ -109,16 +109,7 @@ def test_a_hurt_schema_with_the_same_cookie_is_believed_where_it_can_be_read(tmp
 
 def test_a_hurt_schema_whose_cookie_came_another_way(tmp_path: Path) -> None:
     """A file with fewer commits than the restore point is not its successor, and an equal cookie says nothing."""
-    scene = gone_two_ways(
-        tmp_path,
-        (
-            "CREATE TABLE wages(id INTEGER PRIMARY KEY, who, pay)",
-            "INSERT INTO wages VALUES (1, 'bob', 1)",
-            _MORE,
-            _MORE,
-        ),
-        ("CREATE TABLE notes(id INTEGER PRIMARY KEY, title, body)", _TITLES),
-    )
+    scene = gone_two_ways(tmp_path, (*_WAGES, _MORE, _MORE), _NOTES)
     items = rows_of(scene.database)["item"]
     hurt(scene, "table", "notes")
     scene.repair()
