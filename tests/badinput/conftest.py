@@ -31,7 +31,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
-type_in = cli.type_in
+warm_reader, type_in = cli.warm_reader, cli.type_in
 
 
 @pytest.fixture

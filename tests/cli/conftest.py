@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from pagewarden.processes.reader import PageReader
 from pagewarden_cli.command import main
 
 
@@ -49,12 +50,33 @@ def enter_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
+class WarmReader(PageReader):
+    """A page reader that outlives the invocations, each of which ends its own; not one that left something open."""
+
+    def close(self) -> None:
+        """Let it stay, unless something is attached."""
+        if self._handles:
+            super().close()
+
+    def end(self) -> None:
+        """End it."""
+        super().close()
+
+
+@pytest.fixture(scope="module")
+def warm_reader() -> Iterator[WarmReader]:
+    """A page reader that was started ahead, as the command's own process does it: to start one takes longest."""
+    reader = WarmReader()
+    yield reader
+    reader.end()
+
+
 @pytest.fixture
-def type_in(capsys: pytest.CaptureFixture[str]) -> Type:
+def type_in(capsys: pytest.CaptureFixture[str], warm_reader: WarmReader) -> Type:
     """Run one command line in this process."""
 
     def run(*words: str | Path) -> Typed:
-        code = main([str(word) for word in words])
+        code = main([str(word) for word in words], warm_reader)
         captured = capsys.readouterr()
         return Typed(code, captured.out, captured.err)
 

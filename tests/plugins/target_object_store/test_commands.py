@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Type, Typed, enter_home, make_database, type_in
+from tests.cli.conftest import Type, Typed, enter_home, make_database, type_in, warm_reader
 from tests.support import stores
 from tests.support.faulty_proxy import Fault, FaultyProxy
 
-__all__ = ["type_in"]
+__all__ = ["type_in", "warm_reader"]
 
 pytestmark = pytest.mark.xdist_group("stores")
 
