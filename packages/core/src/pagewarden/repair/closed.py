@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -68,6 +68,23 @@ class ClosedFile:
         """Return a page, filled up with zeros where the file ends within it."""
         data = os.pread(self._descriptor, self.page_size, (pgno - 1) * self.page_size)
         return data if len(data) == self.page_size else data.ljust(self.page_size, b"\0")
+
+    def mark(self, pgno: int) -> bytes:
+        """Return some bytes of a page by which it is told from most others."""
+        page = self.page(pgno)
+        return bytes(page[at] for at in self._marked())
+
+    def marks(self) -> Iterator[tuple[int, bytes]]:
+        """Yield every page's number and `mark`."""
+        size, step = self.page_size, max(1, CHUNK // self.page_size)
+        for first in range(1, self.pages + 1, step):
+            count = min(step, self.pages + 1 - first)
+            data = os.pread(self._descriptor, count * size, (first - 1) * size).ljust(count * size, b"\0")
+            yield from enumerate(map(bytes, zip(*(data[at::size] for at in self._marked()), strict=True)), start=first)
+
+    def _marked(self) -> tuple[int, ...]:
+        """Where the bytes of a mark stand: in the b-tree header, the first pointers, the first cell on the page."""
+        return (*range(3, 12), *range(self.page_size - 20, self.page_size, 4))
 
     def survey(self, tick: Tick) -> Survey:
         """Read every page once, and return what is remembered of each."""

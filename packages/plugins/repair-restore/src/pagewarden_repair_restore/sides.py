@@ -53,6 +53,10 @@ class Image:
         whole = self.trees[place].index
         return [pgno for pgno in self._by_tree[place] if whole or kinds[pgno - 1] == PageKind.TABLE_LEAF]
 
+    def rows(self, name: str) -> int:
+        """Return how many rows the pages of a table say that they hold."""
+        return sum(self.survey.cells[pgno - 1] for pgno in self.pages(name))
+
     def has(self, name: str, pgno: int) -> bool:
         """Whether a page is used by a table."""
         place = self.places.get(name)
@@ -118,7 +122,7 @@ class Damaged(Image):
         pages, known = self.pages(name), base.pages(name)
         if self.suspect is not None and any(pgno not in self.suspect and base.has(name, pgno) for pgno in pages):
             return True
-        rows = sum(base.survey.cells[pgno - 1] for pgno in known)
+        rows = base.rows(name)
         left = lacking(base.file, known, self.file, pages, never, index=self.trees[place].index)
         return rows > 0 and rows - sum(map(len, left.values())) >= rows * _ALIKE
 
@@ -281,14 +285,15 @@ class Damaged(Image):
         known = [pgno for pgno in self.suspect or () if self._tree_in(base, pgno) == self._tree_in(self, pgno) != ""]
         if not 0 < len(known) <= _MOST_COMPARED:
             return
-        contents = {hash(self.file.page(pgno)): pgno for pgno in known}
-        for other in range(2, base.file.pages + 1):
-            data = base.file.page(other)
-            pgno = contents.get(hash(data))
-            if pgno is None or pgno == other or self._tree_in(base, other) in ("", self._tree_in(base, pgno)):
-                continue
-            if self.file.page(pgno) == data:
-                self._accuse(pgno)
+        alike: dict[bytes, list[int]] = {}
+        for pgno in known:
+            alike.setdefault(self.file.mark(pgno), []).append(pgno)
+        for other, mark in base.file.marks():
+            for pgno in alike.get(mark, ()):
+                if pgno == other or self._tree_in(base, other) in ("", self._tree_in(base, pgno)):
+                    continue
+                if self.file.page(pgno) == base.file.page(other):
+                    self._accuse(pgno)
 
     @staticmethod
     def _tree_in(image: Image, pgno: int) -> str:
