@@ -25,6 +25,7 @@ from pagewarden.errors import DatabaseUnreadable, NotADatabase, PagewardenError
 from pagewarden.repair.cutouts import discard_cutouts
 from pagewarden.repair.history import open_history
 from pagewarden.repair.isolate import Place, RepairerFailed, apply, do
+from pagewarden.repair.tainted import COMPARING
 from pagewarden.repair.work import Work, remove_empty_companions
 from pagewarden.restore.hold import filled_companions
 from pagewarden.values import CheckerResult, CheckReport, Finding, Level, Severity, Verdict
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
 
 ROUNDS = 6
 """How often at the most the copy is planned for and judged again."""
-
-COMPARING = "check-pages"
-"""The checker that compares with a backup. A copy is judged without, so it cannot see there what it saw here."""
 
 _UNSOUND = "the repaired copy is not sound"
 
@@ -316,6 +314,7 @@ class Rounds:
             for each in failed:
                 if (each.name, each.why) not in before:
                     return f"the repaired copy could not be judged: {each.name}: {each.why}"
+        # A copy is judged without a backup, so that cannot be seen there any more.
         for finding in self._found.findings:
             compared = finding.checker == COMPARING and finding.severity is Severity.DAMAGE
             if compared and finding not in mended:
