@@ -31,6 +31,7 @@ class History:
         self.newest = newest
         self.present = present
         self.why = "commits may have been made since" if present is None else "the log ends where the recorded one does"
+        self.certain = True
         self.older: Sequence[Recorded] = ()
         self._fetched = fetched
 

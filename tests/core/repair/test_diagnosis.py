@@ -312,6 +312,7 @@ class Knowledge:
     """A history of two restore points, the newer of which is the present."""
 
     why = "a test says so"
+    certain = True
 
     def __init__(self, newest: Known, older: Known) -> None:
         self.newest = self.present = newest

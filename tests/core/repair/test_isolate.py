@@ -138,6 +138,7 @@ class Pasts:
     """A history of closed files."""
 
     why = "a test says so"
+    certain = False
 
     def __init__(self, newest: Past, older: Past) -> None:
         self.newest: PastImage = newest
@@ -178,7 +179,7 @@ def test_a_repairer_is_answered_what_a_case_knows(bench: Bench, tmp_path: Path) 
         "policy": case.policy.orphans.value,
         "steps": [("ask", {"deep": [{"er": [1, [None, "x"]]}]})],
         "fetched": past.stat().st_size,
-        "history": ("a test says so", 7, b"SQLite"),
+        "history": ("a test says so", False, 7, b"SQLite"),
         "older": [(5, 8)],
         "present": past.stat().st_size // 1024,
     }

@@ -107,7 +107,7 @@ def ask(bench: RepairBench, steps: Sequence[RepairStep]) -> None:
     if history is not None:
         history.fetch(history.newest, bench.scratch / "fetched")
         answers["fetched"] = (bench.scratch / "fetched").stat().st_size
-        answers["history"] = (history.why, history.newest.position.txid, history.newest.page(1)[:6])
+        answers["history"] = (history.why, history.certain, history.newest.position.txid, history.newest.page(1)[:6])
         answers["older"] = [(image.position.txid, len(image.sums(1, 1))) for image in history.older]
         present = history.present
         answers["present"] = None if present is None else present.pages

@@ -43,6 +43,7 @@ class History:
 
     present = None
     why = "nothing proves it"
+    certain = True
 
     def __init__(self, *paths: Path, failing: dict[Path, PagewardenError] | None = None) -> None:
         """To fetch one of `failing` raises its error."""

@@ -94,6 +94,18 @@ class TestParentsComeBack:
             name: {"rows_from_backup": count} for name, count in (("town", 2), ("person", 1), ("country", 1))
         }
 
+    def test_not_from_what_may_be_another_database(self, family: Path, tmp_path: Path) -> None:
+        """Where the contents alone speak for a restore point, a parent comes only from a table that has others here."""
+        gone = "DELETE FROM town WHERE id = 2"
+        app = changed(family, tmp_path / "app.db", gone, "UPDATE town SET name = 'Linz'")
+        alike = changed(family, tmp_path / "alike.db", gone)
+        history = History(family)
+        history.certain = False
+        bench = mend(app, tmp_path / "s", history, Orphans.LEAVE)
+        assert (table(app, "town", "id, name"), bench.notes) == ([(1, "Linz")], {})
+        mend(alike, tmp_path / "t", history, Orphans.LEAVE)
+        assert table(alike, "town", "id, name") == [(1, "Ulm"), (2, "Metz")]
+
     def test_from_older_restore_points_where_newer_ones_have_none(self, family: Path, tmp_path: Path) -> None:
         """The newest version that there is; an older one is asked only for what is missing still."""
         middle = changed(

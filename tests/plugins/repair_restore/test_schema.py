@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.plugins.repair_restore.scene import Scene, rows_of
-from tests.support.recorded import Recorded
+from pagewarden.errors import RepairRefused
+from tests.plugins.repair_restore.scene import SELECTED, Scene, rows_of
+from tests.support.recorded import History, Recorded
 
 _SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY 1, 2"
 _MORE = "UPDATE strict SET more = more + 1 WHERE id = 2"
@@ -186,3 +187,46 @@ def test_a_table_whose_root_was_cut_off_is_that_of_the_restore_point(tmp_path: P
     scene.check()
     assert asked(scene.database, "SELECT count(*) FROM last") == [(150,)]
     assert asked(scene.database, "SELECT count(*) FROM newer") == [(1,)]
+
+
+def test_a_restore_point_that_may_be_another_databases_gives_no_row_to_a_table_of_others(tmp_path: Path) -> None:
+    """Where its contents alone speak for it, a damaged table gets rows only from one that has some of its own."""
+    scene = Scene(tmp_path)
+    ran(scene.database, "UPDATE plain SET b = -1.0 - rowid, a = 'another ' || a")
+    scene.good = scene.database.read_bytes()
+    history = History(scene.recorded)
+    history.certain = False
+    damage_leaf(scene, "plain")
+    damaged = scene.database.read_bytes()
+    with pytest.raises(RepairRefused, match=r"nothing shows .* plain"):
+        scene.repair(history=history)
+    assert scene.database.read_bytes() == damaged
+    scene.database.write_bytes(scene.good)
+    damage_leaf(scene, "strict")
+    scene.repair(history=history)
+    scene.check()
+    assert rows_of(scene.database)["plain"] == {tuple(row) for row in asked_of(scene.good, tmp_path, "plain")}
+
+
+def test_a_restore_point_most_of_whose_tables_are_others_is_refused(tmp_path: Path) -> None:
+    """Tables that every database of an application has alike say nothing of the rest."""
+    scene = Scene(tmp_path)
+    ran(
+        scene.database,
+        "UPDATE plain SET a = 'another ' || a",
+        "UPDATE item SET body = hex(randomblob(20)), name = 'another ' || name",
+        "UPDATE keyed SET value = hex(randomblob(20))",
+        "DROP TABLE found",
+    )
+    scene.good = scene.database.read_bytes()
+    damage_leaf(scene, "strict")
+    history = History(scene.recorded)
+    history.certain = False
+    with pytest.raises(RepairRefused, match="nothing shows"):
+        scene.repair(history=history)
+
+
+def asked_of(data: bytes, folder: Path, table: str) -> list[tuple[object, ...]]:
+    """Return the rows of a table of a sound database."""
+    (folder / "asked.db").write_bytes(data)
+    return asked(folder / "asked.db", f"SELECT {SELECTED[table]} FROM {table}")

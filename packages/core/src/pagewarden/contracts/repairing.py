@@ -136,6 +136,14 @@ class RepairHistory(Protocol):
         """How `present` is proven, or why there is none: one clause."""
 
     @property
+    def certain(self) -> bool:
+        """Whether these are known to be restore points of this very database.
+
+        Otherwise its contents alone speak for them: then a table whose rows are none of a restore point's must get none
+        from there.
+        """
+
+    @property
     def older(self) -> Sequence[PastImage]:
         """Older restore points, newest first, without `newest`."""
 

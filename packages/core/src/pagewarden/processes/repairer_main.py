@@ -50,6 +50,7 @@ class RemoteHistory:
         self._run = run
         self._scratch = scratch
         self.why: str = facts["why"]
+        self.certain: bool = facts["certain"]
         self.newest: PastImage = RemotePast(run, "newest", facts["newest"])
         present = facts["present"]
         self.present: PastImage | None = None if present is None else RemotePast(run, "present", present)

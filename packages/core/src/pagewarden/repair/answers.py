@@ -123,6 +123,7 @@ class CaseAnswers:
         present = history.present
         return {
             "why": history.why,
+            "certain": history.certain,
             "newest": _past(history.newest),
             "present": None if present is None else _past(present),
         }

@@ -23,6 +23,7 @@ from pagewarden import durable, lineage, standing
 from pagewarden.check.baseline import OLDER, StoredImage, stored_image
 from pagewarden.errors import PagewardenError, RepositoryDamaged
 from pagewarden.forward import RolledImage, roll_forward
+from pagewarden.repair.identity import is_certain
 from pagewarden.sqlite.wal import WAL_HEADER_SIZE
 from pagewarden.times import format_moment
 from pagewarden.values import Verdict
@@ -58,6 +59,7 @@ class History:
         self.newest = image
         self.present: PastImage | None = None
         self.why = ""
+        self.certain = True
         self.passed = tuple(passed)
         self._runtime = runtime
         self._repository = repository
@@ -122,7 +124,7 @@ def open_history(request: RepairRequest, runtime: Runtime, path: str, *, log_set
 
     It is the database's own path, not that of a copy: the proofs are of its files as they were found. `log_set_aside`
     says that its log was proved to be none of its own. Raises RepositoryNotFound, RepositoryDamaged where no restore
-    point can be read at all, TargetFailed.
+    point can be read at all, RepairRefused where nothing shows that they are of this database, TargetFailed.
     """
     if request.repository is None:
         return None
@@ -130,6 +132,7 @@ def open_history(request: RepairRequest, runtime: Runtime, path: str, *, log_set
     name = Path(path).name if request.name is None else request.name
     view = repository.view(name)
     history = _newest(path, view, repository, runtime)
+    history.certain = is_certain(history, runtime, path, repository)
     history.present, history.why = _Proof(history, request, runtime, path, repository).find(log_set_aside)
     return history
 

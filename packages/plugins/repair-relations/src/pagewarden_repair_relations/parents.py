@@ -21,6 +21,7 @@ from pagewarden_repair_relations.keys import Key, fold
 OLDER = 4
 """How many restore points are asked, after the newest one, before rows are moved."""
 
+_ALIKE = 0.1
 _CACHE_KIB = 64 << 10
 
 
@@ -30,7 +31,7 @@ def fetch_parents(bench: RepairBench, history: RepairHistory, keys: Sequence[Key
     After the newest restore point `older` others are asked. Raises PagewardenError, sqlite3.Error.
     """
     with closing(connect(bench)) as connection:
-        search = _Search(connection, keys)
+        search = _Search(connection, keys, certain=history.certain)
         search.look(keys)
         images = (history.newest, *history.older[:older])
         for number, image in enumerate(images):
@@ -71,8 +72,10 @@ def _fetched(bench: RepairBench, history: RepairHistory, image: PastImage) -> Pa
 class _Search:
     """The keys of parents that are missing."""
 
-    def __init__(self, connection: sqlite3.Connection, keys: Sequence[Key]) -> None:
+    def __init__(self, connection: sqlite3.Connection, keys: Sequence[Key], *, certain: bool) -> None:
+        """`certain` says that what is attached as `past` is known to be of this very database."""
         self.fetched: dict[str, int] = {}  # rows, by table
+        self._certain = certain
         self._connection = connection
         self._keys = {f"temp.pagewarden_wanted_{number}": key for number, key in enumerate(keys)}
         for place, key in self._keys.items():
@@ -108,6 +111,8 @@ class _Search:
             return 0
         if not self._connection.execute(f"SELECT 1 FROM {place} LIMIT 1").fetchone():
             return 0
+        if not (self._certain or self._is_alike(key.parent.name, past.name, columns)):
+            return 0
         given = 0
         for names in ([key.parent.rowid, *columns], columns) if key.parent.rowid and past.rowid else (columns,):
             into = ", ".join(quote(name) for name in names)
@@ -124,6 +129,19 @@ class _Search:
         if given:
             self.fetched[key.parent.name] = self.fetched.get(key.parent.name, 0) + given
         return given
+
+    def _is_alike(self, name: str, past: str, columns: Sequence[str]) -> bool:
+        """Whether a tenth of the rows of a table are those that it had then: else it may be another database's."""
+        shown = ", ".join(map(quote, columns))
+        counts = [
+            int(self._connection.execute(f"SELECT count(*) FROM ({rows})").fetchone()[0])
+            for rows in (
+                f"SELECT DISTINCT {shown} FROM main.{quote(name)}",
+                f"SELECT DISTINCT {shown} FROM past.{quote(past)}",
+                f"SELECT {shown} FROM main.{quote(name)} INTERSECT SELECT {shown} FROM past.{quote(past)}",
+            )
+        ]
+        return counts[2] > 0 and counts[2] >= _ALIKE * min(counts[:2])
 
     def _insert(self, statement: str) -> int:
         """Run an INSERT; return how many rows it gave. A rule that IGNORE does not pass over lets none of them in."""

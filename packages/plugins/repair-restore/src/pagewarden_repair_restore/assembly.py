@@ -24,7 +24,7 @@ from pagewarden.restore.hold import filled_companions
 from pagewarden.sqlite.header import HEADER_SIZE, DatabaseHeader
 from pagewarden_repair_restore.schema import Choice, Schema, choose, credible, schema_of, unproven
 from pagewarden_repair_restore.sides import Damaged, Image
-from pagewarden_repair_restore.tables import Merge
+from pagewarden_repair_restore.tables import Merge, refuse_others
 
 _WHY = "the damaged database, before it was put together anew from a restore point"
 
@@ -37,12 +37,15 @@ def assemble(bench: RepairBench, history: RepairHistory, image: PastImage, *, ne
     base = bench.scratch / "base.db"
     history.fetch(image, base)
     if newer:
-        _bring_up_to_date(bench, base)
+        _bring_up_to_date(bench, base, certain=history.certain)
     bench.replace(base, _WHY)
 
 
-def _bring_up_to_date(bench: RepairBench, base: Path) -> None:
-    """Change the restore point's file into the new one, as far as the damaged file has something to add."""
+def _bring_up_to_date(bench: RepairBench, base: Path, *, certain: bool) -> None:
+    """Change the restore point's file into the new one, as far as the damaged file has something to add.
+
+    Raises RepairRefused where it is not `certain` that the restore point is of this database, and its rows are others.
+    """
     with ExitStack() as stack:
         older = stack.enter_context(ClosedFile(base))
         there = DatabaseHeader.parse(older.header)
@@ -66,6 +69,8 @@ def _bring_up_to_date(bench: RepairBench, base: Path) -> None:
                 theirs = Damaged(damaged, ours, known.trees, findings, known.table_of)
         except TooDamaged:
             return
+        if not certain:
+            refuse_others(ours, theirs, known, choice)
         if theirs.survey.sums != ours.survey.sums:
             _write(bench, base, ours, theirs, known, choice)
 

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from pagewarden.contracts import RepairBench
+from pagewarden.errors import RepairRefused
 from pagewarden.repair.lookups import Table, fold, read_table
 from pagewarden.repair.rows import Cells, RawRow, all_cells, leaf_cells, raw_row, unlike
 from pagewarden.sqlite.columns import only_make
@@ -32,6 +33,7 @@ from pagewarden_repair_restore.writing import DROPPED, OLDER, UNSOUND, Keeper, U
 
 _REBUILT = ("fts4", "fts5")  # modules that can make their index anew from their rows
 _MOST_KEYS = 500_000  # of rows that are held at once
+_NAMED = 3  # tables, in a message
 _TABLE = re.compile(r"\s*CREATE\s+TABLE\s", re.IGNORECASE)
 _INDEX = re.compile(r"\s*CREATE\s+(UNIQUE\s+)?INDEX\s", re.IGNORECASE)
 
@@ -367,6 +369,22 @@ class Merge:
             raise
         finally:
             self._connection.execute("RELEASE one_table")
+
+
+def refuse_others(ours: Image, theirs: Damaged, known: Schema, choice: Choice) -> None:
+    """Raise RepairRefused where tables would get rows of a restore point that may be another database's.
+
+    That is so where a table that needs them, or more than half of all, have rows in both, and hardly one in common.
+    """
+    both = [name for name in known.tables if name in choice.schema.tables and theirs.rows(name) and ours.rows(name)]
+    others = [name for name in both if not theirs.resembles(ours, name)]
+    wanting = [name for name in others if not (choice.proven and theirs.sound(name))]
+    if wanting or 2 * len(others) > len(both):
+        names = ", ".join(known.tables[name].name for name in (wanting or others)[:_NAMED])
+        raise RepairRefused(
+            f"nothing shows that the restore point is of this database: its rows of {names} are others than here",
+            hint="name the repository and the --db of this database",
+        )
 
 
 def _key(table: Table, raw: RawRow) -> object:
