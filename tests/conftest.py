@@ -1,4 +1,4 @@
-"""Coverage of the processes that tests start: cheap, and only where it counts."""
+"""Coverage of the processes that tests start, cheap and only where it counts; and no descriptors left open."""
 
 from __future__ import annotations
 
@@ -41,6 +41,19 @@ def pytest_configure(config: pytest.Config) -> None:
     if not starts_workers and os.environ.pop(INHERITED, None) is not None:
         os.environ[OF_SPAWNED] = str(HERE / "support/spawned.coveragerc")
         os.environ["COVERAGE_FILE"] = str(config.rootpath / ".coverage")
+
+
+LEFT_OPEN = 64
+"""How many descriptors a module may add: page readers, servers and connections to them may live on."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def nothing_left_open() -> Iterator[None]:
+    """Let no module leave files open: whoever looks for holders of a database looks at each of them."""
+    before = len(os.listdir("/dev/fd"))
+    yield
+    after = len(os.listdir("/dev/fd"))
+    assert after <= before + LEFT_OPEN, f"{after} descriptors are open, and {before} were"
 
 
 @pytest.fixture(autouse=True, scope="module")
