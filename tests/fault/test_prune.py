@@ -17,7 +17,7 @@ from tests.core.repository.pruned import DAY, Stage
 from tests.fault.steps import do_and_die, kinds
 
 FULL = bool(os.environ.get("PAGEWARDEN_FULL"))
-STEP = 1 if FULL else 3
+STEP = 1 if FULL else 5
 """Every so-manieth step is a cut in a test of usual length; which ones comes with the seed."""
 
 RULES: dict[str, Any] = {"last": 3, "chain_segments": 3}

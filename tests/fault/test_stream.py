@@ -24,7 +24,7 @@ from tests.core.repository.sets import back_up
 from tests.fault.steps import do_and_die
 
 FULL = bool(os.environ.get("PAGEWARDEN_FULL"))
-STEP = 1 if FULL else 4
+STEP = 1 if FULL else 6
 """Every so-manieth step is a cut in a test of usual length; which ones comes with the seed."""
 
 COUNTS = (3, 1, 4)

@@ -17,7 +17,7 @@ from tests.support.locks import WriteLockSampler
 
 pytestmark = pytest.mark.xdist_group("busy")  # never beside other tests that keep both cores busy
 
-BACKUPS = 50 if os.environ.get("PAGEWARDEN_FULL") else 8
+BACKUPS = 50 if os.environ.get("PAGEWARDEN_FULL") else 5
 ROLES = {"wal": ["writer"] * 4 + ["checkpointer"], "delete": ["writer"] * 4}
 
 

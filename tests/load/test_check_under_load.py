@@ -17,7 +17,7 @@ from tests.support import load
 
 pytestmark = pytest.mark.xdist_group("busy")  # never beside other tests that keep both cores busy
 
-RUNS = 100 if os.environ.get("PAGEWARDEN_FULL") else 8
+RUNS = 100 if os.environ.get("PAGEWARDEN_FULL") else 6
 """Checks in each journal mode."""
 
 AFRESH = 10

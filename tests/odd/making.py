@@ -129,14 +129,14 @@ def trees(path: Path) -> None:
         connection.execute("DELETE FROM box WHERE id % 3 = 0")
 
 
-def wide_row(path: Path) -> None:
-    """Make a row of 100 MB."""
+def wide_row(path: Path, *, size: int = 100_000_000 if os.environ.get("PAGEWARDEN_FULL") else 30_000_000) -> None:
+    """Make a row of very many bytes."""
     with opened(path) as connection:
         connection.execute("CREATE TABLE item(id INTEGER PRIMARY KEY, body BLOB)")
-        connection.execute("INSERT INTO item(body) VALUES(?)", (random.Random(1).randbytes(100_000_000),))
+        connection.execute("INSERT INTO item(body) VALUES(?)", (random.Random(1).randbytes(size),))
 
 
-def many_tables(path: Path, *, tables: int = 10_000 if os.environ.get("PAGEWARDEN_FULL") else 2_000) -> None:
+def many_tables(path: Path, *, tables: int = 10_000 if os.environ.get("PAGEWARDEN_FULL") else 1_000) -> None:
     """Make very many tables, each with an index, some with a foreign key into the one before.
 
     For each CREATE statement SQLite reads the whole schema again, which would take minutes. So the empty root pages are
