@@ -219,7 +219,9 @@ class Rounds:
         names = {repairer.name for repairer, steps in plan.repairs if any(step in done for step in steps)}
         attempt.planned += (each for each in plan.planned if each.repairer in names)
         if any(step.sets_log_aside for step in done) and task.request.repository is not None:
-            self._history = open_history(task.request, task.runtime, task.path, log_set_aside=True)
+            self._history = open_history(
+                task.request, task.runtime, task.path, findings=self._found.findings, log_set_aside=True
+            )
         task.runtime.emit("repair.round", task.path, steps=[step.text for step in done])
         return done
 

@@ -156,13 +156,14 @@ def _opened(path: Path, *, still: bool) -> sqlite3.Connection:
 
 
 def _settle(before: Before) -> bool:
-    """Let SQLite take log and journal into a private file; return whether it can read the schema at all."""
+    """Let SQLite take log and journal into a private file; return whether it can read any of a schema."""
     try:
         with closing(_opened(before.path, still=before.still)) as connection:
             connection.text_factory = stored_text
             connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
             if not before.still:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return before.path.stat().st_size > 0  # to SQLite no byte at all is a database, too
     except NotADatabase:
         return False
     except DatabaseUnreadable as error:
@@ -173,7 +174,6 @@ def _settle(before: Before) -> bool:
         if not refusal_or_raise(error).damage:
             raise
         return False
-    return True
 
 
 class _Comparison:

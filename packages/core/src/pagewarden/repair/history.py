@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,9 +24,10 @@ from pagewarden.check.baseline import OLDER, StoredImage, stored_image
 from pagewarden.errors import PagewardenError, RepositoryDamaged
 from pagewarden.forward import RolledImage, roll_forward
 from pagewarden.repair.identity import is_certain
+from pagewarden.repair.tainted import Taint
 from pagewarden.sqlite.wal import WAL_HEADER_SIZE
 from pagewarden.times import format_moment
-from pagewarden.values import Verdict
+from pagewarden.values import Finding, Verdict
 
 if TYPE_CHECKING:
     from pagewarden.contracts import PastImage
@@ -119,11 +120,19 @@ class History:
         self._repository.store.forget()
 
 
-def open_history(request: RepairRequest, runtime: Runtime, path: str, *, log_set_aside: bool = False) -> History | None:
+def open_history(
+    request: RepairRequest,
+    runtime: Runtime,
+    path: str,
+    *,
+    findings: Sequence[Finding] = (),
+    log_set_aside: bool = False,
+) -> History | None:
     """Return what the repository of `request` knows of the database at the real path `path`; None without one.
 
-    It is the database's own path, not that of a copy: the proofs are of its files as they were found. `log_set_aside`
-    says that its log was proved to be none of its own. Raises RepositoryNotFound, RepositoryDamaged where no restore
+    It is the database's own path, not that of a copy: the proofs are of its files as they were found. `findings`
+    are what is wrong with it: restore points that hold that themselves are passed over. `log_set_aside` says that its
+    log was proved to be none of its own. Raises RepositoryNotFound, RepositoryDamaged where no restore
     point can be read at all, RepairRefused where nothing shows that they are of this database, TargetFailed.
     """
     if request.repository is None:
@@ -131,18 +140,21 @@ def open_history(request: RepairRequest, runtime: Runtime, path: str, *, log_set
     repository = runtime.repository(request.repository)
     name = Path(path).name if request.name is None else request.name
     view = repository.view(name)
-    history = _newest(path, view, repository, runtime)
+    history = _newest(path, view, repository, runtime, Taint(runtime, path, findings))
     history.certain = is_certain(history, runtime, path, repository)
     history.present, history.why = _Proof(history, request, runtime, path, repository).find(log_set_aside)
     return history
 
 
-def _newest(path: str, view: View, repository: Repository, runtime: Runtime) -> History:
+def _newest(path: str, view: View, repository: Repository, runtime: Runtime, taint: Taint) -> History:
     """Return the history as of the newest restore point that can be had, if possible one that was not found damaged."""
     points = view.on(None)
     passed: list[str] = []
     found: tuple[int, StoredImage] | None = None
-    for at in range(len(points) - 1, -1, -1):
+    fallback: tuple[int, StoredImage] | None = None  # where every other one is damaged, too
+    at = len(points)
+    while at > 0:
+        at -= 1
         manifest = points[at]
         damaged = manifest.source.verdict is Verdict.DAMAGED
         if damaged and found is not None:
@@ -152,11 +164,18 @@ def _newest(path: str, view: View, repository: Repository, runtime: Runtime) -> 
         except PagewardenError as error:
             passed.append(error.message)
             continue
+        why = taint.why(image, manifest, view, repository)
+        if why:
+            passed.append(why)
+            fallback = fallback or (at, image)
+            at = _first_with(at, partial(_holds, taint, view, repository, runtime))
+            continue
         if not damaged and found is not None:
             passed.append(f"the restore points after {manifest.position} are of a database found damaged")
         found = at, image
         if not damaged:
             break
+    found = found or fallback
     if found is None:
         raise RepositoryDamaged(
             f"none of the {len(points)} restore points of {view.name} in {repository.url} can be read: {passed[0]}",
@@ -165,6 +184,29 @@ def _newest(path: str, view: View, repository: Repository, runtime: Runtime) -> 
     return History(
         runtime=runtime, repository=repository, path=path, view=view, at=found[0], image=found[1], passed=passed
     )
+
+
+def _holds(taint: Taint, view: View, repository: Repository, runtime: Runtime, at: int) -> bool:
+    """Whether point number `at` is known to hold the damage, or cannot be had."""
+    try:
+        return taint.known(stored_image(repository, runtime.reader, view.chain(view.points[at])))
+    except PagewardenError:
+        return True
+
+
+def _first_with(at: int, holds: Callable[[int], bool]) -> int:
+    """Return the first of the points up to `at`, which holds the damage, that do, looking at few of very many."""
+    step = 1
+    while at - step >= 0 and holds(at - step):
+        at, step = at - step, 2 * step
+    without = max(-1, at - step)
+    while at - without > 1:
+        middle = (at + without) // 2
+        if holds(middle):
+            at = middle
+        else:
+            without = middle
+    return at
 
 
 def _lay_over(image: RolledImage, to: Path) -> None:

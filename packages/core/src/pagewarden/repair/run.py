@@ -77,6 +77,11 @@ class _Look:
         return () if self.plan is None else tuple(self.plan.planned)
 
     @property
+    def passed(self) -> tuple[str, ...]:
+        """Why newer restore points than the one that counts were passed over."""
+        return () if self.history is None else self.history.passed
+
+    @property
     def faults(self) -> tuple[str, ...]:
         return () if self.plan is None else tuple(self.plan.faults)
 
@@ -170,7 +175,7 @@ class _Run:
         patterns: tuple[Pattern, ...] = ()
         plan: Plan | None = None
         if not is_well(report) and (report.pages or report.findings):
-            history = open_history(request, runtime, path)
+            history = open_history(request, runtime, path, findings=report.findings)
             if history is not None:
                 self._stack.callback(history.close)
             with open_case(path, runtime, report, request=request, history=history) as case:
@@ -335,7 +340,7 @@ class _Run:
             judged=attempt.judged,
             seconds_check=look.seconds_check,
             seconds_diagnosis=look.seconds_diagnosis,
-            warnings=(*look.faults, *attempt.warnings, *warnings),
+            warnings=(*look.passed, *look.faults, *attempt.warnings, *warnings),
         )
 
     def _remaining(self) -> float | None:

@@ -53,11 +53,19 @@ class Taint:
         same = self._same(image)
         if not same:
             return ""
-        if not any(same <= known for known in self._known):
+        if not self._among_known(same):
             if not self._is_damaged(manifest, view, repository):
                 return ""
             self._known.append(same)
         return f"the restore point of {format_moment(manifest.position.time)} holds the damage itself"
+
+    def known(self, image: StoredImage) -> bool:
+        """Whether a restore point has damaged pages as one has that was found to hold the damage."""
+        same = self._same(image)
+        return bool(same) and self._among_known(same)
+
+    def _among_known(self, same: frozenset[int]) -> bool:
+        return any(same <= known for known in self._known)
 
     def _same(self, image: StoredImage) -> frozenset[int]:
         """Return the damaged pages that stand in a restore point as they do in the file."""

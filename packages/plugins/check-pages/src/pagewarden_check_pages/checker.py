@@ -52,7 +52,7 @@ class PagesChecker:
         else:
             if baseline is None:
                 notes.append("there is no baseline: no page sum was compared")
-        if baseline is not None and baseline.page_size != image.page_size:
+        if baseline is not None and image.pages and baseline.page_size != image.page_size:
             what = f"pages have {image.page_size} bytes, in the baseline {baseline.page_size}"
             if baseline.current:
                 yield Finding(kind="other-page-size", severity=Severity.DAMAGE, message=what)
@@ -118,7 +118,8 @@ class _Walk:
     def pages(self) -> Iterator[Finding]:
         """Yield what is wrong with pages, and tell how far this is."""
         image, baseline = self._image, self._baseline
-        if baseline is not None and baseline.current:
+        # No commit leaves a database without any page, once it had some.
+        if baseline is not None and (baseline.current or not image.pages):
             yield from _sizes(image, baseline)
         last = self._last()
         if baseline is None and self._reserved is None:
@@ -211,6 +212,8 @@ class _Walk:
         image, baseline = self._image, self._baseline
         if baseline is None or baseline.current or (not self._differing and image.pages == baseline.pages):
             return ""
+        if not image.pages:
+            return ""  # that is damage
         sizes = "" if image.pages == baseline.pages else f" and the size ({baseline.pages} pages, now {image.pages})"
         since = "the baseline" if baseline.position is None else f"the backup at {baseline.position}"
         return (
