@@ -8,6 +8,7 @@ the children of a damaged page count as long as it names them. Every page is vis
 from __future__ import annotations
 
 import os
+import sys
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -101,7 +102,7 @@ class ClosedFile:
             low += data[4::size]
             if first == 1:
                 kinds[0], high[0], low[0] = data[HEADER_SIZE], data[HEADER_SIZE + 3], data[HEADER_SIZE + 4]
-        return Survey(sums=bytes(sums), kinds=bytes(kinds), cells=array("H", map(_together, high, low)))
+        return Survey(sums=bytes(sums), kinds=bytes(kinds), cells=_numbers("H", high, low))
 
     def usage(self, trees: Sequence[Tree], tick: Tick, *, judged: bool = False) -> Usage:
         """Walk `trees` and return who uses each page; with `judged`, judge records and orders by their columns, too.
@@ -123,8 +124,15 @@ class ClosedFile:
         self.close()
 
 
-def _together(high: int, low: int) -> int:
-    return high << 8 | low
+def _numbers(kind: str, *columns: Sequence[int]) -> array[int]:
+    """Return the numbers whose bytes, from the most significant one on, stand in `columns`."""
+    data = bytearray(len(columns) * len(columns[0]))
+    for place, column in enumerate(columns):
+        data[place :: len(columns)] = bytes(column)
+    numbers = array(kind, bytes(data))
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return numbers
 
 
 class Survey:
@@ -238,7 +246,7 @@ class Usage:
                 if len(self.flaws) > MOST_FLAWS:
                     raise TooDamaged(f"more than {len(self.flaws)} flaws in the pages of {file.path.name}")
         users = bytes(walker.users())
-        parents = array("I", map(_number, users[1::5], users[2::5], users[3::5], users[4::5]))
+        parents = _numbers("I", users[1::5], users[2::5], users[3::5], users[4::5])
         return users[0::5], parents
 
     def _climb_all(self) -> array[int]:
@@ -306,7 +314,3 @@ class Usage:
 def _bare(tree: Tree) -> Tree:
     """Return a tree without what is known of its columns: the walk has less to judge."""
     return Tree(name=tree.name, root=tree.root, index=tree.index)
-
-
-def _number(first: int, second: int, third: int, fourth: int) -> int:
-    return first << 24 | second << 16 | third << 8 | fourth
