@@ -7,7 +7,8 @@ For each injury the file is as SQLite left it, then hurt, then repaired in place
   could still read, is there or in the quarantine;
 - nothing: damage of indexes, freelist, pointer map and header costs no row; of all else, nothing gets worse.
 
-Prints a line for each failure, and a table by kind; ends with code 1 where anything failed. A seed does the same again.
+Prints a line for each failure and each hundred, and a table by kind; ends with code 1 where anything failed. A seed does
+the same again.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ from tests.support.session import SessionError
 
 LOSSLESS = frozenset({"index-entry", "freelist-trunk", "header-garbage"})
 """Kinds that cost no row even without any history."""
+
+_EVERY = 100  # injuries between two lines
 
 WAYS = (History.FOLLOWED, History.FOLLOWED, History.FOLLOWED_LOG, History.UNCLOSED, History.BACKUP, History.NOTHING)
 
@@ -263,7 +266,10 @@ def play(
                     waiting = chance.sample(list(kinds), len(kinds))
                 kind = waiting.pop()
                 before = len(outcome.failures)
-                done += attempt(stage, kind, chance.randrange(1 << 30), outcome, runtime, where)
+                if attempt(stage, kind, chance.randrange(1 << 30), outcome, runtime, where):
+                    done += 1
+                    if done % _EVERY == 0:
+                        told(f"{done} of {count} injuries")
                 for failure in outcome.failures[before:]:
                     told(failure)
         shutil.rmtree(room)
