@@ -7,8 +7,8 @@ For each injury the file is as SQLite left it, then hurt, then repaired in place
   could still read, is there or in the quarantine;
 - nothing: damage of indexes, freelist, pointer map and header costs no row; of all else, nothing gets worse.
 
-Prints a line for each failure and each hundred, and a table by kind; ends with code 1 where anything failed. A seed does
-the same again.
+Prints a line for each failure and each hundred, and a table by kind; ends with code 1 where anything failed. A seed
+does the same again.
 """
 
 from __future__ import annotations
