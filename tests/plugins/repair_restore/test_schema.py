@@ -7,11 +7,17 @@ import sqlite3
 import struct
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pagewarden.errors import RepairRefused
+from pagewarden.repair import closed
+from pagewarden.repair.closed import ClosedFile
+from pagewarden.sqlite.describe import describe_trees
+from pagewarden_repair_restore import schema as choosing
+from pagewarden_repair_restore.schema import schema_of
 from tests.plugins.repair_restore.scene import SELECTED, Scene, rows_of
 from tests.support.recorded import History, Recorded
 
@@ -230,3 +236,16 @@ def asked_of(data: bytes, folder: Path, table: str) -> list[tuple[object, ...]]:
     """Return the rows of a table of a sound database."""
     (folder / "asked.db").write_bytes(data)
     return asked(folder / "asked.db", f"SELECT {SELECTED[table]} FROM {table}")
+
+
+def test_a_schema_that_cannot_be_followed_is_not_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is one of which a part was left out; and no root page counts whose tree cannot be walked."""
+    scene = Scene(tmp_path)
+    with ClosedFile(scene.database) as file:
+        description, own = describe_trees(file.page, file.layout), schema_of(file)
+        held = choosing._held(file, own.trees)
+        assert choosing._is_sound(file, description, own)
+        assert not choosing._is_sound(file, replace(description, whole=False), own)
+        monkeypatch.setattr(closed, "MOST_FLAWS", -1)  # one flaw less than none is too many
+        assert not choosing._is_sound(file, description, own)
+        assert choosing._held(file, own.trees) < held
