@@ -111,6 +111,7 @@ class Plugins:
         self._reader = reader
         self.repairers: list[Repairer] = [Chosen(reindex)]
         self.checkers: list[Checker] = [Integrity()]
+        self.installed: tuple[str, ...] = ()  # plugins that are there beside
         self.events: list[Event] = []
 
     @hookimpl
@@ -127,7 +128,7 @@ class Plugins:
         """Return a runtime."""
         made = Runtime(state=self._state, on_event=self.events.append)
         made._reader = self._reader
-        made._extensions = load_plugins(only=(), extra=[self])
+        made._extensions = load_plugins(only=self.installed, extra=[self])
         return made
 
     def repair(self, path: Path, *, apply: bool = True, **asked: object) -> RepairReport:

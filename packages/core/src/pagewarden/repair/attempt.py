@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 
 from pagewarden.check import CheckRequest, run_check
 from pagewarden.contracts import Loss, RepairCase, Repairer, RepairHistory, RepairStep, Stage
-from pagewarden.errors import DatabaseUnreadable, NotADatabase, PagewardenError
+from pagewarden.errors import DatabaseUnreadable, NotADatabase, PagewardenError, RepositoryDamaged
 from pagewarden.repair.cutouts import discard_cutouts
-from pagewarden.repair.history import open_history
+from pagewarden.repair.history import History, open_history
 from pagewarden.repair.isolate import Place, RepairerFailed, apply, do
 from pagewarden.repair.tainted import COMPARING
 from pagewarden.repair.work import Work, remove_empty_companions
@@ -51,7 +51,7 @@ class Task:
     path: str  # real path of the database
     work: Work
     entry: Path  # folder of the quarantine entry
-    history: RepairHistory | None
+    history: History | None
     deadline: float | None  # reading of the runtime's monotonic clock
 
     def remaining(self) -> float | None:
@@ -130,7 +130,8 @@ class Rounds:
         self._task = task
         self._found = found
         self._plan = plan
-        self._history = task.history
+        self._opened = task.history  # as it is when the copy is made anew
+        self._history: RepairHistory | None = task.history
         self._without: set[str] = set()
         self._warnings: list[str] = []
         checkers = task.runtime.extensions.checkers
@@ -143,6 +144,8 @@ class Rounds:
             try:
                 self._attempt(attempt)
             except Failed as failed:
+                if self._has_gone_back(failed):
+                    continue
                 self._without.add(failed.repairer)
                 self._plan = None  # that was made with it
                 self._warnings.append(str(failed))
@@ -151,10 +154,22 @@ class Rounds:
             attempt.warnings = [*self._warnings, *attempt.warnings]
             return attempt
 
+    def _has_gone_back(self, failed: Failed) -> bool:
+        """Whether a repairer failed because a restore point is not whole, and an older one takes its place."""
+        reason = failed.__cause__ and failed.__cause__.__cause__
+        if not isinstance(reason, RepositoryDamaged) or self._opened is None:
+            return False
+        older = self._opened.without_broken()
+        if older is None:
+            return False
+        self._warnings += [each for each in older.passed if each not in self._opened.passed]
+        self._opened, self._plan = older, None
+        return True
+
     def _attempt(self, attempt: Attempt) -> None:
         task = self._task
         task.work.renew()
-        self._history = task.history
+        self._history = self._opened
         discard_cutouts(task.entry)
         report, plan = self._found, self._plan
         if Path(f"{task.work.copy}-journal").exists():

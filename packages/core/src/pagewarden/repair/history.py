@@ -14,14 +14,14 @@ Nothing here opens a file of the database in this process, or asks SQLite: the p
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pagewarden import durable, lineage, standing
 from pagewarden.check.baseline import OLDER, StoredImage, stored_image
-from pagewarden.errors import PagewardenError, RepositoryDamaged
+from pagewarden.errors import PagewardenError, RepositoryDamaged, TargetFailed
 from pagewarden.forward import RolledImage, roll_forward
 from pagewarden.repair.identity import is_certain
 from pagewarden.repair.tainted import Taint
@@ -55,13 +55,20 @@ class History:
         at: int,
         image: StoredImage,
         passed: Sequence[str],
+        broken: Mapping[int, str],
+        reopen: Callable[[Mapping[int, str]], History],
     ) -> None:
-        """`image` is what point number `at` of the `view` makes; `passed` says why newer ones were passed over."""
+        """`image` is what point number `at` of the `view` makes; `passed` says why newer ones were passed over.
+
+        `broken` are those that were found not to be whole, by their sequence, with why; `reopen` does without such.
+        """
         self.newest = image
         self.present: PastImage | None = None
         self.why = ""
         self.certain = True
         self.passed = tuple(passed)
+        self.broken = dict(broken)
+        self._reopen = reopen
         self._runtime = runtime
         self._repository = repository
         self._path = path
@@ -97,10 +104,35 @@ class History:
 
     def image(self, manifest: Manifest) -> StoredImage | None:
         """Return a restore point; None where it cannot be had, which is `verify`'s to judge."""
+        if manifest.sequence in self.broken:
+            return None
         try:
             return stored_image(self._repository, self._runtime.reader, self._view.chain(manifest))
         except PagewardenError:
             return None
+
+    def without_broken(self) -> History | None:
+        """Return this anew without restore points that turn out not to be whole, for after a read has failed.
+
+        None where all are whole that were not known to be broken. Raises as `open_history` does.
+        """
+        broken = self._find_broken()
+        return None if len(broken) == len(self.broken) else self._reopen(broken)
+
+    def _find_broken(self) -> Mapping[int, str]:
+        """Read the newest restore point and the older ones to their ends; return those that are not whole, with why."""
+        broken, proved = dict(self.broken), set[str]()
+        images = {image.position: image for image in (self.newest, *self.older)}
+        for manifest in self.manifests:
+            image = images.get(manifest.position)
+            try:
+                for path in [] if image is None else [os.fspath(each) for each in image.chain]:
+                    if path not in proved:
+                        self._runtime.reader.verify_pageset(path, read_data=True)
+                        proved.add(path)
+            except RepositoryDamaged as error:
+                broken[manifest.sequence] = error.message
+        return broken
 
     def fetch(self, image: PastImage, to: Path) -> None:
         """Write a restore point, every page of it proved, to the new file `to`."""
@@ -132,24 +164,41 @@ def open_history(
 
     It is the database's own path, not that of a copy: the proofs are of its files as they were found. `findings`
     are what is wrong with it: restore points that hold that themselves are passed over. `log_set_aside` says that its
-    log was proved to be none of its own. Raises RepositoryNotFound, RepositoryDamaged where no restore
-    point can be read at all, RepairRefused where nothing shows that they are of this database, TargetFailed.
+    log was proved to be none of its own. Whatever is wrong with the newest one, an older one that is whole takes its
+    place; what is wrong with its pages may show when they are read: see `History.without_broken`.
+
+    Raises RepositoryNotFound, RepositoryDamaged where no restore point can be read at all, RepairRefused where nothing
+    shows that they are of this database, TargetFailed.
     """
     if request.repository is None:
         return None
     repository = runtime.repository(request.repository)
     name = Path(path).name if request.name is None else request.name
     view = repository.view(name)
-    history = _newest(path, view, repository, runtime, Taint(runtime, path, findings))
-    history.certain = is_certain(history, runtime, path, repository)
-    history.present, history.why = _Proof(history, request, runtime, path, repository).find(log_set_aside)
-    return history
+    taint = Taint(runtime, path, findings)
+
+    def opened(broken: Mapping[int, str]) -> History:
+        history = _newest(path, view, repository, runtime, taint, broken, opened)
+        try:
+            history.certain = is_certain(history, runtime, path, repository)
+            history.present, history.why = _Proof(history, request, runtime, path, repository).find(log_set_aside)
+        except RepositoryDamaged:
+            older = history.without_broken()
+            if older is None:
+                raise
+            return older
+        return history
+
+    return opened({})
 
 
-def _newest(path: str, view: View, repository: Repository, runtime: Runtime, taint: Taint) -> History:
+def _newest(
+    path: str, view: View, repository: Repository, runtime: Runtime, taint: Taint, broken: Mapping[int, str],
+    reopen: Callable[[Mapping[int, str]], History],
+) -> History:  # fmt: skip
     """Return the history as of the newest restore point that can be had, if possible one that was not found damaged."""
     points = view.on(None)
-    passed: list[str] = []
+    passed = [*_unread(view, points[-1])]
     found: tuple[int, StoredImage] | None = None
     fallback: tuple[int, StoredImage] | None = None  # where every other one is damaged, too
     at = len(points)
@@ -159,12 +208,15 @@ def _newest(path: str, view: View, repository: Repository, runtime: Runtime, tai
         damaged = manifest.source.verdict is Verdict.DAMAGED
         if damaged and found is not None:
             continue
+        if manifest.sequence in broken:
+            passed.append(_of_point(manifest, broken[manifest.sequence]))
+            continue
         try:
             image = stored_image(repository, runtime.reader, view.chain(manifest))
-        except PagewardenError as error:
-            passed.append(error.message)
+            why = taint.why(image, manifest, view, repository)
+        except (RepositoryDamaged, TargetFailed) as error:
+            passed.append(_of_point(manifest, error.message))
             continue
-        why = taint.why(image, manifest, view, repository)
         if why:
             passed.append(why)
             fallback = fallback or (at, image)
@@ -182,8 +234,21 @@ def _newest(path: str, view: View, repository: Repository, runtime: Runtime, tai
             hint=repository.command("verify", "--read-data"),
         )
     return History(
-        runtime=runtime, repository=repository, path=path, view=view, at=found[0], image=found[1], passed=passed
-    )
+        runtime=runtime, repository=repository, path=path, view=view, at=found[0], image=found[1], passed=passed,
+        broken=broken, reopen=reopen,
+    )  # fmt: skip
+
+
+def _of_point(manifest: Manifest, why: str) -> str:
+    return f"the restore point of {format_moment(manifest.position.time)} cannot be used: {why}"
+
+
+def _unread(view: View, newest: Manifest) -> Iterator[str]:
+    """Yield why a backup that was made after the newest restore point cannot be read; nothing if there is none."""
+    try:
+        view.refuse_unread_after(newest)
+    except RepositoryDamaged as error:
+        yield error.message
 
 
 def _holds(taint: Taint, view: View, repository: Repository, runtime: Runtime, at: int) -> bool:
@@ -239,10 +304,12 @@ class _Proof:
         """Return the present state, and how it is proved; or None, and why it is not."""
         newest, at = self._history.newest, f"{format_moment(self._manifest.position.time)}"
         image, why = self._proved(log_set_aside)
-        if image is None and self._request.policy.assume_current:
+        if image is None and self._request.policy.assume_current and not self._history.passed:
             return newest, f"its owner declares that nothing was committed since {at}"
         if image is None:
-            return None, f"what was committed since {at} is not known: {why}; {ASSUME}"
+            # What the owner declares is of the newest one, and not of that which takes its place.
+            last = "newer restore points cannot be used" if self._history.passed else ASSUME
+            return None, f"what was committed since {at} is not known: {why}; {last}"
         return image, why
 
     def _proved(self, log_set_aside: bool) -> tuple[PastImage | None, str]:

@@ -34,7 +34,7 @@ SILENT_SECONDS = 3600.0
 
 
 class RepairerFailed(Exception):
-    """A repairer failed; the message is the clause that says how."""
+    """A repairer failed; the message is the clause that says how. Its cause is the error of ours, if it was one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,7 +216,9 @@ class _Talk:
             error = from_wire(dict(failed.ours))
             if not self._home or isinstance(error, OutOfSpace):
                 return error
-            return RepairerFailed(f"failed: {error.message}")
+            failure = RepairerFailed(f"failed: {error.message}")
+            failure.__cause__ = error
+            return failure
         return RepairerFailed(f"failed: {failed.contract or failed.text}")
 
     def _died(self) -> RepairerFailed:

@@ -28,7 +28,7 @@ import msgspec
 
 from pagewarden import durable, lineage
 from pagewarden.contracts import Pattern
-from pagewarden.errors import DatabaseUnsettled, PagewardenError, RepairRefused
+from pagewarden.errors import DatabaseUnsettled, PagewardenError, RepairRefused, RepositoryDamaged
 from pagewarden.holders import find_holders
 from pagewarden.ledger.store import note_restore
 from pagewarden.live import examine
@@ -175,12 +175,7 @@ class _Run:
         patterns: tuple[Pattern, ...] = ()
         plan: Plan | None = None
         if not is_well(report) and (report.pages or report.findings):
-            history = open_history(request, runtime, path, findings=report.findings)
-            if history is not None:
-                self._stack.callback(history.close)
-            with open_case(path, runtime, report, request=request, history=history) as case:
-                patterns = tuple(case.patterns)
-                plan = make_plan(case, runtime.extensions.repairers, only_lossless=request.only_lossless)
+            history, patterns, plan = self._diagnose(report)
         if refusal is not None and not (plan and plan.repairs):
             raise refusal
         steps = [step for each in plan.planned for step in each.steps] if plan is not None else []
@@ -195,6 +190,26 @@ class _Run:
             seconds_check=checked - began,
             seconds_diagnosis=clock() - checked,
         )
+
+    def _diagnose(self, report: CheckReport) -> tuple[History | None, tuple[Pattern, ...], Plan]:
+        """Say what happened and what is to be done, by the newest restore point that proves to be whole."""
+        runtime, request, path = self._runtime, self._request, self._path
+        history = open_history(request, runtime, path, findings=report.findings)
+        while True:
+            if history is not None:
+                self._stack.callback(history.close)
+            try:
+                with open_case(path, runtime, report, request=request, history=history) as case:
+                    patterns = tuple(case.patterns)
+                    plan = make_plan(case, runtime.extensions.repairers, only_lossless=request.only_lossless)
+                older = None if history is None or not plan.faults else history.without_broken()
+            except RepositoryDamaged:
+                older = None if history is None else history.without_broken()
+                if older is None:
+                    raise
+            if older is None:
+                return history, patterns, plan
+            history = older
 
     def _execute(self, look: _Look, quarantine: Quarantine, lock: FileLock) -> RepairReport:
         """Repair the copy of the locked database, and let it take the path."""
