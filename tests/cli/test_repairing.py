@@ -13,6 +13,7 @@ from pagewarden.repair.export import ExportReport
 from pagewarden.repair.kept import KeptEntry, KeptFile, KeptReport
 from pagewarden.repair.reports import RepairedTable, RepairReport
 from pagewarden.repair.shown import ShownPages, ShownRow, ShowReport
+from pagewarden.repair.wording import is_lossless, loss
 from pagewarden.values import Verdict
 from pagewarden_cli.blocks import Block, paint_plain, paint_rich
 from pagewarden_cli.keeping import show_entry, show_export, show_kept
@@ -354,3 +355,14 @@ def test_nothing_hostile_reaches_a_terminal() -> None:
     for said in (plain(blocks), terminal.getvalue()):
         assert not {c for c in said if c != "\n" and unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")}
         assert "[red]" in said
+
+
+def test_what_may_be_gone_is_said_where_no_row_is_counted() -> None:
+    """Rows that nobody could read before are in no count; that a step gave their pages up is said all the same."""
+    gone = "rows that no table leads to"
+    step = replace(PLAN[1], repairer="repair-header", loses=gone)
+    tables = (RepairedTable(name="setting", rows_expected=17, rows_kept=17),)
+    report = replace(APPLIED, plan=(PLAN[0], step), tables=tables)
+    assert loss(report) == f"no row that could be read or was backed up is lost; gone may be: {gone}"
+    assert not is_lossless(report)
+    assert loss(replace(report, plan=PLAN[:1])) == "no row that could be read or was backed up is lost"

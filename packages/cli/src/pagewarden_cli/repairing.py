@@ -124,7 +124,7 @@ def _tables(tables: Sequence[RepairedTable], manner: Manner) -> Iterator[Block]:
         yield line(Span(f"… and {number(len(touched) - len(shown), 'more table')}; --verbose shows all", "dim"))
     if rest and not manner.verbose:
         others = f"{number(rest)} {'other ' if touched else ''}{'table' if rest == 1 else 'tables'}"
-        yield line(f"{'and ' if touched else ''}every row of {others} is there")
+        yield line(f"{'and ' if touched else ''}every row of {others} that could be read is there")
 
 
 def _is_touched(table: RepairedTable) -> bool:

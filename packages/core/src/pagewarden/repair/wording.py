@@ -39,6 +39,9 @@ def _lost(report: RepairReport) -> str:
     kept_apart = sum(table.rows_quarantined for table in report.tables)
     unknown = [table.name for table in report.tables if table.rows_expected is None]
     text = f"{number(lost, 'row')} lost" if lost else "no row that could be read or was backed up is lost"
+    risked = dict.fromkeys(each.loses for each in report.plan if not each.lossless)
+    if risked and not lost and not kept_apart:
+        text += f"; gone may be: {'; '.join(risked)}"
     if kept_apart:
         text += f"; {number(kept_apart, 'row')} kept in the quarantine"
     if unknown:
@@ -50,7 +53,7 @@ def _lost(report: RepairReport) -> str:
 def is_lossless(report: RepairReport) -> bool:
     """Whether no row is lost, or, of a plan, is expected to be lost or to leave the database."""
     if report.applied:
-        return not any(table.rows_lost for table in report.tables)
+        return not any(table.rows_lost for table in report.tables) and all(each.lossless for each in report.plan)
     return all(each.lossless for each in report.plan)
 
 
