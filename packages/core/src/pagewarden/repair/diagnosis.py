@@ -192,7 +192,7 @@ def _text(damage: Damage, findings: Sequence[Finding], beside: Iterable[Damage])
     if damage is Damage.INDEX and any(_STRANGE.search(each.message) for each in findings):
         return "indexes have entries that their tables do not: either is stale, so rows may be lost"
     if damage is Damage.FREELIST and {each.kind for each in findings} == {"unused-page"}:
-        return "pages are in no tree and not in the list of free pages: that list is at fault, or the way to them is lost"
+        return "pages are in no tree and not in the list of free pages: that list is at fault, or the way to them"
     if damage is Damage.OTHER and findings and all(each.severity is Severity.VIOLATION for each in findings):
         return "rows break rules of the owner's; no page is damaged by that"
     return _TEXTS[damage]
