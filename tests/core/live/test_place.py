@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,19 @@ def test_what_cannot_be_a_database_is_named(tmp_path: Path) -> None:
     with pytest.raises(DatabaseUnreadable, match="has 2 names") as caught:
         examine(path)
     assert str(path.stat().st_ino) in caught.value.hint
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-journal"])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("a.db", path)])
+def test_what_stands_for_a_log_or_journal_and_is_no_file_is_refused(
+    tmp_path: Path, suffix: str, make: Callable[[Path], None]
+) -> None:
+    """By its name: SQLite would wait at a FIFO for ever, and say of the others that a -shm is missing."""
+    path = build(tmp_path / "a.db")
+    make(Path(f"{path}{suffix}"))
+    with pytest.raises(DatabaseUnreadable, match=rf"a\.db{suffix} is not a regular file") as refused:
+        examine(path)
+    assert shlex.split(refused.value.hint)[-1] == f"{path}{suffix}"
 
 
 def test_a_file_without_permission_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

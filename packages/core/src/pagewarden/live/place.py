@@ -59,8 +59,9 @@ class Place:
 def examine(path: str | os.PathLike[str]) -> Place:
     """Return where the database at `path` stands, links resolved. Nothing is opened.
 
-    Raises DatabaseNotFound; DatabaseUnreadable for what is no file, has several names (H4) or cannot be reached;
-    DatabaseUnsettled where even a reader inside SQLite would destroy evidence.
+    Raises DatabaseNotFound; DatabaseUnreadable for what is no file, has several names (H4), cannot be reached, or has
+    something else than a file for its log or journal; DatabaseUnsettled where even a reader inside SQLite would destroy
+    evidence.
     """
     try:
         real = os.path.realpath(path)
@@ -87,13 +88,21 @@ def examine(path: str | os.PathLike[str]) -> Place:
     if not os.access(real, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
         raise DatabaseUnreadable(f"{real} may not be read by this user", hint=f"ls -l {quoted}")
     try:
-        sizes = {name: _size(real + name) for name in ("-wal", "-shm", "-journal")}
+        beside = {name: _look(real + name) for name in ("-wal", "-shm", "-journal")}
     except OSError as error:
         # SQLite takes a name that it cannot lengthen for that of a database without journal and log.
         raise DatabaseUnreadable(
             f"{real} cannot have a -journal or -wal beside it: {(error.strerror or str(error)).lower()}",
             hint=f"close all connections and give it a shorter name: mv {quoted} NAME",
         ) from error
+    for name in ("-wal", "-journal"):
+        there = beside[name]
+        if there is not None and not stat.S_ISREG(there.st_mode):
+            # SQLite would wait for ever at a FIFO, and follows no link there (unixOpen() in os_unix.c).
+            raise DatabaseUnreadable(
+                f"{real}{name} is not a regular file", hint=f"look what it is: ls -ld {shlex.quote(real + name)}"
+            )
+    sizes = {name: None if there is None else there.st_size for name, there in beside.items()}
     if found.st_size == 0 and sizes["-wal"]:
         # pagerOpenWalIfPresent() in SQLite's pager.c removes the log of an empty database, read-only or not.
         raise DatabaseUnsettled(
@@ -169,7 +178,13 @@ def _mount(path: str) -> _Mount:
 
 def _size(path: str) -> int | None:
     """Return the size of a file, None where there is none."""
+    found = _look(path)
+    return None if found is None else found.st_size
+
+
+def _look(path: str) -> os.stat_result | None:
+    """Return what the system says of a file, None where there is none."""
     try:
-        return os.lstat(path).st_size
+        return os.lstat(path)
     except FileNotFoundError:
         return None
