@@ -151,10 +151,14 @@ def test_nobody_gets_in_while_it_is_repaired(database: Path, plugins: Plugins) -
     assert len(rows(database)) == 40
 
 
-def test_one_who_opens_it_at_the_last_moment_stops_the_exchange(database: Path, plugins: Plugins) -> None:
-    """A connection that waits for the lock would go on with the old file: everything is gone back from (H5)."""
-    make_broken(database)
-    before = files(database)
+@pytest.mark.parametrize("kind", ["plain", "log"])
+def test_one_who_opens_it_at_the_last_moment_stops_the_exchange(database: Path, plugins: Plugins, kind: str) -> None:
+    """A connection that waits for the lock would go on with the old file: everything is gone back from (H5).
+
+    The very file stays, with its log: they may prove what was committed last.
+    """
+    MAKE[kind](database)
+    before, inode = files(database), database.stat().st_ino
     opened: list[Session] = []
 
     def work(bench: RepairBench) -> None:
@@ -166,9 +170,9 @@ def test_one_who_opens_it_at_the_last_moment_stops_the_exchange(database: Path, 
     plugins.repairers = [Chosen(work)]
     with pytest.raises(DatabaseBusy):
         plugins.repair(database)
-    opened[0].close()
-    assert files(database) == before
-    assert names(database.parent) == ["app.db"]
+    opened[0].kill()
+    assert files(database) == before and database.stat().st_ino == inode
+    assert set(names(database.parent)) <= {"app.db", "app.db-wal", "app.db-shm"}
 
 
 @pytest.mark.parametrize("always", [False, True])

@@ -50,10 +50,12 @@ def exchange(
     try:
         quarantine.record(planned)
         _put_aside(quarantine, planned, hold)
+        if not force:
+            _refuse_latecomers(path)  # before the bridge: then the very file is still there
         if incoming is not None:
             _stand_alone(path, hold)
-        if not force and (latecomers := _others(path)):
-            raise DatabaseBusy(f"cannot replace {path}: {'; '.join(latecomers)} now", hint="end it, then try again")
+        if not force:
+            _refuse_latecomers(path)
         _take_place(path, _first(quarantine, planned, incoming), hold)
     except BaseException as error:
         if _taken(quarantine, planned):
@@ -67,6 +69,12 @@ def exchange(
         return _finish(quarantine, planned), tuple(f"{holder}, the old file: restart it" for holder in late)
     except OSError as error:
         raise durable.failure(error, f"{path} was replaced, but not all of it was recorded") from error
+
+
+def _refuse_latecomers(path: Path) -> None:
+    """Raise DatabaseBusy where somebody opened the database since it was held."""
+    if latecomers := _others(path):
+        raise DatabaseBusy(f"cannot replace {path}: {'; '.join(latecomers)} now", hint="end it, then try again")
 
 
 def recover(quarantine: Quarantine) -> tuple[Entry, ...]:
