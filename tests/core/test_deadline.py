@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from pagewarden.deadline import call_with_deadline
+from pagewarden.deadline import answered_in_time, call_with_deadline
+from pagewarden.errors import TargetFailed
 from tests.support.tracing import dying_threads
 
 
@@ -82,3 +83,14 @@ def test_a_caller_that_is_interrupted_stops_the_call(monkeypatch: pytest.MonkeyP
     with pytest.raises(KeyboardInterrupt):
         call_with_deadline(lambda: stop.wait(10), name="x", seconds=5, interrupt=stop.set)
     assert stop.is_set()
+
+
+def test_storage_that_does_not_answer_is_an_error() -> None:
+    """Whoever asked goes on; what answers at once may do so after the time is over, and may refuse."""
+    stop = threading.Event()
+    with pytest.raises(TargetFailed, match="s3://b did not answer in time"):
+        answered_in_time(lambda: stop.wait(30), "s3://b", seconds=-1)
+    stop.set()
+    assert answered_in_time(lambda: 7, "s3://b", seconds=-1) == answered_in_time(lambda: 7, "s3://b", seconds=None) == 7
+    with pytest.raises(ZeroDivisionError):
+        answered_in_time(lambda: 1 // 0, "s3://b", seconds=5)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from pagewarden.contracts import RepairBench
-from pagewarden.errors import RepositoryDamaged
+from pagewarden.contracts import RepairBench, Subject, Target, TargetFactory
+from pagewarden.errors import RepositoryDamaged, TargetFailed
+from pagewarden.hookspecs import hookimpl
+from pagewarden.processes.reader import PageReader
 from pagewarden.repair.reports import RepairReport
 from pagewarden.repository import Manifest
+from pagewarden.values import Finding, Level, Severity
 from tests.core.repair.chosen import Chosen, Plugins, reindex
 from tests.core.repair.pasts import Past, Rows, fill, rows_of, write
 
@@ -160,3 +165,47 @@ def break_index(past: Past) -> None:
     at = data.rindex(b"letter 17 letter 17")
     data[at : at + 9] = b"lettes 17"
     past.path.write_bytes(data)
+
+
+class Silent(Plugins):
+    """Brings storage that takes what it is asked and never answers, and a checker that names a page."""
+
+    name = "silent"
+    schemes: tuple[str, ...] = ("silent",)
+    level = Level.QUICK
+
+    def __init__(self, state: Path, reader: PageReader) -> None:
+        """As any."""
+        super().__init__(state, reader)
+        self.checkers = [self]
+        self.stop = threading.Event()
+
+    @hookimpl
+    def pagewarden_targets(self) -> Iterable[TargetFactory]:
+        """Return itself."""
+        return [self]
+
+    def open(self, url: str, *, create: bool) -> Target:
+        """Wait."""
+        self.stop.wait(60)
+        raise TargetFailed(f"{url} {create}")
+
+    def check(self, subject: Subject) -> Iterable[Finding]:
+        """Find a damaged page."""
+        assert subject.path
+        return [Finding(kind="said", severity=Severity.DAMAGE, message="it is", pgno=2)]
+
+
+@pytest.mark.parametrize("apply", [False, True])
+def test_a_repository_that_does_not_answer_ends_the_repair_in_time(past: Past, reader: PageReader, apply: bool) -> None:
+    """Neither the check nor the plan waits longer than --max-time, and the database is as it was."""
+    past.make("delete")
+    before = past.path.read_bytes()
+    silent = Silent(past.folder / "state", reader)
+    began = time.monotonic()
+    with pytest.raises(TargetFailed, match="silent://there did not answer in time"):
+        silent.repair(past.path, apply=apply, repository="silent://there", max_time=0.5)
+    assert time.monotonic() - began < 20
+    silent.stop.set()
+    assert past.path.read_bytes() == before
+    assert not (past.folder / ".pagewarden" / "app.db" / "000001").exists()

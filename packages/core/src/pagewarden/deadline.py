@@ -12,7 +12,9 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
+
+from pagewarden.errors import TargetFailed
 
 T = TypeVar("T")
 
@@ -22,6 +24,7 @@ GRACE_SECONDS = 2.0
 ENDED_EARLY = "its thread ended before it began: look for a debugger or another tracer in this process"
 """Said of a thread that never ran its function. CPython 3.11 ends one so when two are given a tracer at once."""
 
+_MOMENT = 1.0  # seconds
 _AGAIN = 0.05  # seconds between two interrupts
 
 
@@ -38,6 +41,21 @@ class Ended(Generic[T]):
 
 def _nothing() -> None:
     """Interrupt nothing."""
+
+
+def answered_in_time(ask: Callable[[], T], whom: str, *, seconds: float | None) -> T:
+    """Return what `ask` returns, which waits for storage that may never answer. None is no deadline.
+
+    It is given a moment even where the time is over: what answers at once, or is known already, may do so.
+
+    Raises what it raises, and TargetFailed where it takes longer: then its thread is left to itself.
+    """
+    ended = call_with_deadline(ask, name="ask", seconds=None if seconds is None else max(_MOMENT, seconds), grace=0.0)
+    if ended.error is not None:
+        raise ended.error
+    if ended.abandoned:
+        raise TargetFailed(f"{whom} did not answer in time", hint="try again, or with a longer --max-time")
+    return cast("T", ended.value)
 
 
 def call_with_deadline(

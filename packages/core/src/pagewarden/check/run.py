@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pagewarden.check.baseline import Baselines
 from pagewarden.check.checkers import CheckerRun, Judged, Task, judged, say
@@ -25,6 +25,7 @@ from pagewarden.check.source import BrokenSource, ClosedSource, Source, open_sou
 from pagewarden.check.subject import DeadlinePassed
 from pagewarden.check.together import Inbox, Told, judge_together
 from pagewarden.contracts import Checker, Notice
+from pagewarden.deadline import answered_in_time
 from pagewarden.errors import DatabaseBusy, DatabaseUnreadable, DatabaseUnsettled, PluginUnusable
 from pagewarden.ledger.notebook import Notebook
 from pagewarden.live import Place, examine
@@ -34,6 +35,8 @@ from pagewarden.values import CheckReport, Finding, Level, Severity, Verdict
 if TYPE_CHECKING:
     from pagewarden.ledger.suspects import Look
     from pagewarden.runtime import Runtime
+
+T = TypeVar("T")
 
 OPENING = "open"
 """The name under which the run itself reports that a database cannot be opened, or not now."""
@@ -156,7 +159,7 @@ class _Run:
             self._path,
             self._runtime,
             self._deadline,
-            lambda: self._baselines.page_size,
+            lambda: self._asked(lambda: self._baselines.page_size),
             self._inbox.tell,
             private=self._private,
         )
@@ -257,7 +260,10 @@ class _Run:
         def look(pgnos: Sequence[int]) -> Look | None:
             from pagewarden.check.suspicion import look_at  # a sound database has no suspect pages
 
-            return None if source is None else look_at(pgnos, source, self._baselines, self._in_time())
+            if source is None:
+                return None
+            known = self._baselines
+            return look_at(pgnos, source, lambda at: self._asked(lambda: known.at(at)), self._in_time())
 
         self._notebook.write(
             report,
@@ -278,6 +284,11 @@ class _Run:
 
         named = findings if source is None else name_owners(findings, source, self._in_time())
         return with_hints(named, self._request, self._path, self._baselines.name)
+
+    def _asked(self, ask: Callable[[], T]) -> T:
+        """Return what `ask` has from a repository. Raises TargetFailed where the time is over before it answers."""
+        left = None if self._deadline is None else self._deadline - self._runtime.monotonic()
+        return answered_in_time(ask, "the repository", seconds=left)
 
     def _in_time(self) -> Callable[[], None]:
         def guard() -> None:

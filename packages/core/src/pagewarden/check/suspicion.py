@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
-from pagewarden.check.baseline import Baselines
+from pagewarden.check.baseline import StoredBaseline
 from pagewarden.check.images import ImageMoved
 from pagewarden.check.source import MakeImage, Source
 from pagewarden.check.subject import DeadlinePassed
@@ -15,17 +15,24 @@ from pagewarden.ledger.suspects import Look
 from pagewarden.processes.reader import Attachment
 
 
-def look_at(pgnos: Sequence[int], source: Source, baselines: Baselines, guard: Callable[[], None]) -> Look | None:
+def look_at(
+    pgnos: Sequence[int],
+    source: Source,
+    baseline_at: Callable[[Attachment | None], StoredBaseline | None],
+    guard: Callable[[], None],
+) -> Look | None:
     """Return the sums of pages at one commit; None where they cannot be read, or the time is over.
 
-    `guard` is called before each access and may raise DeadlinePassed.
+    `baseline_at` returns what they are compared with at one commit, as `Baselines.at` does; `guard` is called before
+    each access and may raise DeadlinePassed.
     """
 
     def work(make: MakeImage, _: FileFacts, attachment: Attachment | None) -> Look:
         image = make(guard)
+        guard()
         expected: dict[int, bytes] = {}
         with suppress(PagewardenError):  # a baseline that cannot be used explains nothing
-            baseline = baselines.at(attachment)
+            baseline = baseline_at(attachment)
             if baseline is not None and baseline.page_size == image.page_size:
                 expected = _sums(baseline, pgnos)
         moment = "" if attachment is None else _moment(attachment)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from pagewarden.check import CheckRequest, run_check
 from pagewarden.contracts import Loss, RepairCase, Repairer, RepairHistory, RepairStep, Stage
+from pagewarden.deadline import answered_in_time
 from pagewarden.errors import DatabaseUnreadable, NotADatabase, PagewardenError, RepositoryDamaged
 from pagewarden.repair.cutouts import discard_cutouts
 from pagewarden.repair.history import History, open_history
@@ -234,9 +235,14 @@ class Rounds:
         names = {repairer.name for repairer, steps in plan.repairs if any(step in done for step in steps)}
         attempt.planned += (each for each in plan.planned if each.repairer in names)
         if any(step.sets_log_aside for step in done) and task.request.repository is not None:
-            self._history = open_history(
-                task.request, task.runtime, task.path, findings=self._found.findings, log_set_aside=True
-            )
+            self._history = answered_in_time(
+                partial(
+                    open_history, task.request, task.runtime, task.path, findings=self._found.findings,
+                    log_set_aside=True,
+                ),
+                task.request.repository,
+                seconds=task.remaining(),
+            )  # fmt: skip
         task.runtime.emit("repair.round", task.path, steps=[step.text for step in done])
         return done
 

@@ -28,6 +28,7 @@ import msgspec
 
 from pagewarden import durable, lineage
 from pagewarden.contracts import Pattern
+from pagewarden.deadline import answered_in_time
 from pagewarden.errors import DatabaseUnsettled, PagewardenError, RepairRefused, RepositoryDamaged
 from pagewarden.holders import find_holders
 from pagewarden.ledger.store import note_restore
@@ -194,7 +195,11 @@ class _Run:
     def _diagnose(self, report: CheckReport) -> tuple[History | None, tuple[Pattern, ...], Plan]:
         """Say what happened and what is to be done, by the newest restore point that proves to be whole."""
         runtime, request, path = self._runtime, self._request, self._path
-        history = open_history(request, runtime, path, findings=report.findings)
+        history = answered_in_time(
+            partial(open_history, request, runtime, path, findings=report.findings),
+            str(request.repository),
+            seconds=self._remaining(),
+        )
         while True:
             if history is not None:
                 self._stack.callback(history.close)
