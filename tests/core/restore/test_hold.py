@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pagewarden.errors import DatabaseBusy, OutOfSpace
+from pagewarden.errors import DatabaseBusy, OutOfSpace, RestoreRefused
 from pagewarden.restore import hold
 from pagewarden.restore.hold import Hold, Standing, take_hold
 from tests.core.restore.conftest import leave_damaged, leave_hot, leave_in_wal, make, says
+from tests.support.pipes import unwaited
 from tests.support.session import Session, SessionError
 
 
@@ -24,6 +28,32 @@ def copy(source: Path, destination: Path) -> None:
 def held(path: Path, *, force: bool = False) -> Hold:
     """Hold a database."""
     return take_hold(path, settled=path.with_name("settled"), copy=copy, force=force, doing="replace")
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-journal"])
+@pytest.mark.parametrize(
+    ("make_odd", "kind"),
+    [
+        (os.mkfifo, "a FIFO"),
+        (os.mkdir, "a directory"),
+        (lambda path: os.symlink("app.db", path), "a symbolic link"),
+    ],
+)
+def test_what_stands_for_a_log_or_journal_and_is_no_file_is_refused(
+    tmp_path: Path, suffix: str, make_odd: Callable[[Path], None], kind: str
+) -> None:
+    """Before SQLite is asked, which would wait at a FIFO for ever; where no database stands, too."""
+    path, made = tmp_path / "app.db", make(tmp_path / "made.db", "old")
+    make_odd(Path(f"{path}{suffix}"))
+    for there in (False, True):
+        if there:
+            made.rename(path)
+        with (
+            unwaited(Path(f"{path}{suffix}")),
+            pytest.raises(RestoreRefused, match=rf"app\.db{suffix} is {kind}, not a regular file") as refused,
+        ):
+            held(path)
+        assert shlex.split(refused.value.hint)[-1] == f"{path}{suffix}"
 
 
 def test_what_stands_there_is_told_apart(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from pagewarden.errors import DatabaseNotFound, DatabaseUnreadable, DatabaseUnsettled, NotADatabase
 from pagewarden.pages import MAX_PAGES, PageSource, ShortRead, WalScan, backend
+from pagewarden.regular import NotRegular, open_regular_file
 from pagewarden.sqlite.header import HEADER_SIZE, DatabaseHeader, HeaderInvalid
 from pagewarden.sqlite.shm import INDEX_SIZE, WalIndex, frame_pages, parse_index
 from pagewarden.sqlite.wal import FRAME_HEADER_SIZE, WAL_HEADER_SIZE, WalHeader, WalInvalid, format_checksum
@@ -319,21 +320,18 @@ def open_regular(path: str) -> int:
 
     Raises DatabaseNotFound or DatabaseUnreadable.
     """
-    irregular = DatabaseUnreadable(f"{path} is not a regular file", hint=f"look what it is: ls -l {shlex.quote(path)}")
     try:
-        if not stat.S_ISREG(os.lstat(path).st_mode):  # looked at before, because opening a device can do things
-            raise irregular
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        return open_regular_file(path)
+    except NotRegular as error:
+        raise DatabaseUnreadable(
+            f"{path} is not a regular file", hint=f"look what it is: ls -l {shlex.quote(path)}"
+        ) from error
     except FileNotFoundError as error:
         raise DatabaseNotFound(f"{path} is not there", hint=f"ls -l {shlex.quote(path)}*") from error
     except OSError as error:
         raise DatabaseUnreadable(
             f"{path} cannot be opened: {error.strerror}", hint=f"ls -l {shlex.quote(path)}"
         ) from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise irregular
-    return descriptor
 
 
 def writable(path: str) -> bool:

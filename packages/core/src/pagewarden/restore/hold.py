@@ -32,6 +32,7 @@ from pagewarden import durable
 from pagewarden.errors import DatabaseBusy, OutOfSpace, RestoreRefused
 from pagewarden.holders import COMPANIONS, find_holders
 from pagewarden.live.connection import json_is_taken_for_unsafe
+from pagewarden.regular import odd_kind
 
 LOCK_SECONDS = 3.0
 """How long an exclusive lock is waited for."""
@@ -77,9 +78,15 @@ def take_hold(path: Path, *, settled: Path, copy: Copy, force: bool, doing: str,
     """Hold the database at the real path `path` for an exchange; `settled` is where a whole copy may be made.
 
     `also` names files put aside earlier that must not be open either. Raises DatabaseBusy where somebody has it open
-    and `force` is false, or where it cannot be kept whole even so; OutOfSpace; OSError. What was begun of the copy is
-    the caller's to remove, whatever becomes of the hold.
+    and `force` is false, or where it cannot be kept whole even so; RestoreRefused where its -wal or -journal is not a
+    file; OutOfSpace; OSError. What was begun of the copy is the caller's to remove, whatever becomes of the hold.
     """
+    for suffix in ("-wal", "-journal"):
+        if kind := odd_kind(f"{path}{suffix}"):  # SQLite would wait for ever for a FIFO to be written to
+            raise RestoreRefused(
+                f"cannot {doing} {path}: {path}{suffix} is {kind}, not a regular file",
+                hint=f"look what it is, and move it away: ls -ld {shlex.quote(f'{path}{suffix}')}",
+            )
     holders = find_holders(str(path), also=also)
     if not force:
         holders.refuse(doing, forcible=True)
