@@ -255,6 +255,9 @@ def test_the_list_has_a_row_for_each_restore_and_repair() -> None:
     assert "undo:" not in plain(show_kept(report, Manner(quiet=True, now=NOW)))
     assert plain(show_kept(KeptReport(entries=(), bytes=0), Manner(now=NOW))).startswith("nothing is kept")
     assert show_kept(KeptReport(entries=(), bytes=0), Manner(quiet=True, now=NOW)) == []
+    for entries in ((), (RESTORE,)):
+        warned = KeptReport(entries=entries, bytes=0, warnings=("lock is a directory",))
+        assert plain(show_kept(warned, Manner(quiet=True, now=NOW))).rstrip().endswith("warning: lock is a directory")
     damaged = replace(ENTRY, cut=None, why="what was cut out cannot be read")
     assert "cannot be read" in plain(show_kept(KeptReport(entries=(damaged,), bytes=0), Manner(now=NOW)))
 

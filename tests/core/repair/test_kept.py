@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -9,14 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from pagewarden.errors import DatabaseNotFound, RestoreRefused
+from pagewarden.errors import DatabaseNotFound, DatabaseUnreadable, RestoreRefused
 from pagewarden.lineage import Lineage
 from pagewarden.repair.cutouts import CUT, Cutouts, CutTable
+from pagewarden.repair.export import ExportRequest, run_export
 from pagewarden.repair.filing import file_reports
 from pagewarden.repair.kept import KeptRequest, entries_of, entry_of, run_kept
 from pagewarden.repair.reports import REPORT
+from pagewarden.repair.shown import ShowRequest, run_show
 from pagewarden.restore.quarantine import Entry, Origin, Phase, Quarantine
 from pagewarden.values import Position, Verdict
+from tests.support.pipes import unwaited
 from tests.support.repairs import APPLIED
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -117,6 +121,41 @@ def test_an_entry_whose_cuts_are_damaged_says_so(path: Path, begin: Begin) -> No
     assert "cannot be read" in entry.why
     assert entry.verdict_before is None
     assert entry.kind == "repair"
+
+
+@pytest.mark.parametrize("name", [CUT, f"{CUT}-journal", f"{CUT}-wal", REPORT])
+@pytest.mark.parametrize("make_odd", [os.mkfifo, lambda path: os.symlink("nowhere", path)])
+def test_what_stands_for_a_file_and_is_none_is_not_waited_for(
+    path: Path, begin: Begin, name: str, make_odd: Callable[[Path], None], tmp_path: Path
+) -> None:
+    """Neither the list nor what shows or exports an entry opens a FIFO, or follows a link."""
+    _, folder = begin(Phase.DONE, True)
+    if name != CUT:
+        with Cutouts(folder) as cutouts:
+            cutouts.page(3, 512, bytes(512), "why", "repair-a")
+    make_odd(folder / name)
+    with unwaited(folder / name):
+        (entry,) = run_kept(KeptRequest(databases=(str(path),))).entries
+        assert run_show(ShowRequest(database=str(path))).entry == entry
+        assert entry.verdict_before is None
+        export = ExportRequest(database=str(path), to=str(tmp_path / "out"))
+        if name == REPORT:
+            assert (entry.why, run_export(export).pages) == ("", 1)
+        else:
+            assert f"{name} is a" in entry.why
+            with pytest.raises(DatabaseUnreadable, match=f"{name} is a .*, not a regular file"):
+                run_export(export)
+
+
+def test_what_is_no_entry_is_told_as_a_warning(path: Path, begin: Begin) -> None:
+    """Whether the database or its folder is named."""
+    begin(Phase.DONE, False)
+    stray = Quarantine(path=path).folder / "000002"
+    stray.touch()
+    for name in (path, path.parent):
+        report = run_kept(KeptRequest(databases=(str(name),)))
+        assert report.warnings == (f"{stray} is no entry of the quarantine, and is passed over",)
+        assert len(report.entries) == 1
 
 
 def test_a_folder_is_asked_for_all_in_it(path: Path, begin: Begin) -> None:

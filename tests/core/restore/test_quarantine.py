@@ -5,8 +5,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from pagewarden.lineage import Lineage
 from pagewarden.restore import pending_intents, recover_intents
 from pagewarden.restore.quarantine import Entry, Kept, Origin, Phase, Quarantine
 from pagewarden.values import Position
+from tests.support.pipes import unwaited
 
 NOW = datetime(2026, 11, 22, 10, 15, tzinfo=UTC)
 ORIGIN = Origin(
@@ -182,7 +185,7 @@ def test_an_entry_of_format_1_is_read_for_ever(tmp_path: Path) -> None:
     quarantine.record(entry)
     expected = json.loads(GOLDEN)
     expected["lineage_before"]["coming"] = {}  # optional fields, which the first version did not write
-    expected |= {"verb": "restore", "bridge": None}
+    expected |= {"verb": "restore", "bridge": None, "previous_file": None}
     assert json.loads((quarantine.folder_of(entry) / "entry.json").read_text()) == expected
 
 
@@ -203,6 +206,79 @@ def test_what_a_cut_write_left_is_swept_away(tmp_path: Path) -> None:
     assert sorted(os.listdir(quarantine.folder)) == ["000001", "000003", "lock"]
     assert os.listdir(quarantine.folder_of(entry)) == ["entry.json"]
     assert [file for file in tmp_path.iterdir() if file.is_file()] == [Quarantine(path=tmp_path / "other.db").new]
+
+
+ODD: dict[str, Callable[[Path], None]] = {
+    "a FIFO": os.mkfifo,
+    "a directory": os.mkdir,
+    "a symbolic link": lambda path: os.symlink("../..", path),
+}
+
+
+def test_what_is_no_entry_is_passed_over_and_told(tmp_path: Path) -> None:
+    """Files, folders and links of any name hold nothing up, keep what they hold, and no entry takes their numbers."""
+    quarantine = Quarantine(path=tmp_path / "app.db")
+    (tmp_path / "else" / "work").mkdir(parents=True)
+    with quarantine.lock():
+        entry = quarantine.advance(begin(quarantine), Phase.DONE)
+        (quarantine.folder_of(entry) / "work").symlink_to(tmp_path / "else")
+        (quarantine.folder / "000005").mkdir()  # a cut `begin`: nothing to be told
+    assert quarantine.strays() == ()
+    (quarantine.folder / "000002").write_text("x")
+    (quarantine.folder / "000003").symlink_to("nowhere")
+    (quarantine.folder / "000004").symlink_to(tmp_path / "else")
+    names = ["000002", "000003", "000004", "000999/work", "9" * 21, "notes"]
+    for name in names[3:]:
+        (quarantine.folder / name).mkdir(parents=True)
+    (quarantine.folder / "999999").mkdir()
+    (quarantine.folder / "999999" / ".entry.json.1").mkdir()
+    assert [entry.number for entry in recover_intents(tmp_path / "app.db")] == []
+    assert [entry.number for entry in quarantine.entries()] == [1]
+    told = [Path(sentence.partition(" is no entry")[0]).name for sentence in quarantine.strays()]
+    assert told == ["000002", "000003", "000004", "000999", "9" * 21, "notes"]
+    for name in names:
+        assert os.path.lexists(quarantine.folder / name)
+    assert (tmp_path / "else" / "work").is_dir()
+    with quarantine.lock():
+        assert begin(quarantine).number == 5
+
+
+def test_there_is_no_entry_after_the_last_number(tmp_path: Path) -> None:
+    """Its folder would not be found again."""
+    quarantine = Quarantine(path=tmp_path / "app.db")
+    with quarantine.lock():
+        entry = begin(quarantine)
+        quarantine.folder_of(entry).rename(quarantine.folder / "999999")
+        with pytest.raises(RestoreRefused, match="an entry 999999"):
+            begin(quarantine)
+    assert Quarantine(path=tmp_path / "other.db").strays() == ()
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_a_lock_that_is_no_file_is_named(tmp_path: Path, kind: str) -> None:
+    """It is refused with what it is and where, and told where what is kept is listed."""
+    quarantine = Quarantine(path=tmp_path / "app.db")
+    quarantine.folder.mkdir(parents=True)
+    ODD[kind](quarantine.folder / "lock")
+    with pytest.raises(RestoreRefused, match=f"lock is {kind}, not the file") as refused:
+        recover_intents(quarantine.path)
+    assert shlex.split(refused.value.hint)[-1] == str(quarantine.folder / "lock")
+    assert quarantine.strays() == (refused.value.message,)
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_an_entry_that_is_no_file_is_named(tmp_path: Path, kind: str) -> None:
+    """Nobody waits at a FIFO for ever."""
+    quarantine = Quarantine(path=tmp_path / "app.db")
+    with quarantine.lock():
+        entry = begin(quarantine)
+    (quarantine.folder_of(entry) / "entry.json").unlink()
+    ODD[kind](quarantine.folder_of(entry) / "entry.json")
+    with (
+        unwaited(quarantine.folder_of(entry) / "entry.json"),
+        pytest.raises(RestoreRefused, match=rf"entry\.json cannot be understood: .*{kind}, not a regular file"),
+    ):
+        pending_intents(quarantine.path)
 
 
 def test_names_in_an_entry_are_free(tmp_path: Path) -> None:

@@ -24,8 +24,10 @@ _PHASES: dict[str, Style] = {"done": "good", "undone": "dim", "under way": "warn
 
 def show_kept(report: KeptReport, manner: Manner) -> list[Block]:
     """Return a list of what is kept, a database after the other."""
+    warnings = [line(Span("warning: ", "warn"), warning) for warning in report.warnings]
     if not report.entries:
-        return [] if manner.quiet else [line("nothing is kept: no restore and no repair was made there")]
+        nothing = [] if manner.quiet else [line("nothing is kept: no restore and no repair was made there")]
+        return [*nothing, *warnings]
     blocks: list[Block] = []
     for database, entries in groupby(report.entries, lambda entry: entry.database):
         rows = tuple(_row(entry, manner) for entry in entries)
@@ -36,7 +38,7 @@ def show_kept(report: KeptReport, manner: Manner) -> list[Block]:
         blocks.append(line(f"{size(report.bytes)} in all; nothing of it is ever removed by itself"))
         if len(undoable) == 1:
             blocks.append(line(Span("undo: ", "dim"), safe_command(undoable[0])))
-    return blocks
+    return [*blocks, *warnings]
 
 
 def _row(entry: KeptEntry, manner: Manner) -> tuple[Span, ...]:

@@ -25,6 +25,8 @@ from urllib.parse import quote as quote_url
 from pagewarden import durable
 from pagewarden.contracts import SqlValue
 from pagewarden.errors import DatabaseUnreadable, OutOfSpace, PagewardenError, TargetFailed
+from pagewarden.holders import COMPANIONS
+from pagewarden.regular import odd_kind
 
 CUT = "cut.db"
 FILES = "files"
@@ -320,6 +322,9 @@ def read_cutouts(folder: Path) -> Iterator[CutoutsView]:
     Raises DatabaseUnreadable where there is a cut.db that is none of this version's, or cannot be read.
     """
     path = folder / CUT
+    for suffix in COMPANIONS:
+        if kind := odd_kind(f"{path}{suffix}"):  # SQLite would wait for ever for a FIFO to be written to
+            raise _unreadable(folder, f"{path}{suffix} is {kind}, not a regular file")
     there = path.exists()
     name = f"file:{quote_url(os.fsencode(path.absolute()))}?mode=ro" if there else ":memory:"
     try:
@@ -356,9 +361,9 @@ def summarize(folder: Path, database: str, number: int) -> CutSummary:
     )
 
 
-def _unreadable(folder: Path, error: sqlite3.Error) -> DatabaseUnreadable:
+def _unreadable(folder: Path, why: sqlite3.Error | str) -> DatabaseUnreadable:
     return DatabaseUnreadable(
-        f"what was cut out, {folder / CUT}, cannot be read: {error}",
+        f"what was cut out, {folder / CUT}, cannot be read: {why}",
         hint=f"the original is kept beside it, in {folder}",
     )
 

@@ -18,6 +18,7 @@ from typing import BinaryIO, Literal
 
 from pagewarden import durable
 from pagewarden.errors import RepairRefused, RestoreRefused
+from pagewarden.regular import open_regular_file
 from pagewarden.repair.cutouts import CutoutsView, CutRow, read_cutouts, text_bytes
 from pagewarden.repair.kept import KeptEntry, entry_of
 from pagewarden.repair.literals import csv_field, sql_literal
@@ -194,8 +195,7 @@ def _put(data: bytes, file: BinaryIO) -> None:
 
 
 def _copy(source: Path, file: BinaryIO) -> None:
-    descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as original:
+    with os.fdopen(open_regular_file(source), "rb") as original:
         shutil.copyfileobj(original, file, _COPY_BYTES)
 
 

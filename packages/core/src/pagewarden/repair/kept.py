@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from pagewarden.errors import DatabaseNotFound, DatabaseUnreadable, PagewardenError, RestoreRefused
+from pagewarden.regular import read_regular_file
 from pagewarden.repair.cutouts import CUT, CutSummary, summarize
 from pagewarden.repair.reports import PAGE, REPORT
 from pagewarden.restore.quarantine import FOLDER, Entry, Phase, Quarantine, Verb
@@ -61,6 +62,7 @@ class KeptReport:
 
     entries: tuple[KeptEntry, ...]
     bytes: int  # of all of them
+    warnings: tuple[str, ...] = ()  # what stands in a quarantine and is passed over, one sentence each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,11 +86,14 @@ def run_kept(request: KeptRequest) -> KeptReport:
     be understood, DatabaseUnreadable where the system does not let it be looked at.
     """
     entries: list[KeptEntry] = []
+    warnings: list[str] = []
     for name in request.databases:
         path = Path(os.path.realpath(name))
         with _looking(path):
-            entries += _entries_at(path)
-    return KeptReport(entries=tuple(entries), bytes=sum(entry.bytes for entry in entries))
+            for database in _databases_at(path):
+                entries += entries_of(database)
+                warnings += Quarantine(path=database).strays()
+    return KeptReport(entries=tuple(entries), bytes=sum(entry.bytes for entry in entries), warnings=tuple(warnings))
 
 
 @contextmanager
@@ -103,17 +108,18 @@ def _looking(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _entries_at(path: Path) -> Iterator[KeptEntry]:
+def _databases_at(path: Path) -> Iterator[Path]:
+    """Yield the databases that a path names: itself, or all in a folder that anything is kept of."""
     if path.is_dir():
         for folder in sorted((path / FOLDER).glob("*")):
             if folder.is_dir():
-                yield from entries_of(path / folder.name)
+                yield path / folder.name
         return
     if not path.exists() and not Quarantine(path=path).folder.is_dir():
         raise DatabaseNotFound(
             f"there is no file {path}, and nothing of it is kept", hint=f"ls -la {shlex.quote(str(path.parent))}"
         )
-    yield from entries_of(path)
+    yield path
 
 
 def entries_of(path: Path) -> tuple[KeptEntry, ...]:
@@ -146,7 +152,7 @@ def _kept(quarantine: Quarantine, entry: Entry, *, undoable: bool) -> KeptEntry:
     files = tuple(_files(folder))
     told = _told(folder / REPORT)
     cut, why = None, ""
-    if (folder / CUT).exists() and not entry.pending:  # else the repair is writing to it
+    if os.path.lexists(folder / CUT) and not entry.pending:  # else the repair is writing to it
         try:
             cut = summarize(folder, path, entry.number)
         except PagewardenError as error:
@@ -180,12 +186,10 @@ def _phase(entry: Entry) -> str:
 def _told(report: Path) -> _Told:
     """Return what a repair said of itself; nothing where there is no report, or none that can be read."""
     try:
-        if report.stat().st_size <= _MOST_REPORT:
-            return msgspec.json.decode(report.read_bytes(), type=_Told)
+        return msgspec.json.decode(read_regular_file(report, _MOST_REPORT), type=_Told)
     except (OSError, msgspec.DecodeError):
         # What is kept is there all the same, and is told of file by file.
         return _Told()
-    return _Told()
 
 
 def _files(folder: Path) -> Iterator[KeptFile]:

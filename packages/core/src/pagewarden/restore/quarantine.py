@@ -30,6 +30,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Self
 
@@ -39,6 +40,7 @@ from pagewarden import durable
 from pagewarden.errors import DatabaseBusy, RestoreRefused
 from pagewarden.holders import COMPANIONS
 from pagewarden.lineage import Lineage
+from pagewarden.regular import odd_kind, read_regular_file
 from pagewarden.values import Position
 
 FOLDER = ".pagewarden"
@@ -47,6 +49,8 @@ _ENTRY = "entry.json"
 _LOCK = "lock"
 _WORK = "work"
 _NUMBER = "[0-9]" * 6
+_LAST = 10**6 - 1  # number of an entry, as far as its folder's name has room for it
+_MOST_ENTRY = 64 << 20  # bytes of an entry.json that are read
 
 Inode = tuple[int, int]  # st_dev, st_ino
 State = tuple[int, int]  # st_size, st_mtime_ns
@@ -90,7 +94,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bridge:
-    """A file that stands at the path for a moment."""
+    """A file that is to be known again, such as one that stands at the path for a moment."""
 
     inode: Inode
     state: State
@@ -115,6 +119,8 @@ class Entry:
     displaced_name: str = ""  # what the files put aside are called: "previous", "restored"
     previous: Kept = Kept.NOTHING
     restored: Kept = Kept.NOTHING  # how `undo` kept what it took away
+    # Of the file that `undo` lets take the path again; None: nothing, or an earlier version wrote the entry.
+    previous_file: Bridge | None = None
     # A copy that is whole, and shows what the displaced files (undoing: those that come back) show with their log. It
     # stands at the path while those change places one by one.
     bridge: Bridge | None = None
@@ -169,8 +175,11 @@ class Quarantine:
         return self.folder_of(entry) / _WORK
 
     def begin(self, *, begun: datetime, origin: Origin | None, lineage_before: Lineage) -> Entry:
-        """Write a new entry in phase `writing`: of a restore, or without an `origin` of a repair. Needs the lock."""
-        number = 1 + max((int(folder.name) for folder in self.folder.glob(_NUMBER)), default=0)
+        """Write a new entry in phase `writing`: of a restore, or without an `origin` of a repair. Needs the lock.
+
+        Raises RestoreRefused where there is no number left for it, OSError.
+        """
+        number = self._free_number()
         entry = Entry(
             format=FORMAT,
             number=number,
@@ -206,22 +215,39 @@ class Quarantine:
         """Remove what nobody needs once no exchange is pending. Needs the lock.
 
         That are the files beside the path, where a repair worked, and what a cut write of an entry.json left: its
-        temporary file, a folder that never got one.
+        temporary file, a folder that never got one. What was never this program's stays as it is.
         """
         self.remove_temporaries()
         for folder in sorted(self.folder.glob(_NUMBER)):
-            self._clean(folder)
+            if folder.is_symlink() or not folder.is_dir():
+                continue
+            if os.path.lexists(folder / _ENTRY):
+                self._clean(folder)
             for file in folder.glob(f".{_ENTRY}.*"):
-                file.unlink()
+                if file.is_file():
+                    file.unlink()
             if not any(folder.iterdir()):
                 folder.rmdir()
+
+    def strays(self) -> tuple[str, ...]:
+        """Return a sentence of each name in the folder that is none of this program's making; they are passed over."""
+        if not self.folder.is_dir():
+            return ()
+        kind = odd_kind(self.folder / _LOCK)
+        told = [_odd_lock(self.folder / _LOCK, kind)] if kind else []
+        told += [
+            f"{file} is no entry of the quarantine, and is passed over"
+            for file in sorted(self.folder.iterdir())
+            if file.name != _LOCK and not _is_entry(file)
+        ]
+        return tuple(told)
 
     def clean(self, entry: Entry) -> None:
         """Remove the folder in which the repair of an entry worked."""
         self._clean(self.folder_of(entry))
 
     def _clean(self, folder: Path) -> None:
-        if (folder / _WORK).is_dir():
+        if (folder / _WORK).is_dir() and not (folder / _WORK).is_symlink():
             _discard(folder / _WORK)
 
     def remove_temporaries(self) -> None:
@@ -244,7 +270,7 @@ class Quarantine:
         """Hold the quarantine, which is made where it is missing and removed again where it stays empty.
 
         Raises DatabaseBusy while another restore, repair or undo of this path is under way, RestoreRefused where the
-        directory does not let it be made.
+        directory does not let it be made, or something else than a file stands for its lock.
         """
         if not self.path.parent.is_dir():
             raise RestoreRefused(
@@ -265,6 +291,11 @@ class Quarantine:
     def _locked(self) -> int:
         while True:
             durable.make_directories(self.folder)
+            if kind := odd_kind(self.folder / _LOCK):
+                raise RestoreRefused(
+                    _odd_lock(self.folder / _LOCK, kind),
+                    hint=f"look what it is, and move it away: ls -ld {shlex.quote(str(self.folder / _LOCK))}",
+                )
             try:
                 descriptor = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             except FileNotFoundError:  # the last holder has just removed the empty folder
@@ -293,12 +324,24 @@ class Quarantine:
 
     def _numbers(self) -> list[int]:
         # A folder without its entry.json was cut before anything was done, or after all was taken back.
-        return sorted(int(file.parent.name) for file in self.folder.glob(f"{_NUMBER}/{_ENTRY}"))
+        return sorted(int(folder.name) for folder in self.folder.glob(_NUMBER) if os.path.lexists(folder / _ENTRY))
+
+    def _free_number(self) -> int:
+        """Return the number after the last entry's under which nothing stands."""
+        number = max(self._numbers(), default=0) + 1
+        while os.path.lexists(self.folder / f"{number:06}"):
+            number += 1
+        if number > _LAST:
+            raise RestoreRefused(
+                f"{self.folder} has an entry {_LAST}, and none can be numbered after it",
+                hint=f"move what is there away: ls {shlex.quote(str(self.folder))}",
+            )
+        return number
 
     def _read(self, number: int) -> Entry:
         file = self.folder / f"{number:06}" / _ENTRY
         try:
-            entry = msgspec.json.decode(file.read_bytes(), type=Entry)
+            entry = msgspec.json.decode(read_regular_file(file, _MOST_ENTRY), type=Entry)
         except (msgspec.DecodeError, OSError) as error:
             raise RestoreRefused(
                 f"{file} cannot be understood: {error}", hint=f"move its folder away: {shlex.quote(str(file.parent))}"
@@ -306,6 +349,18 @@ class Quarantine:
         if entry.format != FORMAT or entry.number != number:
             raise RestoreRefused(f"{file} is not of this version's making", hint="use the version that made it")
         return entry
+
+
+def _odd_lock(lock: Path, kind: str) -> str:
+    return f"{lock} is {kind}, not the file that restores, repairs and undos lock"
+
+
+def _is_entry(folder: Path) -> bool:
+    """Whether a name in a quarantine is an entry, or was to be one: `begin` was cut, or is at work just now."""
+    if not fnmatch(folder.name, _NUMBER) or not folder.is_dir():
+        return False
+    names = [file.name for file in folder.iterdir()]
+    return _ENTRY in names or all(fnmatch(name, f".{_ENTRY}.*") for name in names)
 
 
 def _discard(folder: Path) -> None:
