@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +20,7 @@ from pagewarden.restore import UndoRequest, run_undo
 from pagewarden.restore.quarantine import Kept, Phase, Quarantine
 from pagewarden.runtime import Runtime
 from pagewarden.values import UndoReport
-from tests.core.restore.conftest import Backups, leave_damaged, leave_in_wal, make, says
+from tests.core.restore.conftest import LEFT, Backups, leave_damaged, leave_in_wal, make, says
 from tests.support.session import Session
 
 
@@ -195,6 +198,93 @@ def test_a_previous_file_that_is_gone_is_refused(tmp_path: Path, runtime: Runtim
     backups.restore(to, runtime)
     (Quarantine(path=to).folder / "000001" / "previous").unlink()
     with pytest.raises(RestoreRefused, match="is gone"):
+        undo(to, runtime)
+    assert says(to) == "two"
+
+
+@pytest.mark.parametrize("left", LEFT)
+def test_the_file_that_was_put_aside_is_known_again(
+    tmp_path: Path, runtime: Runtime, backups: Backups, left: str
+) -> None:
+    """However it was kept, nothing is told where it is the one; a quarantine without that knowledge can be undone."""
+    to = LEFT[left](tmp_path / "app.db")
+    backups.restore(to, runtime)
+    undo(to, runtime)
+    assert Quarantine(path=to).entries()[-1].previous_file is not None
+    backups.restore(to, runtime)
+    assert undo(to, runtime).warnings == ()
+    backups.restore(to, runtime)
+    quarantine = Quarantine(path=to)
+    quarantine.record(replace(quarantine.entries()[-1], previous_file=None))
+    assert undo(to, runtime).warnings == ()
+    assert says(to) == "old"
+
+
+ODD: dict[str, Callable[[Path], None]] = {
+    "a symbolic link": lambda path: os.symlink("../../../secret", path),
+    "a directory": os.mkdir,
+    "a FIFO": os.mkfifo,
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_what_stands_for_the_previous_file_and_is_none_is_refused(
+    tmp_path: Path, runtime: Runtime, backups: Backups, kind: str
+) -> None:
+    """No link, FIFO or folder takes the path of a database."""
+    to = make(tmp_path / "app.db", "old")
+    (tmp_path / "secret").write_text("secret")
+    backups.restore(to, runtime)
+    previous = Quarantine(path=to).folder / "000001" / "previous"
+    previous.unlink()
+    ODD[kind](previous)
+    with pytest.raises(RestoreRefused, match=f"previous is {kind}, not the file that was put aside"):
+        undo(to, runtime)
+    assert says(to) == "two"
+
+
+def test_another_file_in_the_place_of_the_previous_one_is_refused(
+    tmp_path: Path, runtime: Runtime, backups: Backups
+) -> None:
+    """By inode, size and time; the hint says how to look at it. One that was only written to is told as a warning."""
+    to = make(tmp_path / "app.db", "old")
+    backups.restore(to, runtime)
+    previous = Quarantine(path=to).folder / "000001" / "previous"
+    previous.rename(tmp_path / "away")
+    previous.write_bytes((tmp_path / "away").read_bytes())
+    with pytest.raises(RestoreRefused, match="previous is another file than the one") as refused:
+        undo(to, runtime)
+    assert refused.value.hint.endswith(f"quarantine export {to} 1 --only original --to FOLDER")
+    assert says(to) == "two"
+    (tmp_path / "away").replace(previous)
+    with closing(sqlite3.connect(previous, isolation_level=None)) as connection:
+        connection.execute("UPDATE t SET who = 'by its old program'")
+    assert undo(to, runtime).warnings == (f"{previous} was written to since it was put aside",)
+    assert says(to) == "by its old program"
+
+
+def test_a_quarantine_that_was_copied_can_be_undone(tmp_path: Path, runtime: Runtime, backups: Backups) -> None:
+    """With its times kept, as whoever moves a database and all that belongs to it to another disk does."""
+    to = make(tmp_path / "app.db", "old")
+    backups.restore(to, runtime)
+    shutil.copytree(tmp_path / ".pagewarden", tmp_path / "copied")
+    shutil.rmtree(tmp_path / ".pagewarden")
+    (tmp_path / "copied").rename(tmp_path / ".pagewarden")
+    assert undo(to, runtime).warnings == ()
+    assert says(to) == "old"
+
+
+@pytest.mark.parametrize("name", ["previous.raw", "previous.raw-wal", "previous.raw-journal"])
+def test_what_stands_for_a_kept_log_and_is_no_file_is_refused(
+    tmp_path: Path, runtime: Runtime, backups: Backups, name: str
+) -> None:
+    """A file that comes back with its log gets no link for one."""
+    to = leave_damaged(tmp_path / "app.db")
+    backups.restore(to, runtime)
+    file = Quarantine(path=to).folder / "000001" / name
+    file.unlink(missing_ok=True)
+    file.symlink_to("entry.json")
+    with pytest.raises(RestoreRefused, match=f"{name} is a symbolic link"):
         undo(to, runtime)
     assert says(to) == "two"
 

@@ -164,6 +164,7 @@ def _plan(quarantine: Quarantine, entry: Entry, incoming: Path | None, hold: Hol
     kept = {Standing.NOTHING: Kept.NOTHING, Standing.RAW: Kept.RAW}.get(hold.standing, Kept.FILE)
     undoing = phase is Phase.UNDOING
     bridge = None if hold.standing is not Standing.RAW else hold.settled
+    whole = hold.settled if hold.standing is Standing.SETTLED else quarantine.path
     if undoing:
         bridge = quarantine.folder_of(entry) / PREVIOUS if entry.previous is Kept.RAW else None
     return replace(
@@ -175,6 +176,7 @@ def _plan(quarantine: Quarantine, entry: Entry, incoming: Path | None, hold: Hol
         displaced=_inode(quarantine.path),
         displaced_name=quarantine.free_name(entry, RESTORED if undoing else PREVIOUS),
         previous=entry.previous if undoing else kept,
+        previous_file=entry.previous_file if undoing else _bridge(whole),
         restored=kept if undoing else Kept.NOTHING,
         bridge=_bridge(bridge),
     )

@@ -18,6 +18,7 @@ import msgspec
 
 from pagewarden import lineage
 from pagewarden.errors import RestoreRefused
+from pagewarden.regular import odd_kind
 from pagewarden.restore.hold import Copy, filled_companions, take_hold
 from pagewarden.restore.quarantine import Entry, Kept, Phase, Quarantine
 from pagewarden.restore.run import copy_file
@@ -79,8 +80,7 @@ def take_back(path: Path, *, copy: Copy, force: bool) -> tuple[Entry, Path | Non
         entry, folder = done[-1], quarantine.folder_of(done[-1])
         name = _FILE_OF[entry.previous]
         previous = None if name is None else folder / name
-        if previous is not None and not previous.exists():
-            raise RestoreRefused(f"{previous}, the previous file, is gone", hint=f"ls -l {shlex.quote(str(folder))}")
+        changed = () if previous is None else _recognized(previous, entry, folder, path)
         written = _written_since(path, entry)  # before the hold, which brings a log into the file
         try:
             hold = take_hold(
@@ -100,7 +100,44 @@ def take_back(path: Path, *, copy: Copy, force: bool) -> tuple[Entry, Path | Non
         kept = next((file for file in candidates if file.exists()), None)
         since = f"{path} was written to since the {entry.verb}; it is kept, with what was written, as {kept}"
         warnings = (since,) if written and kept is not None else ()
-        return entry, kept, (*warnings, *hold.warnings, *late)
+        return entry, kept, (*changed, *warnings, *hold.warnings, *late)
+
+
+def _recognized(previous: Path, entry: Entry, folder: Path, path: Path) -> tuple[str, ...]:
+    """Return what a person should know of the file that is to take the path again.
+
+    Raises RestoreRefused unless it is the file that was put aside, by its inode or by its size and time. That may have
+    been written to: by a program that had it open when it left the path.
+    """
+    needed = [previous]
+    if entry.previous is Kept.RAW:
+        needed += [folder / PREVIOUS, *(Path(f"{previous}{suffix}") for suffix in ("-wal", "-journal"))]
+    for file in needed:
+        if kind := odd_kind(file):
+            raise _another(f"{file} is {kind}, not the file that was put aside", folder)
+    if not previous.exists():
+        raise _another(f"{previous}, the previous file, is gone", folder)
+    known = {previous: entry.previous_file}
+    if (folder / PREVIOUS).exists() and entry.previous is Kept.RAW:
+        known[folder / PREVIOUS] = entry.bridge
+    changed = []
+    for file, put_aside in known.items():
+        if put_aside is None or state_of(file) == put_aside.state:  # a copy that kept its time, of a moved folder, too
+            continue
+        # Not the device: the system may number the same disk otherwise each time that it starts.
+        if file.lstat().st_ino != put_aside.inode[1]:
+            raise RestoreRefused(
+                f"{file} is another file than the one that was put aside",
+                hint="to look at it: "
+                + shlex.join(["pagewarden", "quarantine", "export", str(path), str(entry.number), "--only", "original"])
+                + " --to FOLDER",
+            )
+        changed.append(f"{file} was written to since it was put aside")
+    return tuple(changed)
+
+
+def _another(what: str, folder: Path) -> RestoreRefused:
+    return RestoreRefused(what, hint=f"ls -l {shlex.quote(str(folder))}")
 
 
 @contextmanager
