@@ -30,6 +30,7 @@ from pagewarden.errors import DatabaseBusy, DatabaseUnreadable, DatabaseUnsettle
 from pagewarden.ledger.notebook import Notebook
 from pagewarden.live import Place, examine
 from pagewarden.live.connection import lacks_companion
+from pagewarden.live.foreign import without_foreign_journal
 from pagewarden.values import CheckReport, Finding, Level, Severity, Verdict
 
 if TYPE_CHECKING:
@@ -131,6 +132,8 @@ class _Run:
         except (DatabaseBusy, DatabaseUnsettled, DatabaseUnreadable) as error:
             if isinstance(error, DatabaseUnreadable) and not lacks_companion(error):
                 raise
+            if isinstance(error, DatabaseUnsettled):
+                error = without_foreign_journal(self._runtime.reader, self._path) or error
             reason = self._said(judged(OPENING, Collected(), say(error), 0.0))
             near = [checker for checker in checkers if getattr(checker, "surroundings", False)]
             parts = self._together(near, ClosedSource(error)) if near else []

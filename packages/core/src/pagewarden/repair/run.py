@@ -33,6 +33,7 @@ from pagewarden.errors import DatabaseUnsettled, PagewardenError, RepairRefused,
 from pagewarden.holders import find_holders
 from pagewarden.ledger.store import note_restore
 from pagewarden.live import examine
+from pagewarden.live.foreign import without_foreign_journal
 from pagewarden.processes.lock import FileLock
 from pagewarden.repair.advice import advise
 from pagewarden.repair.attempt import Attempt, Rounds, Task, check_or_say, is_well
@@ -149,6 +150,8 @@ class _Run:
                     look = self._look()  # all that can be said of it, for the report
                 if look.plan is None and not self._waits(look):
                     return self._report(look)
+                if self._waits(look) and (foreign := without_foreign_journal(self._runtime.reader, self._path)):
+                    raise foreign  # played back, it would leave nothing of the copy
                 if look.plan is not None and not look.plan.repairs:
                     return self._report(look)
                 require_space(self._place.parent, look.state)
