@@ -34,7 +34,7 @@ def test_quarantine_needs_a_path_of_which_something_is_kept(
         assert refuse("quarantine", "list", bad).slug == slug
     elif not invalid and os.path.exists(bad):
         before = tree(home)
-        assert type_in("quarantine", "list", bad, "--json").document == {"entries": [], "bytes": 0}
+        assert type_in("quarantine", "list", bad, "--json").document == {"entries": [], "bytes": 0, "warnings": []}
         assert tree(home) == before
 
 
