@@ -15,7 +15,7 @@ from pagewarden.check.scratch import Scratch
 from pagewarden.check.source import open_source
 from pagewarden.errors import DatabaseUnreadable, NotADatabase, PagewardenError
 from pagewarden.times import format_moment
-from pagewarden.values import Finding, Severity, Verdict
+from pagewarden.values import Finding, Level, Severity, Verdict
 
 if TYPE_CHECKING:
     from pagewarden.check.baseline import StoredImage
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 COMPARING = "check-pages"
 """The checker that compares with a backup: what it finds differs there."""
+
+_UNUSED = "unused-page"  # what led to such a page is damaged, and it stands as it stood
 
 _MOST = 64
 """Damaged pages that are compared: one is enough to suspect a restore point."""
@@ -80,7 +82,7 @@ class Taint:
     def _now(self) -> Mapping[int, bytes]:
         """Return the sums of the damaged pages; none where they cannot be had."""
         damage = [each for each in self._findings if each.severity is Severity.DAMAGE and each.checker != COMPARING]
-        pgnos = sorted({each.pgno for each in damage if each.pgno is not None})[:_MOST]
+        pgnos = sorted({each.pgno for each in damage if each.pgno is not None and each.kind != _UNUSED})[:_MOST]
         if not pgnos:
             return {}
 
@@ -105,7 +107,9 @@ class Taint:
         try:
             to = scratch.path / "point.db"
             write_chain(view.chain(manifest), to, repository=repository, reader=self._runtime.reader, read_back=False)
-            request = CheckRequest(database=str(to), until_damaged=True)
+            quick = [each for each in self._runtime.extensions.checkers if Level.STANDARD.includes(each.level)]
+            names = tuple(each.name for each in quick if not getattr(each, "relational", False))
+            request = CheckRequest(database=str(to), only=names)
             return run_check(request, self._runtime, private=True).verdict is Verdict.DAMAGED
         except (NotADatabase, DatabaseUnreadable):  # SQLite refuses it
             return True
