@@ -8,8 +8,13 @@ from pathlib import Path
 
 import pytest
 from coverage import Coverage
+from hypothesis import settings
 
 HERE = Path(__file__).parent
+
+settings.register_profile("short", max_examples=40)
+if "PAGEWARDEN_FULL" not in os.environ:  # a full run has hypothesis's own hundred
+    settings.load_profile("short")
 
 INHERITED = "COVERAGE_PROCESS_CONFIG"
 """How coverage tells the processes that are started what to measure."""
