@@ -14,7 +14,7 @@ from pagewarden.errors import DatabaseNotFound, DatabaseUnsettled, ReaderCrashed
 from pagewarden.pages.survey import survey_wal
 from pagewarden.processes import survey as module
 from pagewarden.processes.reader import PageReader
-from pagewarden.processes.survey import page_size_of, survey
+from pagewarden.processes.survey import survey
 from tests.support.databases import build
 from tests.support.session import Session
 
@@ -134,13 +134,3 @@ def test_a_log_that_begins_anew_all_the_time_is_unsettled(
     restarts = 1000
     with pytest.raises(DatabaseUnsettled, match="new generations"):
         survey(str(database), live=True, sleep=lambda _: None)
-
-
-@pytest.mark.parametrize(
-    ("size", "page_size"), [(b"\x10\x00", 4096), (b"\x00\x01", 65536), (b"\x02\x01", 0), (b"\x00\x00", 0)]
-)
-def test_a_page_size_is_believed_only_if_it_is_one(size: bytes, page_size: int) -> None:
-    """And only in a whole header."""
-    header = bytes(16) + size + bytes(82)
-    assert page_size_of(header) == page_size
-    assert page_size_of(header[:99]) == 0

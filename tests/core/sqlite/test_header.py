@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagewarden.sqlite.header import DatabaseHeader, HeaderInvalid, valid_page_size
+from pagewarden.sqlite.header import DatabaseHeader, HeaderInvalid, page_size_of, valid_page_size
 
 
 @pytest.mark.parametrize("page_size", [512, 1024, 4096, 32768, 65536])
@@ -91,3 +91,13 @@ def test_a_header_of_hostile_numbers_is_decoded_or_refused(rest: bytes, size: in
 def test_page_sizes_are_powers_of_two() -> None:
     """There are eight of them."""
     assert [size for size in range(-1, 70000) if valid_page_size(size)] == [1 << bits for bits in range(9, 17)]
+
+
+@pytest.mark.parametrize(
+    ("size", "page_size"), [(b"\x10\x00", 4096), (b"\x00\x01", 65536), (b"\x02\x01", 0), (b"\x00\x00", 0)]
+)
+def test_a_page_size_is_believed_only_if_it_is_one(size: bytes, page_size: int) -> None:
+    """And only in a whole header."""
+    header = bytes(16) + size + bytes(82)
+    assert page_size_of(header) == page_size
+    assert page_size_of(header[:99]) == 0

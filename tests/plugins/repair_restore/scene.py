@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import struct
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import closing
@@ -193,3 +194,32 @@ def _rows_beside(good: ClosedFile, path: Path, hit: set[int]) -> Rows:
 def kept(bench: ClosedBench, table: str) -> set[tuple[object, ...]]:
     """Return the rows of a table that went into the quarantine."""
     return {tuple(row) for name, _, rows, _ in bench.cut_rows if name == table for row in rows}
+
+
+def ran(path: Path, *statements: str) -> None:
+    """Commit each of some statements."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def asked(path: Path, sql: str) -> list[tuple[object, ...]]:
+    """Return what SQLite answers."""
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def overwrite(path: Path, offset: int, data: bytes) -> None:
+    """Write bytes of a closed file."""
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def damage_leaf(scene: Scene, table: str) -> None:
+    """Zero a page of a table that has several."""
+    ((root,),) = asked(scene.database, f"SELECT rootpage FROM sqlite_master WHERE name = '{table}'")
+    assert isinstance(root, int)
+    page = scene.good[(root - 1) * 1024 :]
+    (child,) = struct.unpack_from(">I", page, struct.unpack_from(">H", page, 12)[0])
+    overwrite(scene.database, (child - 1) * 1024, bytes(1024))

@@ -22,7 +22,7 @@ from pagewarden.testing.benches import ClosedBench, ClosedCase
 from pagewarden.testing.injuries import INJURIES
 from pagewarden.values import Finding, Severity
 from pagewarden_repair_restore.repairer import RestoreRepairer
-from tests.plugins.repair_restore.scene import DAMAGE, SELECTED, Scene, kept, rows_of
+from tests.plugins.repair_restore.scene import DAMAGE, SELECTED, Scene, kept, overwrite, rows_of
 from tests.support.recorded import History, Recorded, RecordedContract
 
 FULL = bool(os.environ.get("PAGEWARDEN_FULL"))
@@ -109,13 +109,6 @@ def test_a_sound_table_keeps_its_deletions(tmp_path: Path) -> None:
     INJURIES["freelist-trunk" if any(scene.good[32:40]) else "header-garbage"].apply(scene.database, 5)
     scene.repair()
     assert {row[0] for row in rows_of(scene.database)["strict"]} == {row[0] for row in scene.rows["strict"]}
-
-
-def overwrite(path: Path, offset: int, data: bytes) -> None:
-    """Write bytes of a closed file."""
-    with path.open("r+b") as file:
-        file.seek(offset)
-        file.write(data)
 
 
 def test_a_file_of_garbage_gives_way_to_the_restore_point(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import shutil
 import sqlite3
 import struct
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from pagewarden.repair.closed import ClosedFile
 from pagewarden.sqlite.describe import describe_trees
 from pagewarden_repair_restore import schema as choosing
 from pagewarden_repair_restore.schema import schema_of
-from tests.plugins.repair_restore.scene import SELECTED, Scene, rows_of
+from tests.plugins.repair_restore.scene import SELECTED, Scene, asked, damage_leaf, overwrite, ran, rows_of
 from tests.support.recorded import History, Recorded
 
 _SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY 1, 2"
@@ -30,19 +29,6 @@ _NOTES = (
     "CREATE TABLE notes(id INTEGER PRIMARY KEY, title, body)",
     "INSERT INTO notes SELECT id, 'title ' || id, 'body' FROM strict",
 )
-
-
-def ran(path: Path, *statements: str) -> None:
-    """Commit each of some statements."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        for statement in statements:
-            connection.execute(statement)
-
-
-def asked(path: Path, sql: str) -> list[tuple[object, ...]]:
-    """Return what SQLite answers."""
-    with closing(sqlite3.connect(path)) as connection:
-        return connection.execute(sql).fetchall()
 
 
 def gone_two_ways(folder: Path, one: Sequence[str], other: Sequence[str]) -> Scene:
@@ -58,22 +44,6 @@ def gone_two_ways(folder: Path, one: Sequence[str], other: Sequence[str]) -> Sce
     assert asked(scene.database, "PRAGMA schema_version") == cookie
     scene.good = scene.database.read_bytes()
     return scene
-
-
-def damage_leaf(scene: Scene, table: str) -> None:
-    """Zero a page of a table that has several."""
-    ((root,),) = asked(scene.database, f"SELECT rootpage FROM sqlite_master WHERE name = '{table}'")
-    assert isinstance(root, int)
-    page = scene.good[(root - 1) * 1024 :]
-    (child,) = struct.unpack_from(">I", page, struct.unpack_from(">H", page, 12)[0])
-    overwrite(scene.database, (child - 1) * 1024, bytes(1024))
-
-
-def overwrite(path: Path, offset: int, data: bytes) -> None:
-    """Write bytes of a closed file."""
-    with path.open("r+b") as file:
-        file.seek(offset)
-        file.write(data)
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.plugins.repair_restore.scene import Scene
-from tests.plugins.repair_restore.test_schema import asked, damage_leaf, ran
+from tests.plugins.repair_restore.scene import Scene, asked, damage_leaf, ran
 
 
 def test_a_new_table_beside_damage_comes_with_its_rows_and_indexes(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from pagewarden.check.source import BrokenSource, ClosedSource, Source, open_sou
 from pagewarden.check.subject import DeadlinePassed
 from pagewarden.check.together import Inbox, Told, judge_together
 from pagewarden.contracts import Checker, Notice
+from pagewarden.contracts.checking import is_relational
 from pagewarden.deadline import answered_in_time
 from pagewarden.errors import DatabaseBusy, DatabaseUnreadable, DatabaseUnsettled, PluginUnusable
 from pagewarden.ledger.notebook import Notebook
@@ -195,7 +196,7 @@ class _Run:
 
     def _by_turns(self, checkers: Sequence[Checker], source: Source, *, damaged: bool) -> list[Judged]:
         """Let all judge at once, or those that are relational after the others, if these have found no damage."""
-        later = [each.name for each in checkers if self._request.until_damaged and getattr(each, "relational", False)]
+        later = [each.name for each in checkers if self._request.until_damaged and is_relational(each)]
         parts = self._together([each for each in checkers if each.name not in later], source)
         if later and not (damaged or any(each.result.verdict is Verdict.DAMAGED for each in parts)):
             parts += self._together([each for each in checkers if each.name in later], source)

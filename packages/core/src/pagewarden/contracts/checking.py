@@ -140,6 +140,11 @@ class CheckOutcome:
     why: str = ""
 
 
+def is_relational(checker: Checker) -> bool:
+    """Whether a checker judges rows by other rows, as its attribute `relational` says."""
+    return bool(getattr(checker, "relational", False))
+
+
 @runtime_checkable
 class Checker(Protocol):
     """Judges one aspect of a database.

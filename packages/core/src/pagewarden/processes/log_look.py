@@ -17,8 +17,7 @@ from typing import Any
 
 from pagewarden.errors import DatabaseNotFound, NotADatabase
 from pagewarden.processes.attach import open_regular
-from pagewarden.processes.survey import page_size_of
-from pagewarden.sqlite.header import HEADER_SIZE, MAGIC
+from pagewarden.sqlite.header import HEADER_SIZE, MAGIC, page_size_of
 from pagewarden.sqlite.shm import INDEX_SIZE, WalIndex, parse_index, read_marks
 from pagewarden.sqlite.wal import WAL_HEADER_SIZE, WalHeader, WalInvalid
 from pagewarden.wal.look import WalLook

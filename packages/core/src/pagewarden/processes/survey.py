@@ -19,11 +19,11 @@ from contextlib import ExitStack
 from dataclasses import asdict
 
 from pagewarden.errors import DatabaseUnsettled
-from pagewarden.pages import WalEnd, WalScan, is_page_size, lock_page
+from pagewarden.pages import WalEnd, WalScan, lock_page
 from pagewarden.pages.survey import survey_wal
 from pagewarden.processes.attach import open_regular
 from pagewarden.sqlite.btree import PageKind
-from pagewarden.sqlite.header import HEADER_SIZE
+from pagewarden.sqlite.header import HEADER_SIZE, page_size_of
 from pagewarden.sqlite.shm import INDEX_SIZE, WalIndex, parse_index, read_marks
 from pagewarden.sqlite.wal import FRAME_HEADER_SIZE, WAL_HEADER_SIZE, frame_offset
 from pagewarden.structure import WalSurvey
@@ -168,13 +168,6 @@ class _Look:
             compared += 1
             differ += len(kinds) == 2 and bool(kinds & _KINDS)
         return compared, differ
-
-
-def page_size_of(header: bytes) -> int:
-    """Return the page size that a database's header names, 0 where it names none."""
-    size = int.from_bytes(header[16:18], "big")
-    size = 65536 if size == 1 else size
-    return size if len(header) >= HEADER_SIZE and is_page_size(size) else 0
 
 
 def _coverage(scan: WalScan, file_size: int) -> tuple[int, bool]:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from pagewarden.check import CheckRequest, run_check
 from pagewarden.contracts import Loss, RepairCase, Repairer, RepairHistory, RepairStep, Stage
+from pagewarden.contracts.checking import is_relational
 from pagewarden.deadline import answered_in_time
 from pagewarden.errors import DatabaseUnreadable, NotADatabase, PagewardenError, RepositoryDamaged
 from pagewarden.repair.cutouts import discard_cutouts
@@ -136,7 +137,7 @@ class Rounds:
         self._without: set[str] = set()
         self._warnings: list[str] = []
         checkers = task.runtime.extensions.checkers
-        self._relational = {each.name for each in checkers if getattr(each, "relational", False)}
+        self._relational = {each.name for each in checkers if is_relational(each)}
 
     def run(self) -> Attempt:
         """Repair the copy; return what became of it. Raises OutOfSpace and what says that the repair cannot go on."""

@@ -26,7 +26,7 @@ from pagewarden.errors import DatabaseUnreadable, DatabaseUnsettled, NotADatabas
 from pagewarden.live import examine, read_commit
 from pagewarden.live.commit import ATTEMPTS, Moved, attach_pinned, pause_after
 from pagewarden.live.pin import Pin
-from pagewarden.sqlite.header import valid_page_size
+from pagewarden.sqlite.header import page_size_of
 
 if TYPE_CHECKING:
     from pagewarden.contracts import RepairHistory
@@ -277,9 +277,7 @@ def _page_size(path: str, runtime: Runtime, history: RepairHistory | None) -> in
     """Return the bytes of a page; 0 where nothing says it."""
     if history is not None:
         return history.newest.page_size
-    stated = int.from_bytes(runtime.reader.file_header(path)[16:18], "big")
-    stated = 65536 if stated == 1 else stated
-    return stated if valid_page_size(stated) else 0
+    return page_size_of(runtime.reader.file_header(path))
 
 
 def _settle(path: str, image: SlicedImage) -> None:

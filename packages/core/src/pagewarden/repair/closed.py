@@ -18,7 +18,7 @@ from pagewarden.errors import DatabaseUnreadable, NotADatabase
 from pagewarden.pages import PageSource, backend, lock_page
 from pagewarden.pages.walk import plan_walk
 from pagewarden.sqlite.btree import child_pages
-from pagewarden.sqlite.header import HEADER_SIZE, valid_page_size
+from pagewarden.sqlite.header import HEADER_SIZE, page_size_of
 from pagewarden.sqlite.schema import Layout
 from pagewarden.structure import Flaw, FlawKind, Tree
 
@@ -54,9 +54,8 @@ class ClosedFile:
             raise DatabaseUnreadable(f"{path} cannot be read: {error.strerror}") from error
         size = os.fstat(self._descriptor).st_size
         first = header or os.pread(self._descriptor, HEADER_SIZE, 0).ljust(HEADER_SIZE, b"\0")
-        stated = int.from_bytes(first[16:18], "big")
-        self.page_size = 65536 if stated == 1 else stated
-        if not valid_page_size(self.page_size):
+        self.page_size = page_size_of(first)
+        if not self.page_size:
             self.close()
             raise NotADatabase(f"{path} has no header that names the size of its pages")
         self.pages = -(-size // self.page_size)

@@ -20,12 +20,11 @@ from typing import TYPE_CHECKING
 from pagewarden import lineage, standing
 from pagewarden.errors import RepairRefused
 from pagewarden.sqlite.btree import PageKind, child_pages, page_kind, parse_page
-from pagewarden.sqlite.header import valid_page_size
+from pagewarden.sqlite.header import page_size_of
 from pagewarden.sqlite.record import Malformed
 
 if TYPE_CHECKING:
     from pagewarden.check.baseline import StoredImage
-    from pagewarden.processes.reader import PageReader
     from pagewarden.repair.history import History
     from pagewarden.repository import Repository
     from pagewarden.runtime import Runtime
@@ -67,14 +66,11 @@ def _is_alike(runtime: Runtime, path: str, image: StoredImage) -> bool:
     """Return whether a tenth of the pages or rows of a restore point stand in the bare file, or of the file's in it."""
     reader = runtime.reader
 
-    def read_stored(numbers: range) -> list[bytes]:
-        return reader.chain_pages(image.chain, numbers)
-
-    stated = int.from_bytes(reader.file_header(path)[16:18], "big")
+    read_stored: Read = partial(reader.chain_pages, image.chain)
     schema = _schema_pages(read_stored, image.pages)
     there: set[int] | None = None
-    for page_size in dict.fromkeys((image.page_size, 65536 if stated == 1 else stated)):
-        if not valid_page_size(page_size):
+    for page_size in dict.fromkeys((image.page_size, page_size_of(reader.file_header(path)))):
+        if not page_size:
             continue
         handle, pages = reader.open_file(path, page_size)
         try:
@@ -83,7 +79,7 @@ def _is_alike(runtime: Runtime, path: str, image: StoredImage) -> bool:
                 equal = _equal(reader.sums(handle, 1, both), image.sums(1, both), schema)
                 if len(equal) * _share_that_tells(equal, read_stored) >= max(1, (both - len(schema)) * _ALIKE):
                     return True
-            rows = _rows(partial(_read, reader, handle), pages, ())
+            rows = _rows(partial(reader.pages, handle), pages, ())
         finally:
             reader.release(handle)
         there = _rows(read_stored, image.pages, schema) if there is None else there
@@ -91,10 +87,6 @@ def _is_alike(runtime: Runtime, path: str, image: StoredImage) -> bool:
         if smaller and len(rows & there) >= smaller * _ALIKE:
             return True
     return False
-
-
-def _read(reader: PageReader, handle: int, numbers: range) -> list[bytes]:
-    return reader.pages(handle, numbers)
 
 
 def _equal(sums: bytes, known: bytes, without: Collection[int]) -> list[int]:

@@ -28,6 +28,7 @@ import msgspec
 
 from pagewarden import durable, lineage
 from pagewarden.contracts import Pattern
+from pagewarden.contracts.checking import is_relational
 from pagewarden.deadline import answered_in_time
 from pagewarden.errors import DatabaseUnsettled, PagewardenError, RepairRefused, RepositoryDamaged
 from pagewarden.holders import find_holders
@@ -146,7 +147,7 @@ class _Run:
             for _ in range(_LOOKS):
                 find_holders(self._path).refuse("repair", forcible=False)
                 look = self._look(until_damaged=True)
-                if look.plan is not None and not look.plan.repairs:
+                if look.plan is not None and not look.plan.repairs and self._left_out(look.report):
                     look = self._look()  # all that can be said of it, for the report
                 if look.plan is None and not self._waits(look):
                     return self._report(look)
@@ -165,6 +166,11 @@ class _Run:
     def _waits(self, look: _Look) -> bool:
         """Whether nothing can be said of it before its journal was played back, which is done on the copy."""
         return not look.report.pages and not is_well(look.report) and os.path.lexists(f"{self._path}-journal")
+
+    def _left_out(self, report: CheckReport) -> bool:
+        """Whether a check saw damage before it called all that it would have called."""
+        called = {each.name for each in report.checkers}
+        return any(is_relational(each) and each.name not in called for each in self._runtime.extensions.checkers)
 
     def _look(self, *, until_damaged: bool = False) -> _Look:
         """Check, diagnose and plan, changing nothing; `until_damaged` leaves what rows say of others to the copy."""

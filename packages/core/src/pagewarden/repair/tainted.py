@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pagewarden.check import CheckRequest, run_check
+from pagewarden.check.run import choose_checkers
 from pagewarden.check.scratch import Scratch
 from pagewarden.check.source import open_source
+from pagewarden.contracts.checking import is_relational
 from pagewarden.errors import DatabaseUnreadable, NotADatabase, PagewardenError
 from pagewarden.times import format_moment
-from pagewarden.values import Finding, Level, Severity, Verdict
+from pagewarden.values import Finding, Severity, Verdict
 
 if TYPE_CHECKING:
     from pagewarden.check.baseline import StoredImage
@@ -107,10 +109,10 @@ class Taint:
         try:
             to = scratch.path / "point.db"
             write_chain(view.chain(manifest), to, repository=repository, reader=self._runtime.reader, read_back=False)
-            quick = [each for each in self._runtime.extensions.checkers if Level.STANDARD.includes(each.level)]
-            names = tuple(each.name for each in quick if not getattr(each, "relational", False))
-            request = CheckRequest(database=str(to), only=names)
-            return run_check(request, self._runtime, private=True).verdict is Verdict.DAMAGED
+            standard = choose_checkers(self._runtime, CheckRequest(database=str(to)))
+            only = tuple(each.name for each in standard if not is_relational(each))
+            report = run_check(CheckRequest(database=str(to), only=only), self._runtime, private=True)
+            return report.verdict is Verdict.DAMAGED
         except (NotADatabase, DatabaseUnreadable):  # SQLite refuses it
             return True
         finally:

@@ -99,6 +99,13 @@ class DatabaseHeader:
         )
 
 
+def page_size_of(header: bytes) -> int:
+    """Return the page size that a database's header names, 0 where it names none."""
+    stated = int.from_bytes(header[16:18], "big")
+    size = 65536 if stated == 1 else stated
+    return size if len(header) >= HEADER_SIZE and valid_page_size(size) else 0
+
+
 def valid_page_size(page_size: int) -> bool:
     """Return whether `page_size` is a power of two from 512 to 65536, as SQLite's file format demands."""
     return 512 <= page_size <= 65536 and page_size & (page_size - 1) == 0

@@ -10,8 +10,8 @@ from pagewarden.contracts import RepairBench
 from pagewarden.errors import RepairRefused
 from pagewarden.pages import backend
 from pagewarden.pages.stranded import LogProof, prove_log
-from pagewarden.processes.survey import page_size_of, survey
-from pagewarden.sqlite.header import HEADER_SIZE
+from pagewarden.processes.survey import survey
+from pagewarden.sqlite.header import HEADER_SIZE, page_size_of
 from pagewarden.sqlite.origin import signs_of_another
 from pagewarden_repair_wal.rewriting import cut_log, write_log
 from pagewarden_repair_wal.saving import save_frames

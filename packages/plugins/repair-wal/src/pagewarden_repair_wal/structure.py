@@ -8,8 +8,8 @@ from pathlib import Path
 from pagewarden.pages import PageSource, backend
 from pagewarden.pages.structure import StructureWalk
 from pagewarden.pages.walk import plan_walk
-from pagewarden.processes.survey import page_size_of
 from pagewarden.sqlite.describe import describe_trees
+from pagewarden.sqlite.header import page_size_of
 from pagewarden.sqlite.schema import Layout
 from pagewarden.structure import Flaw, FlawKind
 
