@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,8 +41,11 @@ and to measure takes a process as long as it takes to start."""
 def pytest_configure(config: pytest.Config) -> None:
     """Let spawned processes measure by their own, smaller configuration, where anything is measured.
 
-    Not the workers that run the tests: they find the modules that nobody imported.
+    Not the workers that run the tests: they find the modules that nobody imported. And let Ctrl-C and the end of a
+    terminal mean what they mean to a program in the foreground, wherever the tests were started from.
     """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     starts_workers = bool(config.getoption("numprocesses", None)) and not hasattr(config, "workerinput")
     if not starts_workers and os.environ.pop(INHERITED, None) is not None:
         os.environ[OF_SPAWNED] = str(HERE / "support/spawned.coveragerc")

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from pagewarden.backup import BackupRequest, run_backup
-from pagewarden.errors import ConfigurationInvalid, DatabaseBusy, GuardFailed, NotInWalMode
+from pagewarden.errors import ConfigurationInvalid, DatabaseBusy, DatabaseUnreadable, GuardFailed, NotInWalMode
+from pagewarden.following.values import Look
 from pagewarden.guard.guard import Guard
 from pagewarden.guard.values import GuardRequest, GuardState
 from pagewarden.guard.watch import PollingWatcher
+from pagewarden.processes.reader import PageReader
 from pagewarden.runtime import Runtime
 from tests.support.guarding import PATIENCE, Guarded
 from tests.support.session import Session
@@ -196,9 +198,24 @@ def test_another_backup_is_no_rival_for_long(guarded: Guarded) -> None:
     assert guarded.flush().txid == position.txid + 1
 
 
-def test_a_replaced_database_is_compared(guarded: Guarded) -> None:
-    """A file that is renamed over the database is another one: what differs is stored with its cause."""
+@pytest.mark.parametrize("torn", [False, True])
+def test_a_replaced_database_is_compared(guarded: Guarded, monkeypatch: pytest.MonkeyPatch, torn: bool) -> None:
+    """A file that is renamed over the database is another one: what differs is stored with its cause.
+
+    So it is where its files changed while they were looked at, and the look failed.
+    """
     guarded.start()
+    followed = guarded.database.stat().st_ino
+    if torn:
+        look = PageReader.follow_look
+
+        def look_in_between(reader: PageReader, handle: int) -> Look:
+            if guarded.database.stat().st_ino != followed:
+                monkeypatch.undo()
+                raise DatabaseUnreadable(f"{guarded.database} cannot be read: No such file or directory")
+            return look(reader, handle)
+
+        monkeypatch.setattr(PageReader, "follow_look", look_in_between)
     guarded.commit(4)
     before = guarded.flush()
     guarded.application.run(f"VACUUM INTO '{guarded.folder}/other.db'")

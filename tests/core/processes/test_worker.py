@@ -331,9 +331,9 @@ APPLICATION = """
 """
 
 
-def application(more: str = "") -> subprocess.Popen[str]:
-    """Start an application that embeds a worker and prints the worker's pid."""
-    program = textwrap.dedent(APPLICATION) + textwrap.dedent(more)
+def application(more: str = "", before: str = "") -> subprocess.Popen[str]:
+    """Start an application that does `before`, embeds a worker and prints the worker's pid."""
+    program = "\n".join(map(textwrap.dedent, (before, APPLICATION, more)))
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-c", program],
         stdout=subprocess.PIPE,
@@ -351,10 +351,12 @@ def test_an_application_that_ends_without_closing_leaves_nobody() -> None:
     assert not is_running(int(out))
 
 
-def test_an_application_that_is_killed_in_a_run_leaves_nobody(tmp_path: Path) -> None:
-    """The run is interrupted, cleans up, and its process ends."""
+@pytest.mark.parametrize("disposition", ["default_int_handler", "SIG_IGN"])
+def test_an_application_that_is_killed_in_a_run_leaves_nobody(tmp_path: Path, disposition: str) -> None:
+    """The run is interrupted, cleans up, and its process ends, even of one in a shell's background."""
     trace = tmp_path / "hang"
-    with application(f"worker.call('backups', {{'repository': 'hang://{trace}'}}, BackupsReport)") as app:
+    before = f"import signal; signal.signal(signal.SIGINT, signal.{disposition})"
+    with application(f"worker.call('backups', {{'repository': 'hang://{trace}'}}, BackupsReport)", before) as app:
         wait_for(lambda: trace.exists() and trace.read_text() != "")
         pid = int(trace.read_text())
         assert is_running(pid)

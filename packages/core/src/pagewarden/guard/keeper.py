@@ -144,6 +144,10 @@ class Keeper:
                 except (TargetFailed, OutOfSpace, RepositoryBusy, RepositoryNotFound, ReaderCrashed, OSError) as error:
                     self._keep_pinned(pins, place)
                     self._wait_after(error)
+                except PagewardenError:
+                    if not pins.still():  # what could not be read was of another file, or of one that was coming
+                        self._note_gap(GapFound(Cause.DATABASE_REPLACED, f"{g.path} is not the file that was followed"))
+                    raise
 
     def _keep_pinned(self, pins: Pins, place: Place) -> None:
         """Raise LetGo where the pin cannot be kept while something else is waited for."""

@@ -157,6 +157,8 @@ def _no_event(event: Event) -> None:
 
 def main() -> None:
     """Be the worker process."""
+    # An application in the background of a shell ignores SIGINT, and passes that on.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         Worker(take_channel()).serve()
     except KeyboardInterrupt:
