@@ -28,10 +28,21 @@ def faults(tmp_path: Path, scenario: str, action: str, fault: str, step: int) ->
     return int(output("tests.fault.repairing", scenario, action, fault, 1 if FULL else step, tmp_path))
 
 
-@pytest.mark.parametrize(("scenario", "step"), [("log", 13), *([("plain", 1), ("hot", 1)] if FULL else [])])
-def test_a_killed_repair_leaves_the_old_or_the_new_database(tmp_path: Path, scenario: str, step: int) -> None:
-    """After kill -9 the path shows what it showed, each byte of -wal and -journal as it was, or what was repaired."""
-    assert faults(tmp_path, scenario, "repair", "kill", step) > 5
+@pytest.mark.parametrize(
+    ("scenario", "action", "step"),
+    [
+        ("log", "repair", 13),
+        *([(each, act, 1) for each in ("plain", "hot", "log") for act in ("repair", "output")] if FULL else []),
+    ],
+)
+def test_a_killed_repair_leaves_the_old_or_the_new_database(
+    tmp_path: Path, scenario: str, action: str, step: int
+) -> None:
+    """After kill -9 the path shows what it showed, each byte of -wal and -journal as it was, or what was repaired.
+
+    With --output the database is as it was whatever happens, and what stands there is nothing or what was repaired.
+    """
+    assert faults(tmp_path, scenario, action, "kill", step) > 5
 
 
 @pytest.mark.parametrize(("scenario", "step"), [("log", 12), *([("plain", 1), ("hot", 1)] if FULL else [])])

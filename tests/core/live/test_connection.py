@@ -186,6 +186,8 @@ def test_errors_have_the_names_that_callers_know(tmp_path: Path) -> None:
     ):
         assert type(failure(made(name), str(tmp_path / "a.db"))) is kind
     assert "what SQLite said" in str(failure(made("SQLITE_IOERR_READ"), "a.db"))
+    what, folder = shlex.split(failure(made("SQLITE_FULL"), str(tmp_path / "gone/copy.db")).hint)[1:]
+    assert (what, os.path.ismount(folder)) == ("-h", True)
     assert isinstance(failure(sqlite3.ProgrammingError("odd"), "a.db"), DatabaseUnreadable)
 
 

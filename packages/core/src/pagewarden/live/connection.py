@@ -9,6 +9,7 @@ import sqlite3
 import sys
 from contextlib import closing
 from functools import cache
+from pathlib import Path
 from urllib.parse import quote
 
 from pagewarden.errors import (
@@ -147,7 +148,7 @@ def failure(error: sqlite3.Error, path: str) -> PagewardenError:
             sqlite=name,
         )
     if name == "SQLITE_FULL":
-        return OutOfSpace(f"the disk of {path} is full", hint=shlex.join(["df", "-h", path]))
+        return OutOfSpace(f"the disk of {path} is full", hint=shlex.join(["df", "-h", _mount_point(path)]))
     if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):
         return DatabaseUnreadable(
             f"{path} cannot be opened by SQLite; in WAL mode it needs a -shm file beside it, or the right to make one",
@@ -157,6 +158,14 @@ def failure(error: sqlite3.Error, path: str) -> PagewardenError:
     return DatabaseUnreadable(
         f"{path} cannot be read by SQLite: {error}", hint=f"ls -l {shlex.quote(path)}*", sqlite=name
     )
+
+
+def _mount_point(path: str) -> str:
+    """Return where the file system of `path` is mounted; that is there still when `path`, a private copy, is gone."""
+    point = Path(path).resolve()
+    while not point.is_mount():
+        point = point.parent
+    return str(point)
 
 
 def lacks_companion(error: PagewardenError) -> bool:
