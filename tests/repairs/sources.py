@@ -69,15 +69,19 @@ def _usable(path: Path) -> bool:
 
 
 def change(connection: sqlite3.Connection, chance: random.Random, rounds: int = 4) -> None:
-    """Commit some changes that every database takes: rows of a table of our own, and a few of its own rows."""
+    """Commit some changes that every database takes: rows of a table of our own, and a few of its own rows.
+
+    Nothing is taken from a table that a virtual one keeps: that would be damage of its own.
+    """
     execute = connection.execute
     execute("CREATE TABLE IF NOT EXISTS pw_extra(id INTEGER PRIMARY KEY, body TEXT, n INTEGER)")
     execute("CREATE INDEX IF NOT EXISTS pw_extra_n ON pw_extra(n)")
     names = [
         bytes(name).decode()
         for (name,) in execute(
-            "SELECT CAST(name AS BLOB) FROM sqlite_schema WHERE type='table' AND rootpage>0"
-            " AND name NOT LIKE 'sqlite_%' AND name <> 'pw_extra'"
+            "SELECT CAST(s.name AS BLOB) FROM sqlite_schema s JOIN pragma_table_list l ON l.name = s.name"
+            " WHERE l.schema='main' AND l.type='table' AND s.rootpage>0"
+            " AND s.name NOT LIKE 'sqlite_%' AND s.name <> 'pw_extra'"
         ).fetchall()
     ]
     for _ in range(rounds):
@@ -87,6 +91,6 @@ def change(connection: sqlite3.Connection, chance: random.Random, rounds: int = 
             execute("INSERT INTO pw_extra(body, n) VALUES(?, ?)", (body, chance.randrange(1000)))
         if names:
             name = chance.choice(names).replace('"', '""')
-            with suppress(sqlite3.Error):  # a trigger, a constraint, a shadow table or no rowid: then it stays
+            with suppress(sqlite3.Error):  # a trigger, a constraint or no rowid: then it stays
                 execute(f'DELETE FROM "{name}" WHERE rowid IN (SELECT rowid FROM "{name}" ORDER BY rowid DESC LIMIT 2)')
         execute("COMMIT")

@@ -295,8 +295,8 @@ class _Comparison:
         old, kept = self._old, self._new.rows(name) if name in self._new.tables else 0
         quarantined += counts.get("rows_quarantined", 0)
         expected = None
-        if self._before.proven:
-            expected = kept
+        if self._before.proven or (old is not None and name in old.derived):
+            expected = kept  # of an index of full text, what its rows give
         elif old is not None and name in old.tables and old.places[name] not in old.usage.broken:
             expected = old.rows(name)
         lost = counts.get("rows_lost", 0)
