@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from pagewarden.contracts import Loss, RepairStep
+from pagewarden.contracts import Loss, Pattern, RepairStep
 from pagewarden.pages import backend
 from pagewarden.repair.closed import ClosedFile, differing
 from pagewarden.repair.moving import stored_text
@@ -126,10 +126,12 @@ class Scene:
         (folder / "good.db").write_bytes(self.good)
 
     def repair(
-        self, findings: Sequence[Finding] = DAMAGE, *, refused: str = "", history: History | None = None
-    ) -> ClosedBench:
+        self, findings: Sequence[Finding] = DAMAGE, *, refused: str = "", history: History | None = None,
+        patterns: Sequence[Pattern] = (),
+    ) -> ClosedBench:  # fmt: skip
         """Plan and apply the repair of the database as it is now."""
-        case = ClosedCase(self.database, findings, refused=refused, history=history or History(self.recorded))
+        past = history or History(self.recorded)
+        case = ClosedCase(self.database, findings, refused=refused, history=past, patterns=patterns)
         scratch = self.folder / "scratch"
         scratch.mkdir(exist_ok=True)
         for path in scratch.iterdir():

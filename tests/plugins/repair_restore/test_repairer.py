@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pagewarden.contracts import Loss, Repairer
+from pagewarden.contracts import Damage, Loss, Pattern, Repairer
 from pagewarden.errors import RepairRefused
 from pagewarden.repair import closed
 from pagewarden.repair.closed import ClosedFile
@@ -89,6 +89,24 @@ def test_after_any_injury(tmp_path: Path, kind: str, seed: int) -> None:
         if kind != "truncated-tail":
             assert safe[table] <= found[table], table
     _compared(tmp_path, scene.database, bench)
+
+
+@pytest.mark.parametrize("seed", range(80 if FULL else 6))
+@pytest.mark.parametrize("kind", ["shifted-bytes", "mangled-newlines"])
+def test_what_is_moved_is_not_believed(tmp_path: Path, kind: str, seed: int) -> None:
+    """No row whose page, or a part of whose content, stands elsewhere now takes the place of the restore point's."""
+    scene = Scene(tmp_path, seed=seed)
+    INJURIES[kind].apply(scene.database, seed)
+    patterns = (
+        [Pattern(damage=Damage.NEWLINES, text="it was transferred as text", findings=())]
+        if kind != "shifted-bytes"
+        else ()
+    )
+    scene.repair(patterns=patterns)
+    scene.check()
+    found = rows_of(scene.database)
+    for table in SELECTED:
+        assert scene.backed_up[table] & scene.rows[table] <= found[table], table
 
 
 def _compared(folder: Path, database: Path, bench: ClosedBench) -> None:

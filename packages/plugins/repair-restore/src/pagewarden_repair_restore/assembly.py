@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-from pagewarden.contracts import PastImage, RepairBench, RepairHistory
+from pagewarden.contracts import Damage, PastImage, RepairBench, RepairHistory
 from pagewarden.live.connection import open_copy
 from pagewarden.repair.closed import ClosedFile, TooDamaged
 from pagewarden.repair.jobs import settle
@@ -59,14 +59,15 @@ def _bring_up_to_date(bench: RepairBench, base: Path, *, certain: bool) -> None:
         known = schema_of(older)
         choice = choose(damaged, known, header, there)
         findings = bench.case.findings
+        mangled = any(pattern.damage is Damage.NEWLINES for pattern in bench.case.patterns)
         try:
             ours = Image(older, known.trees)
-            theirs = Damaged(damaged, ours, choice.schema.trees, findings, choice.schema.table_of)
+            theirs = Damaged(damaged, ours, choice.schema.trees, findings, choice.schema.table_of, mangled=mangled)
             common = set(known.tables) & set(choice.schema.tables)
             if choice.own and known.tables and not any(theirs.resembles(ours, name) for name in common):
                 # Another database's schema: whatever that file is, it is not what became of this one.
                 choice = unproven(known, None)
-                theirs = Damaged(damaged, ours, known.trees, findings, known.table_of)
+                theirs = Damaged(damaged, ours, known.trees, findings, known.table_of, mangled=mangled)
         except TooDamaged:
             return
         if not certain:

@@ -25,6 +25,8 @@ _INDEX_KINDS = (PageKind.INDEX_LEAF, PageKind.INDEX_INTERIOR)
 _OF_PLACE = (FlawKind.ROWID_ORDER, FlawKind.KEY_ORDER)
 _DEEPEST = 32  # pages from a leaf to its root, and more than SQLite follows
 _MOST_COMPARED = 100_000  # pages whose contents are looked for elsewhere
+_HEAD = 64  # bytes of a page by which it is known elsewhere: its header and pointers to its cells
+_DISTINCT = 8  # different ones among these, or they are no sign
 _SECTOR = 512  # bytes that a disk loses at once, at the least
 
 
@@ -67,9 +69,13 @@ class Damaged(Image):
     """The damaged file."""
 
     def __init__(
-        self, file: ClosedFile, base: Image, trees: Sequence[Tree], findings: Sequence[Finding], tables: dict[str, str]
-    ) -> None:
-        """`base` is the restore point; `tables` says which table an index is of. Names are folded."""
+        self, file: ClosedFile, base: Image, trees: Sequence[Tree], findings: Sequence[Finding], tables: dict[str, str],
+        *, mangled: bool = False,
+    ) -> None:  # fmt: skip
+        """`base` is the restore point; `tables` says which table an index is of. Names are folded.
+
+        `mangled` says that the file was transferred as text: then every page that differs is moved.
+        """
         super().__init__(file, trees, judged=True)
         self.bad_trees: set[int] = set()
         self._bad: set[tuple[int | None, int]] = set()  # tree, or None for any, and page on which something is wrong
@@ -83,6 +89,7 @@ class Damaged(Image):
         self._base = base
         self.suspect = suspects(self, base)
         self._judge(findings, tables)
+        self._accuse_from(2 if mangled else self._shifted_from(base))
         self._find_lost_sectors(base)
         self._find_misplaced(base)
 
@@ -267,6 +274,32 @@ class Damaged(Image):
             return None
         return self.usage.tree_of(self.usage.holder(pgno) or pgno)
 
+    def _shifted_from(self, base: Image) -> int | None:
+        """Return the page within which bytes were put in or taken out, None where nothing shows that.
+
+        It begins where it should, and ends moved; all pages that follow are moved, whatever they look like.
+        """
+        suspect = self.suspect or ()
+        first = next((pgno for pgno in sorted(suspect) if stands_moved(self.file, base.file, pgno)), None)
+        if first is None:
+            return None
+        bad = {pgno for _, pgno in self._bad} | self._bad_overflow
+        for pgno in range(first - 1, 0, -1):
+            if pgno not in suspect and any(self.file.page(pgno)):
+                break  # it is whole
+            first = pgno
+            node = self.usage.holder(pgno) is None and self.survey.kinds[pgno - 1] in (*_TABLE_KINDS, *_INDEX_KINDS)
+            if node and pgno not in bad:
+                break  # its header says that it begins where it should
+        return first
+
+    def _accuse_from(self, first: int | None) -> None:
+        """Note that every page from `first` on is moved that is not as the restore point has it."""
+        for pgno in self.suspect or ():
+            if first is not None and pgno >= first:
+                self._accuse(pgno)
+                self._bad_overflow.add(pgno)  # it may be one of a row that no tree leads to
+
     def _find_lost_sectors(self, base: Image) -> None:
         """Look for pages that are the restore point's but for sectors that are all zeros now: no commit does that."""
         zeros = bytes(_SECTOR)
@@ -321,6 +354,20 @@ class Damaged(Image):
             and pgno not in not_used
             and not any(self.usage.belongs(pgno, place) for place in self.bad_trees)
         )
+
+
+def stands_moved(damaged: ClosedFile, base: ClosedFile, pgno: int) -> bool:
+    """Whether a page of the restore point stands in the damaged file as many bytes off as this has beyond whole pages.
+
+    Bytes that were put in or taken out are no multiple of a page, or nothing but whole pages would have moved.
+    """
+    size, beyond = damaged.page_size, damaged.source.file_size % damaged.page_size
+    if not beyond or size != base.page_size or not 1 < pgno <= base.pages:
+        return False
+    head = base.page(pgno)[:_HEAD]
+    around = b"".join(damaged.page(number) for number in (pgno - 1, pgno, pgno + 1))
+    places = (size + beyond, beyond)  # so many were put in, or so many less than a page were taken out
+    return len(set(head)) >= _DISTINCT and any(around[at : at + _HEAD] == head for at in places)
 
 
 def suspects(damaged: Image, base: Image) -> set[int] | None:
