@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,12 @@ Rows = dict[Key, tuple[object, ...]]
 """The rows of a table by rowid, or by primary key where it has none. A text is told from a blob by its type."""
 
 Contents = dict[str, Rows]
-"""By table; without virtual tables, whose content stands in ordinary ones."""
+"""By table; without virtual tables, whose content stands in ordinary ones, and what these make of their rows."""
+
+_OF_TEXT = re.compile(r"\bUSING\s+fts[345]\b", re.IGNORECASE)
+_CONTENTLESS = re.compile(r"""\bcontent\s*=\s*(''|"")""", re.IGNORECASE)
+_INDEXES = ("_segdir", "_segments", "_stat", "_docsize", "_data", "_idx")
+"""The tables of an index of full text, which may be made anew: a deep check judges it by its rows."""
 
 
 def contents(path: Path) -> Contents:
@@ -24,12 +30,16 @@ def contents(path: Path) -> Contents:
 
 
 def tables(connection: sqlite3.Connection) -> list[str]:
-    """Return the names of all ordinary tables."""
+    """Return the names of all ordinary tables, but for indexes of full text."""
     found = connection.execute(
-        "SELECT CAST(name AS BLOB) FROM sqlite_schema"
-        " WHERE type='table' AND rootpage > 0 AND name NOT LIKE 'sqlite_stat%'"
+        "SELECT CAST(name AS BLOB), CAST(sql AS BLOB), rootpage > 0 FROM sqlite_schema"
+        " WHERE type='table' AND name NOT LIKE 'sqlite_stat%'"
     )
-    return [bytes(name).decode(errors="surrogateescape") for (name,) in found]
+    said = [(*(bytes(each or b"").decode(errors="surrogateescape") for each in row[:2]), row[2]) for row in found]
+    virtual = [(name, sql) for name, sql, stored in said if not stored and _OF_TEXT.search(sql)]
+    texts = [name for name, sql in virtual if not _CONTENTLESS.search(sql)]
+    made = {text + index for text in texts for index in _INDEXES}
+    return [name for name, _, stored in said if stored and name not in made]
 
 
 def readable(path: Path, expected: Contents) -> Contents:
