@@ -16,7 +16,7 @@ from tests.fault.killing import POINTS, Stage
 
 pytestmark = pytest.mark.xdist_group("busy")  # never beside other tests that keep both cores busy
 
-KILLS = 67 if os.environ.get("PAGEWARDEN_FULL") else 3
+KILLS = 67 if os.environ.get("PAGEWARDEN_FULL") else 2
 """How often each verb is killed."""
 
 PRUNES = 100 if os.environ.get("PAGEWARDEN_FULL") else 2

@@ -31,7 +31,7 @@ def faults(tmp_path: Path, scenario: str, action: str, fault: str, step: int) ->
 @pytest.mark.parametrize(
     ("scenario", "action", "step"),
     [
-        ("log", "repair", 13),
+        ("log", "repair", 19),
         *([(each, act, 1) for each in ("plain", "hot", "log") for act in ("repair", "output")] if FULL else []),
     ],
 )

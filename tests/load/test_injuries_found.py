@@ -25,7 +25,7 @@ from tests.support.injuring import SHAPES, copy, injure, make
 
 pytestmark = pytest.mark.xdist_group("busy")  # never beside other tests that keep both cores busy
 
-TRIED = 5000 if os.environ.get("PAGEWARDEN_FULL") else 150
+TRIED = 5000 if os.environ.get("PAGEWARDEN_FULL") else 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
