@@ -279,7 +279,7 @@ class Damaged(Image):
 
         It begins where it should, and ends moved; all pages that follow are moved, whatever they look like.
         """
-        suspect = self.suspect or ()
+        suspect = (self.suspect or ()) if self.file.torn else ()  # one of whole pages tells nothing
         first = next((pgno for pgno in sorted(suspect) if stands_moved(self.file, base.file, pgno)), None)
         if first is None:
             return None
